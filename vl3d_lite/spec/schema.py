@@ -1,0 +1,428 @@
+"""What a spec may say: names, types, units, ranges and defaults.
+
+The models below are the single source of the JSON schema, of the spec
+reference in docs/ and of the errors a reader of YAML gives.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Code = Annotated[int, Field(ge=0, le=255)]
+
+COMPUTED_FEATURES = (
+    "height",
+    "return_ratio",
+    "relative_intensity",
+    "vertical",
+    "density",
+    "linearity",
+    "planarity",
+    "verticality",
+    "curvature",
+)
+EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
+
+
+class Section(BaseModel):
+    """A part of the spec: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+
+def _as_codes(value):
+    if isinstance(value, int):
+        return {"codes": [value]}
+    if isinstance(value, list):
+        return {"codes": value}
+    return value
+
+
+class ClassSpec(Section):
+    """One class: the LAS codes that mean it and the code it is written as."""
+
+    codes: list[Code] = Field(min_length=1)
+    """LAS classification codes that carry this class."""
+    write: Code | None = None
+    """Code written for this class. Needed where `codes` names several."""
+
+    @model_validator(mode="after")
+    def _says_what_to_write(self):
+        if self.write is None and len(self.codes) > 1:
+            raise ValueError(
+                "a class of several codes needs `write`, the code it is written as"
+            )
+        return self
+
+    @property
+    def code(self) -> int:
+        """The LAS code written for this class."""
+        return self.codes[0] if self.write is None else self.write
+
+
+class CloudsSpec(Section):
+    """LAS and LAZ files: paths, globs or folders, relative to the spec."""
+
+    train: list[str] = []
+    """Labelled clouds to learn from."""
+    validation: list[str] = []
+    """Labelled clouds that choose the best epoch."""
+    predict: list[str] = []
+    """Clouds `run` predicts; those that carry labels are evaluated."""
+
+
+def _as_feature(value):
+    return {"name": value} if isinstance(value, str) else value
+
+
+class FeatureSpec(Section):
+    """One input of the network: a LAS dimension or a computed feature."""
+
+    name: str = Field(min_length=1)
+    """A LAS dimension, an extra dimension, or one of the computed features:
+    height, return_ratio, relative_intensity, vertical, density, linearity,
+    planarity, verticality, curvature."""
+    radius: PositiveFloat | None = None
+    """Radius of the neighborhood a computed feature looks at, in meters."""
+    radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
+    """Several radii in meters: one feature each."""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_radius(self):
+        if self.radius is not None and self.radii is not None:
+            raise ValueError("give `radius` or `radii`, not both")
+        needs = (*EIGENVALUE_FEATURES, "density")
+        has = self.radius is not None or self.radii is not None
+        if has and self.name not in (*needs, "height"):
+            raise ValueError(f"`{self.name}` has no radius")
+        if not has and self.name in needs:
+            raise ValueError(f"`{self.name}` needs a `radius` in meters")
+        return self
+
+
+class FieldsSpec(Section):
+    """Receptive fields: the pieces of a cloud the network sees at once."""
+
+    shape: Literal["cylinder", "sphere", "box", "nearest"] = "cylinder"
+    """Cylinder (vertical, unbounded), sphere, box, or the nearest points."""
+    radius: PositiveFloat | None = None
+    """Radius of a cylinder or sphere in meters; farthest reach of `nearest`."""
+    size: list[PositiveFloat] | None = Field(default=None, min_length=2, max_length=3)
+    """Edge lengths of a box in meters: two (unbounded in height) or three."""
+    grid_size: PositiveFloat
+    """Edge of the cells a cloud is first reduced to, in meters."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the radius (or half edge) that neighboring fields share."""
+    sampling: Literal["grid", "farthest"] = "grid"
+    """How a field is reduced to the points of each stage: nested grid cells
+    of the whole cloud, or farthest-point sampling inside each field."""
+    transfer: Literal["parents", "nearest"] = "parents"
+    """Down- and upsampling neighbors: grid parents, or nearest points."""
+    training_centers: Literal["balanced", "random", "grid", "farthest"] = "balanced"
+    """Where training fields are centered; `balanced` draws every class alike."""
+    prediction_centers: Literal["grid", "farthest"] = "grid"
+    """Where fields are centered in validation and prediction."""
+
+    @model_validator(mode="after")
+    def _shape_has_its_size(self):
+        if self.shape == "box":
+            if self.size is None:
+                raise ValueError("a box needs `size: [x, y]` or `[x, y, z]` in meters")
+            if self.radius is not None:
+                raise ValueError("a box has a `size`, not a `radius`")
+        else:
+            if self.size is not None:
+                raise ValueError(f"a {self.shape} has a `radius`, not a `size`")
+            if self.radius is None and self.shape != "nearest":
+                raise ValueError(f"a {self.shape} needs a `radius` in meters")
+        reach = self.reach
+        if reach is not None and reach < self.grid_size:
+            raise ValueError(
+                f"a field that reaches {reach:g} m holds no cell of {self.grid_size:g} m"
+            )
+        if self.sampling == "farthest" and self.transfer == "parents":
+            object.__setattr__(self, "transfer", "nearest")
+        return self
+
+    @property
+    def reach(self) -> float | None:
+        """Radius, or half of the shortest horizontal edge, in meters."""
+        return min(self.size[:2]) / 2 if self.size else self.radius
+
+
+BlockName = Literal["kpconvx", "kpconvd", "gva"]
+
+
+class StageSpec(Section):
+    """One level of the network."""
+
+    points: Annotated[int, Field(ge=1)]
+    """Points of a field at this level."""
+    channels: Annotated[int, Field(ge=1)]
+    """Feature channels at this level."""
+    neighbors: Annotated[int, Field(ge=1, le=256)] = 16
+    """Neighbors of a point, itself included."""
+    neighbor_radius: PositiveFloat | None = None
+    """Neighbors beyond this distance in meters count as missing."""
+    blocks: list[BlockName] = ["kpconvx", "gva"]
+    """Blocks in order: kpconvx, kpconvd (no attention), gva."""
+
+    @model_validator(mode="after")
+    def _neighbors_fit(self):
+        if self.neighbors > self.points:
+            raise ValueError(
+                f"{self.neighbors} neighbors cannot be found among {self.points} points"
+            )
+        return self
+
+
+class KPConvXSpec(Section):
+    """The kernel point convolutions of every stage."""
+
+    shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = [0.0, 0.5, 1.0]
+    """Radii of the shells as shares of the kernel radius."""
+    shell_points: list[Annotated[int, Field(ge=1)]] = [1, 7, 13]
+    """Kernel points on each shell."""
+    kernel_radius: PositiveFloat = 2.1
+    """Kernel radius in point spacings of the stage."""
+    influence_distance: PositiveFloat = 2.1
+    """Distance at which a kernel point stops to act, in point spacings."""
+    influence: Literal["linear", "constant", "gaussian"] = "linear"
+    """How a kernel point's influence falls with distance."""
+    groups: Annotated[int, Field(ge=1)] = 8
+    """Consecutive channels that share one modulation."""
+    hidden_ratio: PositiveFloat = 4.0
+    """Hidden channels of the pointwise MLP, as a multiple of the channels."""
+    order: Literal["seed", "official"] = "seed"
+    """Normalization and activation as in VL3D's layer or in Apple's code."""
+    deformable: bool = False
+    """Train the positions of the kernel points."""
+    drop_path: Fraction = 0.0
+    """Probability of dropping a block of a sample in training."""
+
+    @model_validator(mode="after")
+    def _shells_agree(self):
+        if len(self.shell_radii) != len(self.shell_points):
+            raise ValueError(
+                f"`shell_radii` has {len(self.shell_radii)} entries and `shell_points` "
+                f"{len(self.shell_points)}; they must be as many"
+            )
+        return self
+
+
+class GVASpec(Section):
+    """The grouped vector attention of every stage."""
+
+    groups: Annotated[int, Field(ge=1)] = 8
+    """Groups of channels that share one attention weight."""
+    weights: Literal["groups", "channels"] = "groups"
+    """One weight a group (Point Transformer V2), or one a channel."""
+    positional_multiplier: bool = False
+    """Multiply the relation by an encoding of the relative position."""
+    positional_bias: bool = True
+    """Add an encoding of the relative position."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of attention weights."""
+    drop_path: Fraction = 0.0
+    """Probability of dropping the block of a sample in training."""
+
+
+class ModelSpec(Section):
+    """The network: an encoder of stages, a decoder with skips, a head."""
+
+    stages: list[StageSpec] = Field(min_length=1, max_length=8)
+    """From the finest level to the coarsest."""
+    kpconvx: KPConvXSpec = KPConvXSpec()
+    gva: GVASpec = GVASpec()
+    downsampling: Literal["max", "strided"] = "max"
+    """Maximum over a coarse point's children, or a strided convolution."""
+    upsampling: Literal["nearest", "interpolated"] = "nearest"
+    """Features of the parent, or a distance-weighted mean of three."""
+    head_channels: Annotated[int, Field(ge=1)] | None = None
+    """Width of the head; the channels of the first stage by default."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the logits."""
+
+    @model_validator(mode="after")
+    def _stages_agree(self):
+        for name, section, block in (
+            ("kpconvx", self.kpconvx, "kpconvx"),
+            ("gva", self.gva, "gva"),
+        ):
+            for number, stage in enumerate(self.stages):
+                if block in stage.blocks and stage.channels % section.groups:
+                    raise ValueError(
+                        f"`{name}.groups` = {section.groups} does not divide "
+                        f"`stages.{number}.channels` = {stage.channels}"
+                    )
+        for number in range(1, len(self.stages)):
+            if self.stages[number].points > self.stages[number - 1].points:
+                raise ValueError(
+                    f"stages.{number} has more points than the stage before it"
+                )
+        return self
+
+
+class AugmentationSpec(Section):
+    """Random changes of a training field. Zero or false turns one off."""
+
+    rotation: bool = True
+    """Turn about the vertical axis by any angle."""
+    flip: bool = True
+    """Mirror x with probability one half."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Scale each axis by 1 - scale to 1 + scale."""
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+    """Standard deviation of noise on coordinates, in grid sizes."""
+    point_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of neighbors dropped from a field."""
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a feature of a field is set to its mean."""
+    intensity_shift: Annotated[float, Field(ge=0)] = 0.0
+    """Largest shift of intensity features, in standard deviations."""
+
+
+class ScheduleSpec(Section):
+    """How the learning rate moves."""
+
+    name: Literal["onecycle", "cosine", "exponential", "plateau", "constant"] = (
+        "onecycle"
+    )
+    """One cycle (up, then down to almost zero) is the default."""
+    warmup: Fraction = 0.2
+    """Share of the steps in which the rate rises (onecycle, cosine)."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor over the whole training (exponential), or at each plateau."""
+    patience: Annotated[int, Field(ge=1)] = 5
+    """Epochs without gain before a plateau lowers the rate."""
+
+
+def _as_schedule(value):
+    return {"name": value} if isinstance(value, str) else value
+
+
+class TrainingSpec(Section):
+    """How the network learns."""
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    """Passes over the training clouds, or over `steps_per_epoch` batches."""
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Batches of an epoch; by default as many as cover the training clouds."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Fields of a batch."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """AdamW, Adam, or SGD with Nesterov momentum 0.9."""
+    learning_rate: PositiveFloat = 0.003
+    """Highest learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Decoupled weight decay (AdamW)."""
+    schedule: Annotated[ScheduleSpec, BeforeValidator(_as_schedule)] = ScheduleSpec()
+    """A name, or a mapping with its parameters."""
+    class_weights: Literal["auto", "none"] | list[Annotated[float, Field(ge=0)]] = (
+        "auto"
+    )
+    """`auto`: inverse square root of a class's share; or one number a class."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a label spread over all classes."""
+    gradient_clipping: PositiveFloat | None = 10.0
+    """Largest global norm of the gradient."""
+    augmentation: AugmentationSpec = AugmentationSpec()
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without gain in validation mIoU after which training stops."""
+    checkpoint_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between checkpoints a training can be resumed from."""
+    tensorboard: bool = False
+    """Write TensorBoard logs into the run folder."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Arithmetic of the layers; variables stay float32."""
+    deterministic: bool = True
+    """The same numbers in every run on one machine."""
+    jit: Literal["auto", "on", "off"] = "auto"
+    """Compile with XLA: always, never, or where it pays."""
+
+
+class PredictionSpec(Section):
+    """What becomes of the predict clouds."""
+
+    votes: Annotated[int, Field(ge=1, le=64)] = 2
+    """Passes over the cloud with shifted centers."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Fields of a batch; that of training by default."""
+    write: list[
+        Literal[
+            "prediction", "confidence", "entropy", "probabilities", "classification"
+        ]
+    ] = ["prediction", "confidence"]
+    """Dimensions of the output; `classification` overwrites the LAS field."""
+    keep: list[Code] = []
+    """Codes left untouched where `classification` is written, e.g. 7, 9, 18."""
+
+
+class ExportSpec(Section):
+    """Kernel representations."""
+
+    kernels: bool = True
+    """Export kernel points and weights at initialization and after training."""
+    plots: bool = True
+    """Draw structure, weights, and what training changed."""
+    every: Annotated[int, Field(ge=1)] | None = None
+    """Also export every so many epochs."""
+
+
+class Spec(Section):
+    """A whole run: clouds in, classified clouds and kernels out."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of every random choice."""
+    classes: dict[str, Annotated[ClassSpec, BeforeValidator(_as_codes)]] = Field(
+        min_length=2
+    )
+    """Name: code, list of codes, or {codes, write}. Codes that no class names
+    are ignored in the loss and in scores."""
+    clouds: CloudsSpec = CloudsSpec()
+    features: list[Annotated[FeatureSpec, BeforeValidator(_as_feature)]] = Field(
+        min_length=1
+    )
+    """Inputs of the network beside the coordinates of neighbors."""
+    fields: FieldsSpec
+    model: ModelSpec
+    training: TrainingSpec = TrainingSpec()
+    prediction: PredictionSpec = PredictionSpec()
+    export: ExportSpec = ExportSpec()
+
+    @model_validator(mode="after")
+    def _classes_are_disjoint(self):
+        owner: dict[int, str] = {}
+        for name, entry in self.classes.items():
+            for code in entry.codes:
+                if code in owner:
+                    raise ValueError(
+                        f"code {code} is claimed by classes `{owner[code]}` and `{name}`"
+                    )
+                owner[code] = name
+        weights = self.training.class_weights
+        if isinstance(weights, list) and len(weights) != len(self.classes):
+            raise ValueError(
+                f"`training.class_weights` has {len(weights)} entries for "
+                f"{len(self.classes)} classes"
+            )
+        return self
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the class index."""
+        return list(self.classes)
+
+    @property
+    def class_codes(self) -> dict[str, list[int]]:
+        """LAS codes of each class, in the order of the class index."""
+        return {name: entry.codes for name, entry in self.classes.items()}
+
+    @property
+    def spacings(self) -> list[float]:
+        """Point spacing of each stage in meters: the edge of its grid cells."""
+        return [self.fields.grid_size * 2**n for n in range(len(self.model.stages))]
