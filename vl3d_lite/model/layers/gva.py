@@ -1,0 +1,315 @@
+"""Grouped vector attention over each point's neighbors."""
+
+import keras
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.neighborhood import (
+    gather_neighbors,
+    is_present,
+    is_real,
+)
+from vl3d_lite.model.layers.torf_gva import contract_neighbors
+
+WEIGHTS = ("groups", "channels")
+
+
+@keras.saving.register_keras_serializable(package="vl3d_lite")
+class GroupedVectorAttentionLayer(keras.layers.Layer):
+    """Attend to the neighbors with one weight per group of channels.
+
+    For a point ``i``, its present neighbors ``j``, a group ``g`` and a channel
+    ``e`` of the group::
+
+        q, k = ReLU(Z(F W_q)), ReLU(Z(F W_k))        v = F W_v + b_v
+        p_ij = (x_j - x_i) / scale
+        r_ij = (k_j - q_i) * mul(p_ij) + bias(p_ij)
+        u_ij = ReLU(r_ij W_1 + b_1)
+        alpha_ij = softmax over present j of u_ij W_2
+        y_ige = sum_j alpha_ijg * w_ijge * (v_j + bias(p_ij))_ge
+
+    ``mul`` and ``bias`` are MLPs, ``ReLU(p A + a) B + b``; without them the
+    factor is 1 and the summand 0. ``w = 1`` for ``weights="groups"``,
+    ``w_ij = u_ij W_3 + b_3`` for "channels". ``Z`` is a BatchNormalization
+    over the real points. A point without a present neighbor gets zeros. There
+    is no residual and no normalization of the input or output: those are the
+    block's.
+
+    With ``w = 1`` and no multiplier the same function is computed in a factored
+    form: ``k`` and ``q`` are projected to ``G`` channels before the gather, and
+    the last linear map of ``bias`` acts once per point, past the sum over the
+    neighbors. No product of size ``(K, C x C)`` per point remains.
+
+    Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``G`` groups.
+
+    Args:
+        channels: Output channels, or None for as many as the input has.
+        groups: ``G``; divides the channels.
+        weights: "groups" (one weight a group, PTv2) or "channels" (VL3D's
+            weight encoding, one factor a channel; starts at 1).
+        positional_bias: Whether ``bias`` is there.
+        positional_multiplier: Whether ``mul`` is there.
+        dropout: Share of attention weights dropped in training, in [0, 1).
+        scale: Length that coordinate differences are divided by, in meters;
+            the stage's point spacing makes them of order one. Positive.
+        momentum: Of the moving statistics, in [0, 1].
+        kernel_initializer: For every matrix.
+        kernel_regularizer: For every matrix.
+        seed: Of the dropout.
+
+    Call arguments:
+        inputs: A list of three: coordinates ``(B, R, 3)`` float in meters;
+            features ``(B, R, C_in)`` float; neighbors ``(B, R, K)`` int, -1
+            where missing.
+
+    Returns:
+        ``(B, R, channels)`` float.
+
+    Raises:
+        DeepLearningException: An argument is out of range, groups do not
+            divide the channels, or the inputs are not three of rank 3.
+
+    Source:
+        Wu et al., *Point Transformer V2* (2022), eq. 3-6. Differences: the
+        softmax runs over the present neighbors alone (there it is masked
+        afterwards and does not sum to 1), and the MLPs over neighbors have no
+        BatchNormalization; `scale` takes its place.
+    """
+
+    def __init__(
+        self,
+        channels=None,
+        groups=8,
+        weights="groups",
+        positional_bias=True,
+        positional_multiplier=False,
+        dropout=0.0,
+        scale=1.0,
+        momentum=0.9,
+        kernel_initializer="glorot_uniform",
+        kernel_regularizer=None,
+        seed=None,
+        **kwargs,
+    ):
+        # Coordinates stay float32 where the features are half precision.
+        super().__init__(**{"autocast": False, **kwargs})
+        checks = {
+            "channels": (channels is None or channels >= 1, "at least 1, or None"),
+            "groups": (groups >= 1, "at least 1"),
+            "weights": (weights in WEIGHTS, f"one of {WEIGHTS}"),
+            "dropout": (0 <= dropout < 1, "in [0, 1)"),
+            "scale": (scale > 0, "positive (meters)"),
+            "momentum": (0 <= momentum <= 1, "in [0, 1]"),
+        }
+        given = dict(locals())
+        for name, (fits, expected) in checks.items():
+            if not fits:
+                raise DeepLearningException(
+                    f"{self.name}: `{name}` must be {expected}. "
+                    f"Received: {name}={given[name]!r}"
+                )
+        self.channels = channels
+        self.groups = groups
+        self.weights_per = weights
+        self.positional_bias = positional_bias
+        self.positional_multiplier = positional_multiplier
+        self.dropout = dropout
+        self.scale = scale
+        self.momentum = momentum
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.seed = seed
+        self.norm = keras.layers.BatchNormalization(
+            momentum=momentum, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
+        )
+        self.attention_dropout = (
+            keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")
+            if dropout
+            else None
+        )
+
+    @property
+    def factored(self):
+        """Whether the factored form is used."""
+        return self.weights_per == "groups" and not self.positional_multiplier
+
+    def build(self, input_shape):
+        shapes = [shape for shape in input_shape if hasattr(shape, "__len__")]
+        if [len(shape) for shape in shapes] != [3, 3, 3]:
+            raise DeepLearningException(
+                f"{self.name}: expected a list of coordinates (B, R, 3), features "
+                "(B, R, C) and neighbors (B, R, K). "
+                f"Received: shapes {list(input_shape)}"
+            )
+        dimensions, width = shapes[0][-1], shapes[1][-1]
+        channels = self.channels or width
+        if channels % self.groups:
+            raise DeepLearningException(
+                f"{self.name}: `groups` must divide the channels. Received: "
+                f"groups={self.groups}, channels={channels}"
+            )
+        self.query_kernel = self._matrix("query_kernel", width, channels)
+        self.key_kernel = self._matrix("key_kernel", width, channels)
+        self.value_kernel = self._matrix("value_kernel", width, channels)
+        self.value_bias = self._vector("value_bias", channels)
+        self.norm.build((*shapes[1][:-1], 2 * channels))
+        if self.positional_bias:
+            self.bias_mlp = self._mlp("bias", dimensions, channels)
+        if self.positional_multiplier:
+            self.multiplier_mlp = self._mlp("multiplier", dimensions, channels)
+        self.encoding_kernel = self._matrix("encoding_kernel", channels, self.groups)
+        self.encoding_bias = self._vector("encoding_bias", self.groups)
+        # The softmax over neighbors cancels a bias here.
+        self.logits_kernel = self._matrix("logits_kernel", self.groups, self.groups)
+        if self.weights_per == "channels":
+            self.weight_kernel = self._matrix("weight_kernel", self.groups, channels)
+            self.weight_bias = self._vector("weight_bias", channels, "ones")
+
+    def _matrix(self, name, rows, columns):
+        return self.add_weight(
+            name=name,
+            shape=(rows, columns),
+            # A clone draws its own numbers; one instance repeats them.
+            initializer=self.kernel_initializer.clone(),
+            regularizer=self.kernel_regularizer,
+        )
+
+    def _vector(self, name, size, initializer="zeros"):
+        return self.add_weight(name=name, shape=(size,), initializer=initializer)
+
+    def _mlp(self, name, rows, columns):
+        return (
+            self._matrix(f"{name}_hidden_kernel", rows, columns),
+            self._vector(f"{name}_hidden_bias", columns),
+            self._matrix(f"{name}_kernel", columns, columns),
+            self._vector(f"{name}_bias", columns),
+        )
+
+    def call(self, inputs, training=False):
+        coordinates, features, neighbors = inputs
+        return self._attend(coordinates, features, neighbors, training)[0]
+
+    def attention_weights(self, inputs):
+        """Give alpha at inference, ``(B, R, K, G)``; zero where missing."""
+        return self._attend(*inputs, training=False)[1]
+
+    def _attend(self, coordinates, features, neighbors, training):
+        present = is_present(neighbors, features)[..., None]  # (B, R, K, 1)
+        query, key, value = self._project(features, neighbors, training)
+        offsets = self._offsets(coordinates, neighbors, present)
+        form = self._factored if self.factored else self._plain
+        return form(query, key, value, offsets, neighbors, present, training)
+
+    def _project(self, features, neighbors, training):
+        real = is_real(neighbors, ops.shape(features)[1])  # (B, R)
+        features = ops.cast(features, self.compute_dtype)
+        features = ops.where(real[..., None], features, 0.0)
+        kernels = (self.query_kernel, self.key_kernel, self.value_kernel)
+        kernel = self._cast(ops.concatenate(kernels, axis=-1))
+        projected = ops.matmul(features, kernel)  # (B, R, 3C)
+        channels = self.value_kernel.shape[-1]
+        both = projected[..., : 2 * channels]
+        both = ops.relu(self.norm(both, training=training, mask=real))
+        value = projected[..., 2 * channels :] + self._cast(self.value_bias)
+        return both[..., :channels], both[..., channels:], value
+
+    def _offsets(self, coordinates, neighbors, present):
+        offsets = gather_neighbors(coordinates, neighbors, zero_missing=False)
+        offsets = (offsets - ops.expand_dims(coordinates, 2)) / self.scale
+        return ops.where(present, self._cast(offsets), 0.0)  # (B, R, K, 3)
+
+    def _factored(self, query, key, value, offsets, neighbors, present, training):
+        encoding = self._cast(self.encoding_kernel)
+        channels = value.shape[-1]
+        table = ops.concatenate([ops.matmul(key, encoding), value], axis=-1)
+        gathered = gather_neighbors(table, neighbors, zero_missing=False)
+        relation = gathered[..., : self.groups] - ops.expand_dims(
+            ops.matmul(query, encoding), 2
+        )
+        shift = self._cast(self.encoding_bias)
+        if self.positional_bias:
+            hidden_kernel, hidden_bias, kernel, bias = map(self._cast, self.bias_mlp)
+            hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
+            relation = relation + ops.matmul(hidden, ops.matmul(kernel, encoding))
+            shift = shift + ops.matmul(bias, encoding)
+        alpha = self._softmax(ops.relu(relation + shift), present, training)
+        context = contract_neighbors(
+            alpha, self._split(gathered[..., self.groups :])
+        )  # (B, R, G, C / G)
+        if self.positional_bias:
+            # alpha^T hidden, (B, R, G, C), then each group's columns of B.
+            summed = ops.matmul(ops.swapaxes(alpha, -1, -2), hidden)
+            columns = ops.reshape(kernel, (channels, self.groups, -1))
+            context = context + ops.einsum("brgc,cge->brge", summed, columns)
+            total = ops.expand_dims(ops.sum(alpha, axis=2), -1)  # (B, R, G, 1)
+            context = context + total * ops.reshape(bias, (self.groups, -1))
+        return self._merge(context), alpha
+
+    def _plain(self, query, key, value, offsets, neighbors, present, training):
+        relation = gather_neighbors(key, neighbors, zero_missing=False)
+        relation = relation - ops.expand_dims(query, 2)
+        value = gather_neighbors(value, neighbors, zero_missing=False)
+        if self.positional_multiplier:
+            relation = relation * self._run_mlp(self.multiplier_mlp, offsets)
+        if self.positional_bias:
+            bias = self._run_mlp(self.bias_mlp, offsets)
+            relation = relation + bias
+            value = value + bias
+        encoded = ops.matmul(relation, self._cast(self.encoding_kernel))
+        encoded = ops.relu(encoded + self._cast(self.encoding_bias))
+        alpha = self._softmax(encoded, present, training)
+        w = None
+        if self.weights_per == "channels":
+            w = ops.matmul(encoded, self._cast(self.weight_kernel))
+            w = self._split(w + self._cast(self.weight_bias))
+        return self._merge(contract_neighbors(alpha, self._split(value), w)), alpha
+
+    def _run_mlp(self, mlp, offsets):
+        hidden_kernel, hidden_bias, kernel, bias = map(self._cast, mlp)
+        hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
+        return ops.matmul(hidden, kernel) + bias
+
+    def _softmax(self, encoded, present, training):
+        logits = ops.matmul(encoded, self._cast(self.logits_kernel))
+        logits = ops.where(present, self._at_least_float32(logits), -1e30)
+        highest = ops.stop_gradient(ops.max(logits, axis=2, keepdims=True))
+        masses = ops.where(present, ops.exp(logits - highest), 0.0)
+        total = ops.sum(masses, axis=2, keepdims=True)
+        alpha = masses / ops.maximum(total, 1e-30)
+        if self.attention_dropout is not None:
+            alpha = self.attention_dropout(alpha, training=training)
+        return ops.cast(alpha, self.compute_dtype)  # (B, R, K, G)
+
+    def _at_least_float32(self, values):
+        return ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
+
+    def _cast(self, values):
+        return ops.cast(values, self.compute_dtype)
+
+    def _split(self, values):
+        shape = (*ops.shape(values)[:-1], self.groups, -1)
+        return ops.reshape(values, shape)
+
+    def _merge(self, context):
+        batch, rows = ops.shape(context)[:2]
+        return ops.reshape(context, (batch, rows, self.value_kernel.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        features = input_shape[1]
+        return (*features[:-1], self.channels or features[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "groups": self.groups,
+            "weights": self.weights_per,
+            "positional_bias": self.positional_bias,
+            "positional_multiplier": self.positional_multiplier,
+            "dropout": self.dropout,
+            "scale": self.scale,
+            "momentum": self.momentum,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "seed": self.seed,
+        }

@@ -1,0 +1,103 @@
+"""The tail of a grouped vector attention: three factors, one sum over neighbors."""
+
+import keras
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+
+
+def contract_neighbors(alpha, values, w=None):
+    """Sum ``alpha * w * values`` over the neighbors.
+
+    A product and a sum: XLA fuses them, so that the product never exists as a
+    tensor. An einsum of three operands blocks that fusion, and without XLA it
+    is 70 times slower.
+
+    Args:
+        alpha: ``(..., K, G)`` float, attention weights.
+        values: ``(..., K, G, d)`` float.
+        w: ``(..., K, G, d)`` float, or None for a factor of one.
+
+    Returns:
+        ``(..., G, d)`` float.
+    """
+    if w is not None:
+        values = ops.multiply(w, values)
+    return ops.sum(ops.multiply(ops.expand_dims(alpha, -1), values), axis=-3)
+
+
+@keras.saving.register_keras_serializable(package="vl3d_lite")
+class TORFGVALayer(keras.layers.Layer):
+    """Contract attention weights, weight encoding and modulated values.
+
+    For a sample ``b``, group ``g`` and channel ``e`` of the group::
+
+        A_bge = sum_k alpha_bkg * w_bkge * V_bkge
+
+    The layer has no weights and computes in the float type of its policy.
+
+    Shapes: ``B`` samples, ``K`` neighbors, ``G`` groups, ``d`` channels a group.
+
+    Call arguments:
+        inputs: A list of three: ``alpha`` ``(B, K, G)``, softmax weights;
+            ``w`` ``(B, K, G, d)``, weight encoding; ``V`` ``(B, K, G, d)``,
+            values plus positional encoding.
+        training: Ignored.
+        mask: Ignored.
+
+    Returns:
+        ``(B, G, d)`` float.
+
+    Raises:
+        DeepLearningException: The ranks are not (3, 4, 4), or an axis differs
+            between the inputs.
+
+    Source:
+        The tail of VL3D's GVA. Its single einsum is written as a product and
+        a sum here; the result differs by float rounding only.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        _check_shapes(self.name, input_shape)
+
+    def call(self, inputs, training=False, mask=False):
+        alpha, w, values = inputs
+        return contract_neighbors(alpha, values, w)
+
+    def compute_output_shape(self, input_shape):
+        _check_shapes(self.name, input_shape)
+        values = input_shape[2]
+        return (values[0], *values[2:])
+
+    def get_config(self):
+        return super().get_config()
+
+
+def _check_shapes(name, input_shape):
+    shapes = [tuple(shape) for shape in _as_shapes(input_shape)]
+    ranks = tuple(len(shape) for shape in shapes)
+    if ranks != (3, 4, 4):
+        raise DeepLearningException(
+            f"{name}: TORFGVALayer needs three inputs of ranks (3, 4, 4), "
+            "[alpha (B, K, G), w (B, K, G, d), V (B, K, G, d)]. "
+            f"Received: {len(shapes)} inputs of shapes {shapes}"
+        )
+    alpha, w, values = shapes
+    for letter, sizes in zip(
+        ("B", "K", "G", "d"), zip((*alpha, None), w, values, strict=True), strict=True
+    ):
+        if len({size for size in sizes if size is not None}) > 1:
+            raise DeepLearningException(
+                f"{name}: axis {letter} must agree in alpha (B, K, G), "
+                f"w (B, K, G, d) and V (B, K, G, d). Received: shapes {shapes}"
+            )
+
+
+def _as_shapes(input_shape):
+    """List the shapes; a lone tensor's shape counts as one."""
+    if all(size is None or isinstance(size, int) for size in input_shape):
+        return [input_shape]
+    return list(input_shape)
