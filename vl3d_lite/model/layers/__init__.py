@@ -1,13 +1,22 @@
 """Keras layers for point clouds: tensors in, tensors out."""
 
+from vl3d_lite.model.layers.gva import GroupedVectorAttentionLayer
 from vl3d_lite.model.layers.neighborhood import (
     flat_rows,
     gather_neighbors,
     is_present,
     is_real,
 )
+from vl3d_lite.model.layers.pooling import NeighborMaxPool, NeighborUpsample
+from vl3d_lite.model.layers.torf_gva import TORFGVALayer
+from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [
+    "GroupedVectorAttentionLayer",
+    "NeighborMaxPool",
+    "NeighborUpsample",
+    "TORFGVALayer",
+    "UnaryBlock",
     "flat_rows",
     "gather_neighbors",
     "is_present",
