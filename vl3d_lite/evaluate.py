@@ -11,6 +11,15 @@ import numpy as np
 from vl3d_lite.errors import DataError
 from vl3d_lite.scores import BINS, PER_CLASS, Calibration, Scores, confusion_matrix
 
+__all__ = [
+    "Calibration",
+    "CloudResult",
+    "Evaluation",
+    "Scores",
+    "confusion_matrix",
+    "evaluate",
+]
+
 METRICS_FORMAT = 1
 ALL_CLOUDS = "(all clouds)"
 ALL_CLASSES = "(all classes)"
@@ -158,16 +167,18 @@ class Evaluation:
         writer.writerow(["cloud", "class", "points", "predicted", *PER_CLASS, *overall])
         for cloud, result in {ALL_CLOUDS: self.pooled, **self.clouds}.items():
             entry = self._result_dict(result)
-            for name, row in entry["per_class"].items():
-                counts = row["support"], row["predicted"]
-                writer.writerow(
-                    [cloud, name, *counts, *(row[key] for key in PER_CLASS)]
-                )
-            writer.writerow(
-                [cloud, ALL_CLASSES, entry["points"], entry["points"]]
-                + [entry["macro"][key] for key in PER_CLASS]
-                + [entry[key] for key in overall]
-            )
+            rows = {
+                **entry["per_class"],
+                ALL_CLASSES: {
+                    "support": entry["points"],
+                    "predicted": entry["points"],
+                    **entry["macro"],
+                    **{key: entry[key] for key in overall},
+                },
+            }
+            columns = ("support", "predicted", *PER_CLASS, *overall)
+            for name, row in rows.items():
+                writer.writerow([cloud, name, *(row.get(key) for key in columns)])
         write_text(Path(path), stream.getvalue())
 
     def _result_dict(self, result: CloudResult) -> dict:
