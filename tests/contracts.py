@@ -1,0 +1,342 @@
+"""What every layer must keep, whatever the backend.
+
+`inputs` is what the layer is called with: a list (``layer(inputs)``), a tuple
+(``layer(*inputs)``) or a dict (``layer(**inputs)``) of NumPy arrays. Everything
+that comes back is NumPy.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+MODES = ("eager", "graph", "jit")
+
+
+def apply(layer, inputs, **call):
+    """Call the layer the way its `inputs` ask for."""
+    if isinstance(inputs, dict):
+        return layer(**inputs, **call)
+    if isinstance(inputs, tuple):
+        return layer(*inputs, **call)
+    return layer(inputs, **call)
+
+
+def leaves(inputs):
+    """List the arrays in `inputs`, in order."""
+    return list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
+
+
+def rebuilt(inputs, values):
+    """Put `values` in the places of `inputs`."""
+    if isinstance(inputs, dict):
+        return dict(zip(inputs, values, strict=True))
+    return type(inputs)(values)
+
+
+def is_float(value):
+    return "float" in keras.backend.standardize_dtype(value.dtype)
+
+
+def outputs_of(result):
+    """Make one list of one output or many."""
+    return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def numpy_of(value):
+    return ops.convert_to_numpy(value)
+
+
+def takes_training(layer):
+    return layer._call_has_training_arg
+
+
+def snapshot(layer):
+    """Copy every variable of the layer, random states included."""
+    return [numpy_of(variable.value).copy() for variable in layer.variables]
+
+
+def restore(layer, values):
+    for variable, value in zip(layer.variables, values, strict=True):
+        variable.assign(value)
+
+
+def run(layer, inputs, training=False, mode="eager"):
+    """Run the layer and leave its variables as they were.
+
+    Returns:
+        The output, or a list of outputs.
+    """
+    return gradients(layer, inputs, training, mode, cotangents=None)[0]
+
+
+def gradients(layer, inputs, training=False, mode="eager", cotangents="random"):
+    """Differentiate the sum of output times cotangent.
+
+    Args:
+        layer: A layer; it is built when it is not.
+        inputs: See the module.
+        training: As in the layer's call.
+        mode: One of `MODES`. Torch runs eagerly in each of them.
+        cotangents: Arrays of the outputs' shapes; "random" draws them, always
+            the same; None asks for no gradients.
+
+    Returns:
+        ``(output, weight_gradients, input_gradients)``: the second a dict from
+        weight path to array, the third a list with None for integers.
+    """
+    call = {"training": training} if takes_training(layer) else {}
+    if not layer.built:
+        apply(layer, inputs, **call)
+    before = snapshot(layer)
+    backend = keras.backend.backend()
+    function = {
+        "tensorflow": _tensorflow_gradients,
+        "jax": _jax_gradients,
+        "torch": _torch_gradients,
+    }[backend]
+    output, by_weight, by_input = function(layer, inputs, call, mode, cotangents)
+    restore(layer, before)
+    output = [numpy_of(value) for value in output]
+    by_weight = {
+        weight.path: numpy_of(gradient)
+        for weight, gradient in zip(layer.trainable_weights, by_weight, strict=True)
+        if gradient is not None
+    }
+    by_input = iter([None if g is None else numpy_of(g) for g in by_input])
+    by_input = [next(by_input) if is_float(leaf) else None for leaf in leaves(inputs)]
+    return output[0] if len(output) == 1 else output, by_weight, by_input
+
+
+def _loss(output, cotangents):
+    """Sum float outputs times their cotangents, in their own type."""
+    rng = np.random.default_rng(0)
+    total = 0.0
+    for index, value in enumerate(output):
+        if isinstance(cotangents, str):
+            weights = rng.normal(size=tuple(value.shape))
+        else:
+            weights = outputs_of(cotangents)[index]
+        if is_float(value):
+            total = total + ops.sum(value * ops.cast(weights, value.dtype))
+    return total
+
+
+def _fill(inputs, floats):
+    """Put the float arrays back among the integer ones."""
+    floats = iter(floats)
+    values = [
+        next(floats) if is_float(leaf) else ops.convert_to_tensor(leaf)
+        for leaf in leaves(inputs)
+    ]
+    return rebuilt(inputs, values)
+
+
+def _floats(inputs):
+    return [ops.convert_to_tensor(leaf) for leaf in leaves(inputs) if is_float(leaf)]
+
+
+def _tensorflow_gradients(layer, inputs, call, mode, cotangents):
+    import tensorflow as tf
+
+    def step(*floats):
+        weights = [weight.value for weight in layer.trainable_weights]
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            output = outputs_of(apply(layer, _fill(inputs, floats), **call))
+            if cotangents is None:
+                return output, [None] * len(weights), [None] * len(floats)
+            loss = _loss(output, cotangents)
+        by_weight, by_input = tape.gradient(loss, [weights, list(floats)])
+        dense = tf.convert_to_tensor
+        by_weight = [None if g is None else dense(g) for g in by_weight]
+        by_input = [None if g is None else dense(g) for g in by_input]
+        return output, by_weight, by_input
+
+    if mode != "eager":
+        step = tf.function(step, jit_compile=mode == "jit")
+    return step(*_floats(inputs))
+
+
+def _jax_gradients(layer, inputs, call, mode, cotangents):
+    import jax
+
+    others = [variable.value for variable in layer.non_trainable_variables]
+
+    def loss(weights, floats):
+        output, _ = layer.stateless_call(
+            weights,
+            others,
+            *_positional(inputs, floats),
+            **_named(inputs, floats),
+            **call,
+        )
+        output = outputs_of(output)
+        return (0.0 if cotangents is None else _loss(output, cotangents)), output
+
+    def step(weights, floats):
+        if cotangents is None:
+            _, output = loss(weights, floats)
+            return output, [None] * len(weights), [None] * len(floats)
+        slopes, output = jax.grad(loss, argnums=(0, 1), has_aux=True)(weights, floats)
+        return output, *slopes
+
+    if mode != "eager":
+        step = jax.jit(step)
+    weights = [variable.value for variable in layer.trainable_variables]
+    return step(weights, _floats(inputs))
+
+
+def _positional(inputs, floats):
+    filled = _fill(inputs, floats)
+    if isinstance(filled, dict):
+        return ()
+    return filled if isinstance(filled, tuple) else (filled,)
+
+
+def _named(inputs, floats):
+    return _fill(inputs, floats) if isinstance(inputs, dict) else {}
+
+
+def _torch_gradients(layer, inputs, call, mode, cotangents):
+    import torch
+
+    floats = [value.detach().requires_grad_(True) for value in _floats(inputs)]
+    output = outputs_of(apply(layer, _fill(inputs, floats), **call))
+    weights = [weight.value for weight in layer.trainable_weights]
+    if cotangents is None:
+        return output, [None] * len(weights), [None] * len(floats)
+    slopes = torch.autograd.grad(
+        _loss(output, cotangents), weights + floats, allow_unused=True
+    )
+    return output, slopes[: len(weights)], slopes[len(weights) :]
+
+
+def assert_same(one, other, relative=1e-5):
+    """Compare within `relative` of the largest absolute value."""
+    for left, right in zip(outputs_of(one), outputs_of(other), strict=True):
+        left, right = np.asarray(left, "float64"), np.asarray(right, "float64")
+        scale = max(np.abs(right).max(initial=0.0), 1e-30)
+        np.testing.assert_allclose(left, right, rtol=0, atol=relative * scale)
+
+
+def assert_finite(values):
+    for value in outputs_of(values):
+        assert np.isfinite(np.asarray(value, "float64")).all()
+
+
+def model_of(layer, inputs):
+    """Wrap the layer in a model with an unknown batch size."""
+    ports = [
+        keras.Input(leaf.shape[1:], dtype=str(leaf.dtype)) for leaf in leaves(inputs)
+    ]
+    return keras.Model(ports, apply(layer, rebuilt(inputs, ports)))
+
+
+def check_layer(layer, inputs, tmp_path, relative=1e-5, half=True):
+    """Check the contract of every layer.
+
+    The output's shape is the promised one; configurations make the round trip
+    before and after `build`; a saved model loads with `safe_mode` on and gives
+    equal outputs for an unknown batch size; eager, graph and `jit_compile`
+    agree in outputs and gradients; gradients are finite; mixed precision is
+    finite.
+
+    Args:
+        layer: A fresh layer, not built.
+        inputs: See the module; float32 and int32 arrays with a batch axis.
+        tmp_path: Folder for the saved model.
+        relative: Agreement asked for, of the largest absolute value.
+        half: False skips mixed precision.
+    """
+    assert not layer.built
+    kind = type(layer)
+    assert kind.from_config(layer.get_config()).get_config() == layer.get_config()
+    output = run(layer, inputs)
+    shapes = rebuilt(inputs, [leaf.shape for leaf in leaves(inputs)])
+    promised = _promised_shapes(layer, shapes)
+    assert [value.shape for value in outputs_of(output)] == promised
+
+    twin = kind.from_config(layer.get_config())
+    assert twin.get_config() == layer.get_config()
+    run(twin, inputs)
+    twin.set_weights(layer.get_weights())
+    assert_same(run(twin, inputs), output, relative)
+
+    path = tmp_path / "layer.keras"
+    model_of(layer, inputs).save(path)
+    loaded = keras.saving.load_model(path, safe_mode=True)
+    again = loaded([ops.convert_to_tensor(leaf) for leaf in leaves(inputs)])
+    assert_same([numpy_of(value) for value in outputs_of(again)], output, relative)
+
+    check_modes(layer, inputs, relative)
+    if half:
+        for policy in ("mixed_float16", "mixed_bfloat16"):
+            mixed = kind.from_config({**layer.get_config(), "dtype": policy})
+            values, by_weight, by_input = gradients(mixed, inputs, training=True)
+            assert_finite(values)
+            assert_finite(list(by_weight.values()))
+            assert_finite([slope for slope in by_input if slope is not None])
+
+
+def _promised_shapes(layer, shapes):
+    if isinstance(shapes, dict):
+        promised = layer.compute_output_shape(
+            **{f"{name}_shape": shape for name, shape in shapes.items()}
+        )
+    elif isinstance(shapes, tuple):
+        promised = layer.compute_output_shape(*shapes)
+    else:
+        promised = layer.compute_output_shape(shapes)
+    many = isinstance(promised[0], list | tuple)
+    return [tuple(shape) for shape in promised] if many else [tuple(promised)]
+
+
+def check_modes(layer, inputs, relative=1e-5):
+    """Check that eager, graph and jit agree and that every weight learns."""
+    for training in (False, True) if takes_training(layer) else (False,):
+        results = {mode: gradients(layer, inputs, training, mode) for mode in MODES}
+        output, by_weight, by_input = results["eager"]
+        assert_finite(output)
+        missing = {weight.path for weight in layer.trainable_weights} - set(by_weight)
+        assert not missing, f"no gradient reaches {missing}"
+        assert_finite(list(by_weight.values()))
+        assert_finite([slope for slope in by_input if slope is not None])
+        for mode in MODES[1:]:
+            other = results[mode]
+            assert_same(other[0], output, relative)
+            scale = max([np.abs(slope).max() for slope in by_weight.values()] + [0.0])
+            for path, slope in by_weight.items():
+                np.testing.assert_allclose(
+                    other[1][path], slope, rtol=0, atol=10 * relative * scale
+                )
+
+
+def check_garbage(layer, clean, dirty, real, training, mode, relative=1e-5):
+    """Check that garbage has no say in the real points.
+
+    Args:
+        layer: A layer whose output is ``(B, M, C)``.
+        clean: Inputs of one size.
+        dirty: The same with NaN, 1e9 or other indices where nobody looks; or
+            with more missing neighbors.
+        real: ``(B, M)`` bool, the points to compare.
+        training: As in the layer's call.
+        mode: One of `MODES`.
+        relative: Agreement asked for.
+    """
+    size = outputs_of(run(layer, clean))[0].shape
+    cotangent = np.random.default_rng(1).normal(size=size) * real[..., None]
+    expected = gradients(layer, clean, training, mode, cotangents=[cotangent])
+    received = gradients(layer, dirty, training, mode, cotangents=[cotangent])
+    assert_finite(received[0])
+    assert_same(received[0][real], expected[0][real], relative)
+    assert received[1].keys() == expected[1].keys()
+    scale = max([np.abs(slope).max() for slope in expected[1].values()] + [0.0])
+    for path, slope in expected[1].items():
+        np.testing.assert_allclose(
+            received[1][path], slope, rtol=0, atol=relative * scale, err_msg=path
+        )
+    for slope, other in zip(expected[2], received[2], strict=True):
+        if slope is not None:
+            assert_finite(other)
+            assert_same(other, slope, relative)
