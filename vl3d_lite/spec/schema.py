@@ -4,6 +4,7 @@ The models below are the single source of the JSON schema, of the spec
 reference in docs/ and of the errors a reader of YAML gives.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -102,6 +103,15 @@ class FeatureSpec(Section):
         if not has and self.name in needs:
             raise ValueError(f"`{self.name}` needs a `radius` in meters")
         return self
+
+
+def feature_columns(specs: Sequence[FeatureSpec]) -> list[str]:
+    """Names of the network's inputs: one a feature, or one a radius."""
+    return [
+        spec.name if radius is None else f"{spec.name}_{radius:g}"
+        for spec in specs
+        for radius in spec.radii or [spec.radius]
+    ]
 
 
 class FieldsSpec(Section):

@@ -1,0 +1,108 @@
+"""Height above the local minimum of z, on a raster that follows the points."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from scipy.ndimage import minimum_filter, minimum_filter1d, uniform_filter
+
+BLOCK = 512  # raster cells a side: 2 MB in float64
+
+
+def height_above_minimum(
+    xyz: np.ndarray, radius: float, grid_size: float, threads: int = 1
+) -> np.ndarray:
+    """Height above the smoothed local minimum of z.
+
+    1. The lowest z of each cell of a raster, whose edge is a tenth of the
+       radius but not below the grid size.
+    2. A cell lower than everything in its 5 x 5 window is raised to the second
+       lowest of that window, so one low outlier does no harm.
+    3. The minimum over a disk of `radius`.
+    4. Its mean over a square of about `radius`, read between cell centers
+       bilinearly: the height has no steps, and only points of step 2 can
+       come out below 0.
+
+    The raster is processed in blocks that hold points, so memory follows the
+    points and not the extent, and the result does not depend on the blocks.
+
+    Args:
+        xyz: ``(n, 3)`` float64 in meters.
+        radius: Of the disk in meters. At least two raster cells count.
+        grid_size: Edge of the grid cells in meters.
+        threads: Blocks that are processed at once.
+
+    Returns:
+        ``(n,)`` float64 in meters.
+    """
+    if not len(xyz):
+        return np.zeros(0)
+    edge = max(grid_size, radius / 10)
+    reach = max(round(radius / edge), 2)
+    half = max(int(reach / np.sqrt(2)) - 1, 0)  # the square stays inside the disk
+    halo = reach + half + 3  # bilinear 1, pits 2
+    position = xyz[:, :2] / edge
+    cell = np.floor(position).astype(np.int64)
+    cell -= cell.min(axis=0)
+    position -= np.floor(position.min(axis=0))
+    width = int(cell[:, 0].max()) + 1 + 2 * halo
+    key = cell[:, 1] * width + cell[:, 0]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    occupied = key[order[starts]]
+    lowest = np.minimum.reduceat(xyz[order, 2], starts)
+    rows, columns = np.divmod(occupied, width)
+
+    block_key = (cell[:, 1] // BLOCK) * (width // BLOCK + 1) + cell[:, 0] // BLOCK
+    order = np.argsort(block_key, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(block_key[order])) + 1)
+    height = np.empty(len(xyz))
+
+    def process(points):
+        corner = cell[points[0]] // BLOCK * BLOCK - halo
+        side = BLOCK + 2 * halo
+        first, last = np.searchsorted(rows, [corner[1], corner[1] + side])
+        near = slice(first, last)
+        x, y = columns[near] - corner[0], rows[near] - corner[1]
+        inside = (x >= 0) & (x < side)
+        raster = np.full((side, side), np.inf)
+        raster[y[inside], x[inside]] = lowest[near][inside]
+        ground = _smooth(_disk_minimum(_fill_pits(raster), reach), half)
+        u = position[points] - corner - 0.5
+        height[points] = xyz[points, 2] - _bilinear(ground, u[:, 0], u[:, 1])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(process, members))
+    return height
+
+
+def _fill_pits(raster: np.ndarray) -> np.ndarray:
+    others = np.ones((5, 5), bool)
+    others[2, 2] = False
+    lowest = minimum_filter(raster, footprint=others, mode="constant", cval=np.inf)
+    return np.where(np.isfinite(lowest), np.maximum(raster, lowest), raster)
+
+
+def _disk_minimum(raster: np.ndarray, reach: int) -> np.ndarray:
+    result = np.full_like(raster, np.inf)
+    padded = np.pad(raster, ((reach, reach), (0, 0)), constant_values=np.inf)
+    for step in range(-reach, reach + 1):
+        width = 2 * int(np.sqrt(reach**2 - step**2)) + 1
+        rows = padded[reach + step : reach + step + len(raster)]
+        widened = minimum_filter1d(rows, width, axis=1, mode="constant", cval=np.inf)
+        np.minimum(result, widened, out=result)
+    return result
+
+
+def _smooth(raster: np.ndarray, half: int) -> np.ndarray:
+    known = np.isfinite(raster)
+    total = uniform_filter(np.where(known, raster, 0.0), 2 * half + 1, mode="constant")
+    share = uniform_filter(known.astype(float), 2 * half + 1, mode="constant")
+    return np.where(known, total / np.maximum(share, 1e-9), 0.0)
+
+
+def _bilinear(raster: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    right, up = x - column, y - row
+    below = raster[row, column] * (1 - right) + raster[row, column + 1] * right
+    above = raster[row + 1, column] * (1 - right) + raster[row + 1, column + 1] * right
+    return below * (1 - up) + above * up
