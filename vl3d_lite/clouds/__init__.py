@@ -1,0 +1,1 @@
+"""LAS and LAZ files in and out."""

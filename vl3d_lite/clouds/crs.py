@@ -1,0 +1,162 @@
+"""The coordinate reference system of a LAS file: its name and its unit."""
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vl3d_lite.clouds.header_check import FileHeader
+from vl3d_lite.errors import DataError
+
+if TYPE_CHECKING:
+    import pyproj
+
+WKT = ("LASF_Projection", 2112)
+GEO_KEYS = ("LASF_Projection", 34735)
+GEOTIFF = tuple(("LASF_Projection", number) for number in (34735, 34736, 34737))
+# Keys of the GeoTIFF standard, and its codes of linear units in meters.
+PROJECTED, GEOGRAPHIC, PROJECTED_UNIT = 3072, 2048, 3076
+MODEL, VERTICAL, VERTICAL_UNIT = 1024, 4096, 4099
+DEGREES_MODEL, GEOCENTRIC_MODEL = 2, 3
+LINEAR_UNITS = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Crs:
+    """What a file says about its coordinates.
+
+    Args:
+        name: The system's name; empty where the file names none.
+        horizontal: Meters in one unit of x and y.
+        vertical: Meters in one unit of z.
+    """
+
+    name: str = ""
+    horizontal: float = 1.0
+    vertical: float = 1.0
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Meters in one unit of x, y and z, ``(3,)`` float64."""
+        return np.array([self.horizontal, self.horizontal, self.vertical])
+
+
+def read_crs(header: FileHeader) -> Crs:
+    """The reference system of a file, from its WKT or GeoTIFF records.
+
+    A file without one, or with one that cannot be understood, is taken to be in
+    meters; the latter is logged.
+
+    Raises:
+        DataError: The coordinates are degrees, or geocentric.
+    """
+    keys = geo_keys(header)
+    system = parse_crs(header)
+    if system is None:
+        if (
+            keys.get(MODEL) in (DEGREES_MODEL, GEOCENTRIC_MODEL)
+            and PROJECTED not in keys
+        ):
+            raise _not_projected(header, "GeoTIFF keys")
+        return Crs("", *_key_units(keys, 1.0, None))
+    if system.is_geographic or system.is_geocentric:
+        raise _not_projected(header, system.name)
+    horizontal, vertical = _units(system)
+    if header.data(WKT) is None:
+        horizontal, vertical = _key_units(keys, horizontal, vertical)
+    return Crs(system.name, horizontal, horizontal if vertical is None else vertical)
+
+
+def parse_crs(header: FileHeader) -> "pyproj.CRS | None":
+    """The reference system as pyproj has it; WKT goes before GeoTIFF keys.
+
+    None where the file has none or it cannot be understood; the latter is logged.
+    """
+    if header.find(WKT) is None and header.find(GEO_KEYS) is None:
+        return None
+    import pyproj
+
+    broken = []
+    for source in (_from_wkt, _from_keys):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                system = source(header)
+        except (pyproj.exceptions.CRSError, UnicodeDecodeError) as error:
+            broken.append(str(error).splitlines()[0])
+        else:
+            if system is not None:
+                return system
+    if broken:
+        logger.warning(
+            "%s: the coordinate reference system cannot be understood (%s); "
+            "coordinates are taken as meters.",
+            header.path,
+            broken[0],
+        )
+    return None
+
+
+def geo_keys(header: FileHeader) -> dict[int, int]:
+    """The GeoTIFF keys of a file that hold a number themselves."""
+    data = header.data(GEO_KEYS) or b""
+    keys = np.frombuffer(data[: len(data) // 8 * 8], "<u2").reshape(-1, 4)[1:]
+    return {int(key): int(value) for key, place, _, value in keys if place == 0}
+
+
+def _from_wkt(header: FileHeader) -> "pyproj.CRS | None":
+    import pyproj
+
+    text = (header.data(WKT) or b"").split(b"\0")[0].decode().strip()
+    return pyproj.CRS.from_wkt(text) if text else None
+
+
+def _from_keys(header: FileHeader) -> "pyproj.CRS | None":
+    import pyproj
+
+    keys = geo_keys(header)
+    code = next(
+        (keys[k] for k in (PROJECTED, GEOGRAPHIC) if 1024 <= keys.get(k, 0) <= 32766),
+        None,
+    )
+    if code is None:
+        return None
+    system = pyproj.CRS.from_epsg(code)
+    if not 1024 <= keys.get(VERTICAL, 0) <= 32766:
+        return system
+    try:
+        height = pyproj.CRS.from_epsg(keys[VERTICAL])
+        return pyproj.crs.CompoundCRS(
+            f"{system.name} + {height.name}", [system, height]
+        )
+    except pyproj.exceptions.CRSError:
+        return system
+
+
+def _units(system: "pyproj.CRS") -> tuple[float, float | None]:
+    """Meters in one unit of x and y, and of z where the system says."""
+    axes = system.axis_info
+    horizontal = axes[0].unit_conversion_factor if axes else 1.0
+    vertical = axes[2].unit_conversion_factor if len(axes) > 2 else None
+    return horizontal or 1.0, vertical or None
+
+
+def _key_units(
+    keys: dict[int, int], horizontal: float, vertical: float | None
+) -> tuple[float, float]:
+    """The units that GeoTIFF keys name outright go before those of the system."""
+    horizontal = LINEAR_UNITS.get(keys.get(PROJECTED_UNIT), horizontal)
+    vertical = LINEAR_UNITS.get(keys.get(VERTICAL_UNIT), vertical)
+    return horizontal, horizontal if vertical is None else vertical
+
+
+def _not_projected(header: FileHeader, name: str) -> DataError:
+    return DataError(
+        f"{header.path}: the coordinates are not in meters or feet on a plane "
+        f"({name}). Reproject the file, for example: pdal translate in.laz out.laz "
+        "reprojection --filters.reprojection.out_srs=EPSG:<a projected system>"
+    )

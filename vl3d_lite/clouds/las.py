@@ -1,0 +1,245 @@
+"""Reading LAS and LAZ files."""
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds.crs import Crs, read_crs
+from vl3d_lite.clouds.header_check import FileHeader, check_cloud
+from vl3d_lite.clouds.layout import Dimension, dimensions_of
+from vl3d_lite.clouds.points import read_records
+from vl3d_lite.clouds.writing import ExtraDimension, write_las
+from vl3d_lite.errors import DataError, ResourceError
+
+__all__ = [
+    "ExtraDimension",
+    "LasSummary",
+    "check_cloud",
+    "describe_las",
+    "find_clouds",
+    "read_las",
+    "write_las",
+]
+
+SUFFIXES = (".las", ".laz")
+Progress = Callable[[int, int], None]
+
+
+def read_las(
+    path: Path,
+    *,
+    dimensions: Sequence[str] = (),
+    classes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> PointCloud:
+    """Read a LAS or LAZ file: coordinates in meters, and what is asked for.
+
+    Args:
+        path: The file.
+        dimensions: LAS or extra dimensions to read; one element of an extra
+            dimension of several is ``name[0]``. Scaled extra dimensions come
+            as values, float64; the others as they are stored.
+        classes: Class names, in the order of their indices, to LAS codes. A
+            code that is not named gives -1, and so do all without `classes`.
+        progress: Called with points read and points in all, chunk by chunk.
+
+    Raises:
+        DataError: The file cannot be used (see `check_cloud` and `read_crs`),
+            lacks a dimension, or holds a value that is not finite.
+        ResourceError: The cloud does not fit in memory.
+    """
+    header = check_cloud(path)
+    crs = read_crs(header)
+    wanted = _pick(header, dimensions)
+    try:
+        return _read(header, crs, wanted, classes, progress)
+    except MemoryError as error:
+        need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
+        raise ResourceError(
+            f"{header.path}: {header.point_count} points need {need / 2**30:.1f} GiB "
+            "of memory. Split the file into tiles or use a machine with more memory."
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class LasSummary:
+    """What a LAS file holds.
+
+    Args:
+        path: The file.
+        version: Such as "1.4".
+        point_format: 0 to 10.
+        compressed: Whether it is LAZ.
+        points: Number of points.
+        dimensions: Names of all dimensions, in the order of the record.
+        extra_dimensions: Names of the extra ones among them.
+        scales: ``(3,)`` file units per integer step.
+        offsets: ``(3,)`` file units.
+        extent: ``(2, 3)`` minimum and maximum as the header has them, file units.
+        crs: Name and units of the reference system.
+        census: Code to number of points, where it was asked for.
+    """
+
+    path: Path
+    version: str
+    point_format: int
+    compressed: bool
+    points: int
+    dimensions: tuple[str, ...]
+    extra_dimensions: tuple[str, ...]
+    scales: np.ndarray
+    offsets: np.ndarray
+    extent: np.ndarray
+    crs: Crs
+    census: dict[int, int] | None
+
+
+def describe_las(path: Path, *, census: bool = False) -> LasSummary:
+    """Summarize a LAS or LAZ file; reads its points only for the `census`.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    header = check_cloud(path)
+    layout = dimensions_of(header)
+    return LasSummary(
+        path=header.path,
+        version="{}.{}".format(*header.version),
+        point_format=header.point_format,
+        compressed=header.compressed,
+        points=header.point_count,
+        dimensions=tuple(layout),
+        extra_dimensions=tuple(name for name, d in layout.items() if d.extra),
+        scales=header.scales,
+        offsets=header.offsets,
+        extent=header.extent,
+        crs=read_crs(header),
+        census=_census(header) if census else None,
+    )
+
+
+def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
+    """The clouds that paths, globs and folders name, sorted, each once.
+
+    Args:
+        patterns: Files, globs (``**`` crosses folders) or folders, relative to
+            `base`. Of a folder or glob, only .las and .laz files count.
+        base: The folder that relative paths start from.
+
+    Raises:
+        DataError: A pattern names nothing.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        matches = _matches(Path(base) / Path(pattern).expanduser())
+        if not matches:
+            raise DataError(
+                f"{pattern}: no .las or .laz file found, looked from {base}. "
+                "Check the path or the pattern."
+            )
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return sorted(found.values())
+
+
+def _matches(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        try:
+            candidates = list(path.iterdir())
+        except OSError as error:
+            raise DataError(
+                f"{path}: the folder cannot be read ({error.strerror}). "
+                "Check its permissions."
+            ) from error
+    else:
+        candidates = [Path(p) for p in glob.glob(str(path), recursive=True)]
+    return [p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
+
+
+def _pick(header: FileHeader, names: Sequence[str]) -> list[Dimension]:
+    layout = dimensions_of(header)
+    for name in names:
+        if name not in layout:
+            raise DataError(
+                f"{header.path}: no dimension `{name}`. It has: {', '.join(layout)}"
+            )
+    return [layout[name] for name in dict.fromkeys(names)]
+
+
+def _read(
+    header: FileHeader,
+    crs: Crs,
+    wanted: list[Dimension],
+    classes: Mapping[str, Sequence[int]] | None,
+    progress: Progress | None,
+) -> PointCloud:
+    layout = dimensions_of(header)
+    axes = [layout[axis] for axis in "XYZ"]
+    code = layout["classification"]
+    index_of_code = _class_indices(classes)
+    names = {d.name for d in (*axes, *wanted)} | ({code.name} if classes else set())
+
+    total = header.point_count
+    local = np.empty((total, 3))
+    attributes = {d.name: np.empty(total, d.value_dtype) for d in wanted}
+    labels = np.full(total, -1, np.int32)
+    smallest = np.full(3, np.inf)
+    for start, records in read_records(header, frozenset(names)):
+        here = slice(start, start + len(records))
+        for axis, dimension in enumerate(axes):
+            steps = dimension.values(records)
+            local[here, axis] = steps
+            smallest[axis] = min(smallest[axis], steps.min())
+        for dimension in wanted:
+            values = dimension.values(records)
+            _check_finite(header, dimension, values, start)
+            attributes[dimension.name][here] = values
+        if classes:
+            labels[here] = index_of_code[code.values(records)]
+        if progress is not None:
+            progress(here.stop, total)
+
+    # Integers up to 2^32 are exact in float64, so a shift of all of them is too.
+    local -= smallest
+    local *= header.scales * crs.factors
+    return PointCloud(
+        local=local,
+        origin=(smallest * header.scales + header.offsets) * crs.factors,
+        attributes=attributes,
+        labels=labels,
+        name=header.path.name,
+    )
+
+
+def _class_indices(classes: Mapping[str, Sequence[int]] | None) -> np.ndarray:
+    indices = np.full(256, -1, np.int32)
+    for index, codes in enumerate((classes or {}).values()):
+        indices[list(codes)] = index
+    return indices
+
+
+def _check_finite(
+    header: FileHeader, dimension: Dimension, values: np.ndarray, start: int
+) -> None:
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    first = int(np.argmin(np.isfinite(values)))
+    raise DataError(
+        f"{header.path}: point {start + first} has {values[first]} in dimension "
+        f"`{dimension.name}`, expected a finite number. Repair the file or leave the "
+        "dimension out."
+    )
+
+
+def _census(header: FileHeader) -> dict[int, int]:
+    code = dimensions_of(header)["classification"]
+    counts = np.zeros(256, np.int64)
+    for _, records in read_records(header, frozenset([code.name])):
+        counts += np.bincount(code.values(records), minlength=256)
+    return {int(c): int(counts[c]) for c in np.flatnonzero(counts)}

@@ -1,0 +1,149 @@
+"""Point records, chunk by chunk."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lazrs
+import numpy as np
+
+from vl3d_lite.clouds.header_check import LASZIP, FileHeader
+from vl3d_lite.errors import DataError
+
+# LAS chunks stay near the cache; LAZ is packed in chunks of 50,000 points that
+# are unpacked side by side.
+LAS_CHUNK = 100_000
+LAZ_CHUNK = 1_000_000
+# The parallel decompressor holds a whole LAZ chunk for each of its calls.
+LARGEST_LAZ_CHUNK = 5_000_000
+
+_LAYERS = {
+    "Z": lazrs.SELECTIVE_DECOMPRESS_Z,
+    "intensity": lazrs.SELECTIVE_DECOMPRESS_INTENSITY,
+    "classification": lazrs.SELECTIVE_DECOMPRESS_CLASSIFICATION,
+    "scan_angle": lazrs.SELECTIVE_DECOMPRESS_SCAN_ANGLE,
+    "user_data": lazrs.SELECTIVE_DECOMPRESS_USER_DATA,
+    "point_source_id": lazrs.SELECTIVE_DECOMPRESS_POINT_SOURCE_ID,
+    "gps_time": lazrs.SELECTIVE_DECOMPRESS_GPS_TIME,
+    "red": lazrs.SELECTIVE_DECOMPRESS_RGB,
+    "green": lazrs.SELECTIVE_DECOMPRESS_RGB,
+    "blue": lazrs.SELECTIVE_DECOMPRESS_RGB,
+    "nir": lazrs.SELECTIVE_DECOMPRESS_NIR,
+    **dict.fromkeys(
+        (
+            "synthetic",
+            "key_point",
+            "withheld",
+            "overlap",
+            "scan_direction_flag",
+            "edge_of_flight_line",
+        ),
+        lazrs.SELECTIVE_DECOMPRESS_FLAGS,
+    ),
+}
+_BASE_LAYER = frozenset(
+    ("X", "Y", "return_number", "number_of_returns", "scanner_channel")
+)
+
+
+def read_records(
+    header: FileHeader, names: frozenset[str] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The point records of a checked file, chunk by chunk.
+
+    Args:
+        header: Of the file, from `check_cloud`.
+        names: The dimensions that are needed; None for all. Bytes of other
+            dimensions may hold anything, since LAZ layers are then skipped.
+
+    Yields:
+        The number of the first point, and ``(m, record length)`` uint8. The
+        array is overwritten by the next step.
+
+    Raises:
+        DataError: The points cannot be read.
+    """
+    if header.compressed:
+        return _unpack(header, names)
+    return _read(header)
+
+
+def _read(header: FileHeader) -> Iterator[tuple[int, np.ndarray]]:
+    size = min(LAS_CHUNK, header.point_count)
+    buffer = np.empty((size, header.record_length), np.uint8)
+    with open(header.path, "rb", buffering=0) as file:
+        file.seek(header.data_start)
+        for start in range(0, header.point_count, size):
+            records = buffer[: header.point_count - start]
+            view = memoryview(records).cast("B")
+            while len(view):
+                count = _system_read(header, file, view)
+                view = view[count:]
+            yield start, records
+
+
+def _system_read(header: FileHeader, file, view: memoryview) -> int:
+    try:
+        count = file.readinto(view)
+    except OSError as error:
+        raise _unreadable(header, error.strerror) from error
+    if not count:
+        raise _unreadable(header, "it ended while it was read")
+    return count
+
+
+def _unpack(
+    header: FileHeader, names: frozenset[str] | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    size = min(LAZ_CHUNK, header.point_count)
+    buffer = np.empty((size, header.record_length), np.uint8)
+    data = header.data(LASZIP)
+    with open(header.path, "rb") as file:
+        file.seek(header.data_start)
+        with _laz_errors(header):
+            laz = lazrs.LazVlr(data)
+            parallel = (
+                laz.uses_variable_size_chunks()
+                or 0 < laz.chunk_size() <= LARGEST_LAZ_CHUNK
+            )
+            kind = lazrs.ParLasZipDecompressor if parallel else lazrs.LasZipDecompressor
+            unpacker = kind(file, data, lazrs.DecompressionSelection(_layers(names)))
+        for start in range(0, header.point_count, size):
+            records = buffer[: header.point_count - start]
+            with _laz_errors(header):
+                unpacker.decompress_many(records.reshape(-1))
+            yield start, records
+
+
+def _layers(names: frozenset[str] | None) -> int:
+    if names is None:
+        return lazrs.SELECTIVE_DECOMPRESS_ALL
+    layers = lazrs.SELECTIVE_DECOMPRESS_XY_RETURNS_CHANNEL
+    for name in names - _BASE_LAYER:
+        # Extra dimensions and waveforms are rare: everything that is no layer of
+        # its own reads all of them.
+        layers |= _LAYERS.get(
+            name,
+            lazrs.SELECTIVE_DECOMPRESS_ALL_EXTRA_BYTES
+            | lazrs.SELECTIVE_DECOMPRESS_WAVEPACKET,
+        )
+    return layers
+
+
+@contextmanager
+def _laz_errors(header: FileHeader) -> Iterator[None]:
+    try:
+        yield
+    except (lazrs.LazrsError, ValueError, OSError) as error:
+        raise _unreadable(header, str(error)) from error
+    except BaseException as error:
+        # A panic of the Rust code arrives as a BaseException of its own.
+        if type(error).__name__ == "PanicException":
+            raise _unreadable(header, "its compressed points are broken") from error
+        raise
+
+
+def _unreadable(header: FileHeader, problem: str | None) -> DataError:
+    return DataError(
+        f"{header.path}: the points cannot be read ({problem}); the file is cut short "
+        "or broken. Get the file anew."
+    )

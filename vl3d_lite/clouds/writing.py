@@ -1,0 +1,321 @@
+"""Writing a classified copy of a LAS or LAZ file."""
+
+import errno
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import lazrs
+import numpy as np
+
+from vl3d_lite.clouds.crs import GEOTIFF, WKT, parse_crs
+from vl3d_lite.clouds.header_check import (
+    EVLR_HEAD,
+    EXTRA_BYTES,
+    HEADER_SIZES,
+    LASZIP,
+    VLR_HEAD,
+    FileHeader,
+    Record,
+    check_cloud,
+)
+from vl3d_lite.clouds.layout import standard_length
+from vl3d_lite.clouds.points import read_records
+from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
+from vl3d_lite.errors import DataError, ResourceError, SpecError
+
+COPC = "copc"
+LONGEST_VLR = 0xFFFF
+WKT_BIT = 0x10
+COPY_BLOCK = 1 << 20
+
+logger = logging.getLogger(__name__)
+
+
+def write_las(
+    source: Path,
+    target: Path,
+    dimensions: Mapping[str, ExtraDimension | tuple],
+    *,
+    classification: Values | None = None,
+    keep: Sequence[int] = (),
+    replace: bool = False,
+    overwrite: bool = False,
+    log: Callable[[str], None] | None = None,
+) -> None:
+    """Write a copy of a LAS or LAZ file with more dimensions or other classes.
+
+    Every point comes in order with every dimension it had, and header, variable
+    length records and waveforms are the input's bytes but for what must change.
+    The copy is written beside `target` and renamed when it is complete.
+
+    Args:
+        source: The input.
+        target: The copy; .las or .laz decides, another suffix is the input's kind.
+        dimensions: Extra dimensions to add, by name; a tuple holds the arguments
+            of an `ExtraDimension`.
+        classification: ``(n,)`` LAS codes to write into `classification`, or a
+            function as in `ExtraDimension`, which may be called twice.
+        keep: Points that the input gives one of these codes keep it.
+        replace: Whether an extra dimension of the same name is replaced.
+        overwrite: Whether an existing `target` is replaced.
+        log: Told what the file format forces; the module's logger by default.
+
+    Raises:
+        SpecError: `target` exists, or is the input.
+        DataError: The input cannot be used, or a dimension cannot be added.
+        ResourceError: `target` cannot be written, or memory is short.
+    """
+    log = log or logger.info
+    source, target = Path(source), Path(target)
+    header = check_cloud(source)
+    _check_target(source, target, overwrite)
+    added = {
+        name: extra if isinstance(extra, ExtraDimension) else ExtraDimension(*extra)
+        for name, extra in dimensions.items()
+    }
+    suffix = target.suffix.lower()
+    compress = suffix == ".laz" or (suffix != ".las" and header.compressed)
+    try:
+        rewriting = Rewriting(header, added, classification, keep, replace, log)
+        copy = _Copy(header, rewriting, compress, log)
+        with _written_beside(target) as file:
+            copy.write(file)
+    except MemoryError as error:
+        raise ResourceError(
+            f"{target}: not enough memory to write it. Free some memory and try again."
+        ) from error
+
+
+def _check_target(source: Path, target: Path, overwrite: bool) -> None:
+    try:
+        if target.exists() and target.samefile(source):
+            raise SpecError(
+                f"{target}: is the input itself, which is never changed. "
+                "Name another output."
+            )
+        if target.is_dir():
+            raise SpecError(f"{target}: is a folder, expected the name of a file.")
+        if target.exists() and not overwrite:
+            raise SpecError(
+                f"{target}: exists already. Give --overwrite to replace it, or name "
+                "another output."
+            )
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+@contextmanager
+def _written_beside(target: Path) -> Iterator[BinaryIO]:
+    """A file that becomes `target` when it is complete and vanishes otherwise."""
+    part = target.with_name(target.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            guard = _Guard(file)
+            try:
+                yield guard
+            except lazrs.LazrsError as error:
+                raise guard.problem or error from error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _unwritable(target, error) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+class _Guard:
+    """A file that remembers the error which the compressor words anew."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.problem: OSError | None = None
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, data: bytes) -> int:
+        return self._remember(self.file.write, data)
+
+    def flush(self) -> None:
+        self._remember(self.file.flush)
+
+    def _remember(self, action: Callable, *arguments: bytes) -> int | None:
+        try:
+            return action(*arguments)
+        except OSError as error:
+            self.problem = error
+            raise
+
+
+def _unwritable(target: Path, error: OSError) -> ResourceError:
+    remedy = {
+        errno.ENOSPC: "Free some space or write elsewhere.",
+        errno.EDQUOT: "Free some space or write elsewhere.",
+        errno.ENOENT: "Create the folder first.",
+    }.get(error.errno, "Check the folder's permissions or write elsewhere.")
+    return ResourceError(
+        f"{target}: cannot be written ({error.strerror or error}). {remedy}"
+    )
+
+
+class _Copy:
+    """The bytes of the copy around the point records."""
+
+    def __init__(
+        self,
+        header: FileHeader,
+        rewriting: Rewriting,
+        compress: bool,
+        log: Callable[[str], None],
+    ) -> None:
+        self.header = header
+        self.rewriting = rewriting
+        self.log = log
+        self.raised = rewriting.point_format != header.point_format
+        self.laz: lazrs.LazVlr | None = None
+        if compress:
+            extra = rewriting.record_length - standard_length(rewriting.point_format)
+            self.laz = lazrs.LazVlr.new_for_compression(rewriting.point_format, extra)
+        self.raw = self._header_block()
+        self.evlrs = [r for r in header.evlrs if self._is_kept(r)]
+
+    def write(self, file: BinaryIO) -> None:
+        vlrs = self._vlr_bytes()
+        gap = self._gap()
+        raw = self.raw
+        struct.pack_into("<HI", raw, 94, len(raw), len(raw) + len(vlrs[1]) + len(gap))
+        struct.pack_into("<I", raw, 100, vlrs[0])
+        file.write(bytes(raw) + vlrs[1] + gap)
+        self._write_points(file)
+        file.seek(0, os.SEEK_END)
+        self._write_evlrs(file)
+        file.seek(0)
+        file.write(bytes(raw))
+
+    def _header_block(self) -> bytearray:
+        header, raw = self.header, bytearray(self.header.raw)
+        minor = header.version[1]
+        if self.raised and minor < 4:
+            user_bytes = raw[HEADER_SIZES[minor] :]
+            by_return = struct.unpack_from("<5I", raw, 111)
+            raw = raw[: HEADER_SIZES[minor]].ljust(HEADER_SIZES[4], b"\0")
+            struct.pack_into("<5Q", raw, 255, *by_return)
+            raw += user_bytes
+            minor = 4
+            self.log(f"{header.path.name}: LAS 1.{header.version[1]} becomes 1.4")
+        elif minor == 0:
+            minor = 2
+            self.log(f"{header.path.name}: LAS 1.0 becomes 1.2")
+        raw[25] = minor
+        code = self.rewriting.point_format | (0x80 if self.laz else 0)
+        struct.pack_into("<BH", raw, 104, code, self.rewriting.record_length)
+        if minor >= 4:
+            struct.pack_into("<Q", raw, 247, header.point_count)
+        if self.raised:
+            struct.pack_into("<6I", raw, 107, *[0] * 6)
+            raw[6] |= WKT_BIT
+        return raw
+
+    def _is_kept(self, record: Record) -> bool:
+        user, _ = record.key
+        return user != COPC and record.key not in (LASZIP, EXTRA_BYTES)
+
+    def _vlr_bytes(self) -> tuple[int, bytes]:
+        """Number and bytes of the variable length records before the points."""
+        header, entries = self.header, self.rewriting.entries
+        wkt = self._new_wkt()
+        extra = (
+            (header.data(EXTRA_BYTES) if header.find(EXTRA_BYTES) else None)
+            if entries is None
+            else entries.tobytes()
+        )
+        blocks = []
+        if any(r.key[0] == COPC for r in (*header.vlrs, *header.evlrs)):
+            self.log(f"{header.path.name}: COPC becomes plain LAS or LAZ")
+        for record in header.vlrs:
+            if record.key == EXTRA_BYTES and extra is not None:
+                blocks.append(_vlr(EXTRA_BYTES, extra, record.head[22:]))
+                extra = None
+            elif self._is_kept(record) and not (wkt and record.key in GEOTIFF):
+                blocks.append(record.head + _data(header, record))
+        if extra is not None:
+            blocks.append(_vlr(EXTRA_BYTES, extra, b"Extra Bytes Record"))
+        if wkt:
+            blocks.append(_vlr(WKT, wkt, b"OGC WKT"))
+        if self.laz:
+            data = self.laz.record_data()
+            blocks.append(_vlr(LASZIP, data, b"http://laszip.org"))
+        return len(blocks), b"".join(blocks)
+
+    def _new_wkt(self) -> bytes | None:
+        if not self.raised or self.header.find(WKT):
+            return None
+        system = parse_crs(self.header)
+        if system is None:
+            return None
+        self.log(f"{self.header.path.name}: GeoTIFF keys become WKT ({system.name})")
+        return system.to_wkt("WKT1_GDAL").encode() + b"\0"
+
+    def _gap(self) -> bytes:
+        """The bytes between the last variable length record and the points."""
+        last = self.header.vlrs[-1] if self.header.vlrs else None
+        start = last.start + last.length if last else self.header.size
+        with open(self.header.path, "rb") as file:
+            file.seek(start)
+            return file.read(self.header.data_start - start)
+
+    def _write_points(self, file: BinaryIO) -> None:
+        packer = lazrs.ParLasZipCompressor(file, self.laz) if self.laz else None
+        out = None
+        for start, records in read_records(self.header):
+            if out is None:
+                shape = (len(records), self.rewriting.record_length)
+                out = np.empty(shape, np.uint8)
+            part = out[: len(records)]
+            self.rewriting.apply(start, records, part)
+            if packer is None:
+                file.write(part)
+            else:
+                packer.compress_many(part.reshape(-1))
+        if packer is not None:
+            packer.done()
+
+    def _write_evlrs(self, file: BinaryIO) -> None:
+        first = file.tell()
+        raw, minor = self.raw, self.raw[25]
+        for record in self.evlrs:
+            if record.start - EVLR_HEAD == self.header.waveform_start:
+                struct.pack_into("<Q", raw, 227, file.tell())
+            file.write(record.head)
+            with open(self.header.path, "rb") as source:
+                source.seek(record.start)
+                left = record.length
+                while left and (block := source.read(min(left, COPY_BLOCK))):
+                    file.write(block)
+                    left -= len(block)
+        if minor >= 4:
+            count = len(self.evlrs)
+            struct.pack_into("<QI", raw, 235, first if count else 0, count)
+
+
+def _data(header: FileHeader, record: Record) -> bytes:
+    with open(header.path, "rb") as file:
+        file.seek(record.start)
+        return file.read(record.length)
+
+
+def _vlr(key: tuple[str, int], data: bytes, description: bytes) -> bytes:
+    if len(data) > LONGEST_VLR:
+        raise DataError(
+            f"record {key[0]} {key[1]} would need {len(data)} bytes, but a variable "
+            f"length record holds {LONGEST_VLR}. Write fewer dimensions."
+        )
+    head = struct.pack("<H16sHH32s", 0, key[0].encode(), key[1], len(data), description)
+    assert len(head) == VLR_HEAD
+    return head + data
