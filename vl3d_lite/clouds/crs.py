@@ -19,7 +19,7 @@ GEOTIFF = tuple(("LASF_Projection", number) for number in (34735, 34736, 34737))
 # Keys of the GeoTIFF standard, and its codes of linear units in meters.
 PROJECTED, GEOGRAPHIC, PROJECTED_UNIT = 3072, 2048, 3076
 MODEL, VERTICAL, VERTICAL_UNIT = 1024, 4096, 4099
-DEGREES_MODEL, GEOCENTRIC_MODEL = 2, 3
+NOT_PLANAR = (2, 3)  # models of degrees and of geocentric coordinates
 LINEAR_UNITS = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
 
 logger = logging.getLogger(__name__)
@@ -33,16 +33,30 @@ class Crs:
         name: The system's name; empty where the file names none.
         horizontal: Meters in one unit of x and y.
         vertical: Meters in one unit of z.
+        planar: False for degrees and geocentric coordinates, which have no such
+            units.
     """
 
     name: str = ""
     horizontal: float = 1.0
     vertical: float = 1.0
+    planar: bool = True
 
-    @property
-    def factors(self) -> np.ndarray:
-        """Meters in one unit of x, y and z, ``(3,)`` float64."""
-        return np.array([self.horizontal, self.horizontal, self.vertical])
+
+def meters_per_unit(header: FileHeader) -> np.ndarray:
+    """Meters in one unit of x, y and z, ``(3,)`` float64.
+
+    Raises:
+        DataError: The coordinates are degrees, or geocentric.
+    """
+    crs = read_crs(header)
+    if not crs.planar:
+        raise DataError(
+            f"{header.path}: the coordinates are not meters or feet on a plane "
+            f"({crs.name}). Reproject the file, for example: pdal translate in.laz "
+            "out.laz reprojection --filters.reprojection.out_srs=EPSG:<projected CRS>"
+        )
+    return np.array([crs.horizontal, crs.horizontal, crs.vertical])
 
 
 def read_crs(header: FileHeader) -> Crs:
@@ -50,25 +64,34 @@ def read_crs(header: FileHeader) -> Crs:
 
     A file without one, or with one that cannot be understood, is taken to be in
     meters; the latter is logged.
-
-    Raises:
-        DataError: The coordinates are degrees, or geocentric.
     """
     keys = geo_keys(header)
     system = parse_crs(header)
     if system is None:
-        if (
-            keys.get(MODEL) in (DEGREES_MODEL, GEOCENTRIC_MODEL)
-            and PROJECTED not in keys
-        ):
-            raise _not_projected(header, "GeoTIFF keys")
+        if keys.get(MODEL) in NOT_PLANAR and PROJECTED not in keys:
+            return Crs("GeoTIFF keys without a projected system", planar=False)
         return Crs("", *_key_units(keys, 1.0, None))
     if system.is_geographic or system.is_geocentric:
-        raise _not_projected(header, system.name)
+        return Crs(system.name, planar=False)
     horizontal, vertical = _units(system)
-    if header.data(WKT) is None:
+    if header.find(WKT) is None:
         horizontal, vertical = _key_units(keys, horizontal, vertical)
     return Crs(system.name, horizontal, horizontal if vertical is None else vertical)
+
+
+def keys_as_wkt(header: FileHeader) -> bytes | None:
+    """The GeoTIFF keys of a file as the data of a WKT record.
+
+    None where they cannot be understood, or name other units than their system.
+    """
+    system = parse_crs(header)
+    if system is None:
+        return None
+    units = _units(system)
+    if _key_units(geo_keys(header), *units) != _key_units({}, *units):
+        return None
+    # LAS 1.4 asks for the older WKT; a system it cannot say keeps its own.
+    return (system.to_wkt("WKT1_GDAL") or system.to_wkt()).encode() + b"\0"
 
 
 def parse_crs(header: FileHeader) -> "pyproj.CRS | None":
@@ -152,11 +175,3 @@ def _key_units(
     horizontal = LINEAR_UNITS.get(keys.get(PROJECTED_UNIT), horizontal)
     vertical = LINEAR_UNITS.get(keys.get(VERTICAL_UNIT), vertical)
     return horizontal, horizontal if vertical is None else vertical
-
-
-def _not_projected(header: FileHeader, name: str) -> DataError:
-    return DataError(
-        f"{header.path}: the coordinates are not in meters or feet on a plane "
-        f"({name}). Reproject the file, for example: pdal translate in.laz out.laz "
-        "reprojection --filters.reprojection.out_srs=EPSG:<a projected system>"
-    )

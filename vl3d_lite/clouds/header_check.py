@@ -231,7 +231,7 @@ class _Check:
         numbers = np.frombuffer(raw, "<f8", 12, 131)
         scales, offsets = numbers[:3].copy(), numbers[3:6].copy()
         extent = numbers[6:].reshape(3, 2)[:, ::-1].T.copy()
-        if not (np.isfinite(scales).all() and (scales > 0).all()):
+        if not (np.isfinite(scales * 2**32).all() and (scales > 0).all()):
             raise self.error(
                 f"the scales must be positive numbers, the header has {scales.tolist()}"
             )

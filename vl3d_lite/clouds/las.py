@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.crs import Crs, read_crs
+from vl3d_lite.clouds.crs import Crs, meters_per_unit, read_crs
 from vl3d_lite.clouds.header_check import FileHeader, check_cloud
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
 from vl3d_lite.clouds.points import read_records
@@ -48,15 +48,15 @@ def read_las(
         progress: Called with points read and points in all, chunk by chunk.
 
     Raises:
-        DataError: The file cannot be used (see `check_cloud` and `read_crs`),
+        DataError: The file cannot be used (see `check_cloud` and `meters_per_unit`),
             lacks a dimension, or holds a value that is not finite.
         ResourceError: The cloud does not fit in memory.
     """
     header = check_cloud(path)
-    crs = read_crs(header)
+    factors = meters_per_unit(header)
     wanted = _pick(header, dimensions)
     try:
-        return _read(header, crs, wanted, classes, progress)
+        return _read(header, factors, wanted, classes, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
@@ -135,7 +135,12 @@ def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
-        matches = _matches(Path(base) / Path(pattern).expanduser())
+        try:
+            matches = _matches(Path(pattern).expanduser(), Path(base))
+        except OSError as error:
+            raise DataError(
+                f"{pattern}: cannot be read ({error.strerror}). Check the permissions."
+            ) from error
         if not matches:
             raise DataError(
                 f"{pattern}: no .las or .laz file found, looked from {base}. "
@@ -146,19 +151,15 @@ def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
     return sorted(found.values())
 
 
-def _matches(path: Path) -> list[Path]:
+def _matches(pattern: Path, base: Path) -> list[Path]:
+    path = base / pattern
     if path.is_file():
         return [path]
     if path.is_dir():
-        try:
-            candidates = list(path.iterdir())
-        except OSError as error:
-            raise DataError(
-                f"{path}: the folder cannot be read ({error.strerror}). "
-                "Check its permissions."
-            ) from error
+        candidates = list(path.iterdir())
     else:
-        candidates = [Path(p) for p in glob.glob(str(path), recursive=True)]
+        names = glob.glob(str(pattern), root_dir=base, recursive=True)
+        candidates = [base / name for name in names]
     return [p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
 
 
@@ -174,7 +175,7 @@ def _pick(header: FileHeader, names: Sequence[str]) -> list[Dimension]:
 
 def _read(
     header: FileHeader,
-    crs: Crs,
+    factors: np.ndarray,
     wanted: list[Dimension],
     classes: Mapping[str, Sequence[int]] | None,
     progress: Progress | None,
@@ -207,10 +208,10 @@ def _read(
 
     # Integers up to 2^32 are exact in float64, so a shift of all of them is too.
     local -= smallest
-    local *= header.scales * crs.factors
+    local *= header.scales * factors
     return PointCloud(
         local=local,
-        origin=(smallest * header.scales + header.offsets) * crs.factors,
+        origin=(smallest * header.scales + header.offsets) * factors,
         attributes=attributes,
         labels=labels,
         name=header.path.name,

@@ -46,7 +46,7 @@ class ExtraDimension:
         dtype = np.dtype(self.dtype)
         if dtype.kind in "iu":
             limits = np.iinfo(dtype)
-            if values.min() < limits.min or values.max() > limits.max:
+            if not (limits.min <= values.min() and values.max() <= limits.max):
                 raise DataError(
                     f"dimension `{name}` is stored as {dtype}, {limits.min} to "
                     f"{limits.max}. Received: {values.min()} to {values.max()}"
@@ -111,6 +111,8 @@ class Rewriting:
             new += _undescribed_entries(header.record_length - described)
         new += [_entry(name, extra) for name, extra in added.items()]
         self.entries = np.array(new, EXTRA_BYTES_ENTRY) if added else None
+        if added:
+            log(f"{header.path.name}: extra dimensions written: {', '.join(added)}")
         self.spans = _joined(spans)
 
         self.point_format = header.point_format

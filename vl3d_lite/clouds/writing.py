@@ -5,14 +5,14 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import lazrs
 import numpy as np
 
-from vl3d_lite.clouds.crs import GEOTIFF, WKT, parse_crs
+from vl3d_lite.clouds.crs import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
 from vl3d_lite.clouds.header_check import (
     EVLR_HEAD,
     EXTRA_BYTES,
@@ -124,11 +124,16 @@ def _written_beside(target: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(part, target)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        _remove(part)
         raise _unwritable(target, error) from error
     except BaseException:
-        part.unlink(missing_ok=True)
+        _remove(part)
         raise
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        part.unlink()
 
 
 class _Guard:
@@ -256,11 +261,14 @@ class _Copy:
     def _new_wkt(self) -> bytes | None:
         if not self.raised or self.header.find(WKT):
             return None
-        system = parse_crs(self.header)
-        if system is None:
-            return None
-        self.log(f"{self.header.path.name}: GeoTIFF keys become WKT ({system.name})")
-        return system.to_wkt("WKT1_GDAL").encode() + b"\0"
+        wkt = keys_as_wkt(self.header)
+        if wkt is not None:
+            self.log(f"{self.header.path.name}: GeoTIFF keys become WKT")
+        elif self.header.find(GEO_KEYS):
+            self.log(
+                f"{self.header.path.name}: GeoTIFF keys stay, no WKT says the same"
+            )
+        return wkt
 
     def _gap(self) -> bytes:
         """The bytes between the last variable length record and the points."""
