@@ -1,0 +1,324 @@
+"""Where receptive fields are centered: lattices, sweeps that cover a cloud."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vl3d_lite.fields import FieldCutter
+from vl3d_lite.geometry.shapes import Shape
+from vl3d_lite.geometry.subsampling import farthest_points
+from vl3d_lite.prepare import PreparedCloud
+from vl3d_lite.spec.schema import FieldsSpec, Spec
+
+PROBES = 64  # fields drawn to see how far they reach where a cloud is dense
+PROBED_SHARE = 0.25  # of the probes may reach less far than lattices assume
+WINDOW = 65_536  # uncovered points looked at together
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Fields that together cover a cloud.
+
+    Attributes:
+        centers: ``(F, 3)`` float64, local frame.
+        rows: For each field its ascending rows of the finest level.
+        counts: ``(N,)`` int32, fields that hold each point.
+    """
+
+    centers: np.ndarray
+    rows: list[np.ndarray]
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def usual_shape(cutter: FieldCutter, rng: np.random.Generator) -> Shape:
+    """The shape of most fields: smaller than the spec's where points abound.
+
+    A field holds no more points than the first stage. Where its shape holds
+    more, the field ends before the shape does.
+    """
+    points = cutter.stages[0].points
+    xyz = cutter.prepared.xyz
+    reaches = []
+    for row in rng.integers(len(xyz), size=min(PROBES, len(xyz))):
+        measures = cutter.inside(xyz[row])[1]
+        if cutter.gathers_nearest:
+            reaches.append(measures.max())
+        elif len(measures) > points and not cutter.farthest:
+            reaches.append(np.partition(measures, points - 1)[points - 1])
+        else:
+            reaches.append(cutter.shape.limit)
+    usual = np.quantile(reaches, PROBED_SHARE)
+    return cutter.shape.scaled(max(usual, _least_measure(cutter)))
+
+
+def _least_measure(cutter: FieldCutter) -> float:
+    """The measure of half a cell, so that a lattice never shrinks to nothing."""
+    half = cutter.grid_size / 2
+    return half**2 if cutter.shape.round else half / float(cutter.shape.halves.min())
+
+
+def lattice_centers(
+    xyz: np.ndarray, shape: Shape, overlap: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Centers on a randomly shifted lattice: those nearest to any point.
+
+    Neighbors on the lattice are ``2 - overlap`` radii (or half edges) apart.
+    Disks lie on a hexagonal lattice, balls on a body-centered cubic one,
+    boxes edge to edge. Centers beyond the cloud's bounds move to the bounds,
+    where they reach every point they reached before.
+
+    Args:
+        xyz: ``(N, 3)``, at least one point.
+        shape: Shape of a field.
+        overlap: In [0, 1).
+        rng: Draws the shift.
+
+    Returns:
+        ``(F, 3)`` float64.
+    """
+    axes = shape.axes
+    spacing = shape.halves * (2 - overlap)
+    if not shape.round:
+        periods, shifts = spacing, (0.0,)
+    elif axes == 2:
+        periods, shifts = spacing * [1, np.sqrt(3)], (0.0, 0.5)
+    else:
+        periods, shifts = spacing * 2 / np.sqrt(3), (0.0, 0.5)
+    scaled = (xyz[:, :axes] - xyz[:, :axes].min(axis=0)) / periods + rng.random(axes)
+    sites = np.stack([np.round(scaled - shift) + shift for shift in shifts])
+    distances = (np.square((sites - scaled) * periods)).sum(axis=2)
+    best = sites[np.argmin(distances, axis=0), np.arange(len(xyz))]
+    # Sites are multiples of one half: twice them are exact integers.
+    unique, first = np.unique(
+        np.round(2 * best).astype(np.int64), axis=0, return_index=True
+    )
+    offsets = (unique / 2 - scaled[first]) * periods
+    centers = xyz[first].copy()
+    centers[:, :axes] += offsets
+    return np.clip(centers, xyz.min(axis=0), xyz.max(axis=0))
+
+
+def farthest_centers(
+    prepared: PreparedCloud,
+    shape: Shape,
+    overlap: float,
+    grid_size: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Centers on points, each the farthest from those before, until all is near.
+
+    No point of the cloud is farther from a center than a lattice of the same
+    overlap would leave it. Chosen among the points of a level much finer than
+    the shape.
+
+    Args:
+        prepared: The cloud.
+        shape: Shape of a field.
+        overlap: In [0, 1).
+        grid_size: Edge of the finest cells in meters.
+        rng: Draws the first center.
+
+    Returns:
+        ``(F, 3)`` float64.
+    """
+    reach = shape.halves.min()
+    levels = prepared.hierarchy.levels
+    edges = [grid_size * 2**number for number in range(len(levels))]
+    fine = max(n for n, edge in enumerate(edges) if n == 0 or edge <= reach / 8)
+    level = levels[fine].xyz
+    level_xyz = level[:, : shape.axes]
+    rows = farthest_points(
+        level_xyz,
+        len(level),
+        first=int(rng.integers(len(level))),
+        spacing=reach * (2 - overlap) / np.sqrt(3),
+    )
+    return level[rows]
+
+
+def cover(
+    prepared: PreparedCloud,
+    spec: Spec,
+    *,
+    votes: int = 1,
+    seed: int = 0,
+    cutter: FieldCutter | None = None,
+) -> Sweep:
+    """Fields that hold every point of a cloud at least `votes` times.
+
+    One lattice a vote, each shifted anew; fields without which every point
+    still has its votes are left out; then further fields where points lack
+    votes. A point stays short only where a field centered on it holds so many
+    others at its very place that it does not hold the point itself.
+
+    Args:
+        prepared: The cloud.
+        spec: Its fields and stages.
+        votes: At least 1.
+        seed: Of the shifts.
+        cutter: The cloud's cutter, if there is one.
+    """
+    cutter = FieldCutter(prepared, spec) if cutter is None else cutter
+    rng = np.random.default_rng(seed)
+    shape = usual_shape(cutter, rng)
+    counts = np.zeros(len(prepared.xyz), np.int32)
+    fields = []
+    for _ in range(votes):
+        way = spec.fields.prediction_centers
+        for center in spread_centers(way, prepared, spec.fields, shape, rng):
+            for rows in _exhaust(cutter, center):
+                counts[rows] += 1
+                fields.append((center, rows))
+    fields = list(_needed(fields, counts, votes))
+    fields.extend(_further(cutter, shape, counts, votes))
+    centers = np.array([center for center, _ in fields]).reshape(-1, 3)
+    return Sweep(centers, [rows for _, rows in fields], counts)
+
+
+def spread_centers(
+    way: Literal["grid", "farthest"],
+    prepared: PreparedCloud,
+    fields: FieldsSpec,
+    shape: Shape,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Centers of one pass over a cloud, ``(F, 3)``."""
+    if way == "farthest":
+        return farthest_centers(prepared, shape, fields.overlap, fields.grid_size, rng)
+    return lattice_centers(prepared.xyz, shape, fields.overlap, rng)
+
+
+def _exhaust(cutter: FieldCutter, center: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of the fields at a center that hold all points of the shape.
+
+    One field, unless farthest-point sampling thins it: then as many as it
+    takes, each sampled from the points that those before it left.
+    """
+    points = cutter.stages[0].points
+    rows = cutter.inside(center)[0] if cutter.farthest else cutter.select(center)
+    if len(rows) <= points:
+        if len(rows):
+            yield rows
+        return
+    while len(rows) > points:
+        chosen = farthest_points(cutter.prepared.xyz[rows], points)
+        yield np.sort(rows[chosen])
+        rows = np.delete(rows, chosen)
+    if len(rows):
+        yield rows
+
+
+def _needed(
+    fields: list[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, votes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Drop fields, the smallest first, whose points have votes to spare."""
+    dropped = set()
+    for number in sorted(range(len(fields)), key=lambda n: len(fields[n][1])):
+        rows = fields[number][1]
+        if counts[rows].min() > votes:
+            counts[rows] -= 1
+            dropped.add(number)
+    for number, field in enumerate(fields):
+        if number not in dropped:
+            yield field
+
+
+def _further(
+    cutter: FieldCutter, shape: Shape, counts: np.ndarray, votes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Fields for the points that lack votes, which `counts` then has."""
+    xyz = cutter.prepared.xyz
+    short = np.flatnonzero(counts < votes)
+    while len(short):
+        window, first = short[:WINDOW], short[0]
+        offsets = (xyz[window] - xyz[first])[:, : shape.axes]
+        near = window[shape.measure(list(offsets.T)) <= shape.limit]
+        center = xyz[near].mean(axis=0)
+        rows = cutter.select(center)
+        if not _holds(rows, first):
+            center = xyz[first]
+            rows = cutter.select(center)
+        if not _holds(rows, first):
+            short = short[1:]
+            continue
+        counts[rows] += 1
+        yield center, rows
+        short = short[counts[short] < votes]
+
+
+def _holds(rows: np.ndarray, row: int) -> bool:
+    place = np.searchsorted(rows, row)
+    return place < len(rows) and rows[place] == row
+
+
+class TrainingCenters:
+    """Draws the centers of training fields from several clouds.
+
+    Args:
+        cutters: One a cloud; at least one cloud has a labelled point.
+        spec: Way of drawing and seed.
+    """
+
+    def __init__(self, cutters: list[FieldCutter], spec: Spec):
+        self.clouds = [cutter.prepared for cutter in cutters]
+        self.spec = spec
+        self.first_rows = np.cumsum([0, *(len(c.labels) for c in self.clouds)])
+        rng = np.random.default_rng(spec.seed)
+        self.shapes = [usual_shape(cutter, rng) for cutter in cutters]
+        labels = np.concatenate([cloud.labels for cloud in self.clouds])
+        if spec.fields.training_centers == "balanced":
+            present = np.unique(labels[labels >= 0])
+            self.groups = [np.flatnonzero(labels == label) for label in present]
+        else:
+            self.groups = [np.flatnonzero(labels >= 0)]
+
+    def epoch(self, number: int, count: int) -> Callable:
+        """Prepare the fields of an epoch.
+
+        Args:
+            number: Of the epoch.
+            count: Fields of the epoch.
+
+        Returns:
+            A function of the field's number and of a generator for that field
+            alone; it gives the number of the cloud and the ``(3,)`` center.
+        """
+        if self.spec.fields.training_centers in ("balanced", "random"):
+            return lambda _, rng: self._near_a_label(rng)
+        fields = self._spread(number, count)
+        return lambda field, _: fields[field]
+
+    def _near_a_label(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """A center at most half a reach from a labelled point.
+
+        Not at the point itself, lest the network learn that rare classes
+        stand in the middle.
+        """
+        row = rng.choice(self.groups[rng.integers(len(self.groups))])
+        cloud = int(np.searchsorted(self.first_rows, row, side="right")) - 1
+        center = self.clouds[cloud].xyz[row - self.first_rows[cloud]].copy()
+        distance = self.shapes[cloud].halves.min() / 2 * np.sqrt(rng.random())
+        angle = rng.uniform(0, 2 * np.pi)
+        center[:2] += distance * np.cos(angle), distance * np.sin(angle)
+        return cloud, center
+
+    def _spread(self, number: int, count: int) -> list[tuple[int, np.ndarray]]:
+        """Shuffled centers that cover all clouds, over and over."""
+        rng = np.random.default_rng([self.spec.seed, number])
+        fields = self.spec.fields
+        result = []
+        while len(result) < count:
+            turn = []
+            for cloud, (prepared, shape) in enumerate(
+                zip(self.clouds, self.shapes, strict=True)
+            ):
+                way = fields.training_centers
+                centers = spread_centers(way, prepared, fields, shape, rng)
+                turn.extend((cloud, center) for center in centers)
+            result.extend(turn[n] for n in rng.permutation(len(turn)))
+        return result[:count]

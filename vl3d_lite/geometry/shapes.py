@@ -1,0 +1,115 @@
+"""Shapes of receptive fields, and a quick search for the points inside."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vl3d_lite.geometry.subsampling import run_rows, run_starts
+
+FINEST_BITS = 6  # of a key: boxes of 4 x 4 x 4 cells
+STEP_BITS = 6
+FEW_BOXES = 64  # as many are tested outright
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A ball or box in two or three axes.
+
+    Attributes:
+        halves: ``(2,)`` or ``(3,)`` radius, or half edges, in meters along
+            each axis the shape is bounded in; infinite where nothing bounds it.
+        round: Whether it is a ball (or disk); a box otherwise.
+    """
+
+    halves: np.ndarray
+    round: bool
+
+    @property
+    def axes(self) -> int:
+        """Bounded axes: 2 (unbounded in height) or 3."""
+        return len(self.halves)
+
+    @property
+    def limit(self) -> float:
+        """Largest `measure` of a point inside."""
+        return float(self.halves[0]) ** 2 if self.round else 1.0
+
+    def measure(self, offsets: list[np.ndarray]) -> np.ndarray:
+        """How far from the center points lie, in the shape's own metric.
+
+        Args:
+            offsets: For each bounded axis ``(n,)`` meters from the center.
+
+        Returns:
+            ``(n,)``: the squared distance of a ball; for a box the largest
+            share of a half edge.
+        """
+        if self.round:
+            return sum(offset * offset for offset in offsets)
+        shares = [np.abs(o) / h for o, h in zip(offsets, self.halves, strict=True)]
+        return np.maximum.reduce(shares)
+
+    def scaled(self, measure: float) -> "Shape":
+        """The same shape, as large as a point of that measure demands."""
+        if self.round:
+            return Shape(np.full(self.axes, np.sqrt(measure)), True)
+        return Shape(self.halves * measure, False)
+
+
+class BoxTree:
+    """Boxes around runs of points, and boxes around those.
+
+    Points in the order of their Morton keys lie together in runs that share
+    the upper bits of the key. A search tests few large boxes, then the boxes
+    in those, and at last the points of the smallest.
+
+    Args:
+        xyz: ``(n, 3)`` points.
+        keys: ``(n,)`` their Morton keys, ascending.
+    """
+
+    def __init__(self, xyz: np.ndarray, keys: np.ndarray):
+        self.axes = [np.ascontiguousarray(axis) for axis in xyz.T]
+        self.tiers = []  # from the largest boxes: (low, high, starts, counts)
+        low = high = self.axes
+        keys = keys >> np.uint64(FINEST_BITS)
+        while True:
+            starts = run_starts(keys)
+            counts = np.diff(starts, append=len(keys))
+            if len(keys):
+                low = [np.minimum.reduceat(axis, starts) for axis in low]
+                high = [np.maximum.reduceat(axis, starts) for axis in high]
+            self.tiers.insert(0, (low, high, starts, counts))
+            if len(starts) <= FEW_BOXES:
+                break
+            keys = keys[starts] >> np.uint64(STEP_BITS)
+
+    def inside(
+        self, shape: Shape, center: np.ndarray, limit: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points whose measure is at most `limit`.
+
+        Args:
+            shape: Its metric.
+            center: ``(3,)``.
+            limit: Largest measure.
+
+        Returns:
+            Rows in ascending order and their measures.
+        """
+        rows = np.arange(len(self.tiers[0][2]))
+        for low, high, starts, counts in self.tiers:
+            gaps = [
+                np.maximum(
+                    np.maximum(low[a].take(rows) - center[a], 0),
+                    center[a] - high[a].take(rows),
+                )
+                for a in range(shape.axes)
+            ]
+            near = rows[shape.measure(gaps) <= limit]
+            rows = run_rows(starts[near], counts[near])
+        measures = shape.measure(
+            [self.axes[a].take(rows) - center[a] for a in range(shape.axes)]
+        )
+        keep = measures <= limit
+        return rows[keep], measures[keep]

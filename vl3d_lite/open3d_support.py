@@ -1,0 +1,32 @@
+"""Open3D, loaded only where it is used."""
+
+import ctypes
+import importlib
+from types import ModuleType
+
+from vl3d_lite.errors import ResourceError
+
+SYSTEM_PACKAGES = "libusb-1.0-0 libgl1 libgomp1 libx11-6"
+
+
+def load_open3d() -> ModuleType:
+    """Import Open3D, which needs a libusb that bare systems lack.
+
+    The package ``libusb-package`` carries that library; it is loaded first
+    where it is installed.
+
+    Raises:
+        ResourceError: Open3D or a system library it needs is not installed.
+    """
+    try:
+        package = importlib.import_module("libusb_package")
+        ctypes.CDLL(str(package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
+    except (ImportError, OSError):
+        pass  # the system may have its own; the import below tells
+    try:
+        return importlib.import_module("open3d")
+    except (ImportError, OSError) as error:
+        raise ResourceError(
+            f"Open3D cannot be loaded: {error}. Install it by `pip install open3d "
+            f"libusb-package`, and on Debian or Ubuntu {SYSTEM_PACKAGES}"
+        ) from error

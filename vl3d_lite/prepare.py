@@ -1,0 +1,186 @@
+"""A cloud made ready for fields: reduced to cells, with features and levels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.errors import DataError
+from vl3d_lite.features import compute_features
+from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
+from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
+from vl3d_lite.spec.schema import Spec
+
+VERTICAL_BLOCK = 64  # cells; edge of the blocks where a cloud has no reach
+
+
+@dataclass(frozen=True)
+class PreparedCloud:
+    """A cloud reduced to cells; receptive fields are cut out of it.
+
+    Attributes:
+        name: Name of the cloud.
+        origin: ``(3,)`` float64, where the local frame lies.
+        hierarchy: The levels; the finest has ``N`` points.
+        features: ``(N, C)`` float32, not scaled. The column of ``vertical``
+            holds the height over the mean of a field-sized block: a stand-in
+            that scaling is fitted on; fields fill in their own.
+        feature_names: ``C`` names.
+        labels: ``(N,)`` int32 class indices; -1 ignored or unlabelled.
+        cell_of_point: ``(n,)`` int32, the cell of each point of the file.
+        point_counts: ``(N,)`` int32, points in each cell.
+    """
+
+    name: str
+    origin: np.ndarray
+    hierarchy: Hierarchy
+    features: np.ndarray
+    feature_names: list[str]
+    labels: np.ndarray
+    cell_of_point: np.ndarray
+    point_counts: np.ndarray
+
+    @property
+    def xyz(self) -> np.ndarray:
+        """``(N, 3)`` float64 points of the finest level, local frame."""
+        return self.hierarchy.levels[0].xyz
+
+
+def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.ndarray]:
+    """Reduce a cloud to one point a grid cell.
+
+    A cell's point is the mean of its points, its attributes their means, its
+    label the most frequent class of the labelled ones, ties to the lowest.
+
+    Args:
+        cloud: At least one point.
+        grid_size: Edge of a cell in meters.
+
+    Returns:
+        The cells as a cloud, in the order of their Morton keys, and the
+        ``(n,)`` int32 cell of each point.
+
+    Raises:
+        DataError: The cloud is empty, a coordinate is not finite, or the
+            cloud is too large for the grid.
+    """
+    cells, reduced = _reduce(cloud, grid_size)
+    return reduced, cells.cell_of_point
+
+
+def _reduce(cloud: PointCloud, grid_size: float) -> tuple[Cells, PointCloud]:
+    if len(cloud.local) == 0:
+        raise DataError(f"{cloud.name}: the cloud has no points")
+    try:
+        cells = grid_cells(cloud.local, grid_size)
+    except DataError as error:
+        raise DataError(f"{cloud.name}: {error}") from error
+    # One axis at a time: the ordered copy of a large cloud stays small.
+    local = np.stack(
+        [run_means(axis[cells.order], cells.starts) for axis in cloud.local.T], axis=1
+    )
+    attributes = {
+        name: run_means(values[cells.order], cells.starts).astype(np.float32)
+        for name, values in cloud.attributes.items()
+    }
+    reduced = PointCloud(
+        local=local,
+        origin=cloud.origin,
+        attributes=attributes,
+        labels=_majority(cloud.labels, cells.cell_of_point, len(cells.keys)),
+        name=cloud.name,
+    )
+    return cells, reduced
+
+
+def _majority(labels: np.ndarray, cell_of_point: np.ndarray, count: int) -> np.ndarray:
+    best = np.full(count, -1, np.int32)
+    most = np.zeros(count, np.int64)
+    for label in range(int(labels.max(initial=-1)) + 1):
+        votes = np.bincount(cell_of_point[labels == label], minlength=count)
+        wins = votes > most
+        best[wins] = label
+        most[wins] = votes[wins]
+    return best
+
+
+def prepare_cloud(
+    cloud: PointCloud,
+    spec: Spec,
+    *,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedCloud:
+    """Reduce a cloud, compute its features and build its hierarchy.
+
+    Args:
+        cloud: At least one point.
+        spec: What to compute.
+        threads: Threads that search neighbors.
+        progress: Called with (points searched so far, points of all levels).
+
+    Raises:
+        DataError: The cloud is empty, too large for the grid, or a coordinate
+            or a feature is not finite.
+    """
+    grid_size = spec.fields.grid_size
+    cells, reduced = _reduce(cloud, grid_size)
+    features, names = compute_features(reduced, spec.features, grid_size, threads)
+    features = np.array(features, np.float32)
+    if "vertical" in names:
+        features[:, names.index("vertical")] = _vertical(reduced.local, spec)
+    _require_finite(features, names, cloud, cells.cell_of_point)
+    stages = spec.model.stages
+    hierarchy = build_hierarchy(
+        reduced.local,
+        cells.keys,
+        [stage.neighbors for stage in stages],
+        radii=[stage.neighbor_radius for stage in stages],
+        transfer=spec.fields.transfer,
+        interpolate=spec.model.upsampling == "interpolated",
+        threads=threads,
+        progress=progress,
+    )
+    return PreparedCloud(
+        name=cloud.name,
+        origin=np.asarray(cloud.origin),
+        hierarchy=hierarchy,
+        features=features,
+        feature_names=list(names),
+        labels=reduced.labels,
+        cell_of_point=cells.cell_of_point,
+        point_counts=np.diff(cells.starts, append=len(cells.order)).astype(np.int32),
+    )
+
+
+def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
+    """Heights over the mean of horizontal blocks as large as a field."""
+    reach = spec.fields.reach
+    edge = VERTICAL_BLOCK * spec.fields.grid_size if reach is None else 2 * reach
+    corners = np.floor(local[:, :2] / edge).astype(np.int64)
+    block = np.unique(corners, axis=0, return_inverse=True)[1].ravel()
+    means = np.bincount(block, local[:, 2]) / np.bincount(block)
+    return local[:, 2] - means[block]
+
+
+def _require_finite(
+    features: np.ndarray,
+    names: list[str],
+    cloud: PointCloud,
+    cell_of_point: np.ndarray,
+) -> None:
+    bad = ~np.isfinite(features)
+    if not bad.any():
+        return
+    cell, column = np.argwhere(bad)[0]
+    name = names[column]
+    points = np.flatnonzero(cell_of_point == cell)
+    values = cloud.attributes.get(name)
+    if values is not None:
+        odd = points[~np.isfinite(values[points])]
+        points = odd if len(odd) else points
+    raise DataError(
+        f"{cloud.name}: feature `{name}` of point {points[0]} is not finite "
+        f"({features[cell, column]}). Repair the file or leave the feature out"
+    )
