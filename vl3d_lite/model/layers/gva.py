@@ -221,11 +221,11 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
     def _factored(self, query, key, value, offsets, neighbors, present, training):
         encoding = self._cast(self.encoding_kernel)
         channels = value.shape[-1]
-        table = ops.concatenate([ops.matmul(key, encoding), value], axis=-1)
-        gathered = gather_neighbors(table, neighbors, zero_missing=False)
-        relation = gathered[..., : self.groups] - ops.expand_dims(
-            ops.matmul(query, encoding), 2
+        # Two gathers: the backward pass of a joint one is 1.7 times slower in a graph.
+        relation = gather_neighbors(
+            ops.matmul(key, encoding), neighbors, zero_missing=False
         )
+        relation = relation - ops.expand_dims(ops.matmul(query, encoding), 2)
         shift = self._cast(self.encoding_bias)
         if self.positional_bias:
             hidden_kernel, hidden_bias, kernel, bias = map(self._cast, self.bias_mlp)
@@ -233,9 +233,8 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             relation = relation + ops.matmul(hidden, ops.matmul(kernel, encoding))
             shift = shift + ops.matmul(bias, encoding)
         alpha = self._softmax(ops.relu(relation + shift), present, training)
-        context = contract_neighbors(
-            alpha, self._split(gathered[..., self.groups :])
-        )  # (B, R, G, C / G)
+        value = gather_neighbors(value, neighbors, zero_missing=False)
+        context = contract_neighbors(alpha, self._split(value))  # (B, R, G, C / G)
         if self.positional_bias:
             # alpha^T hidden, (B, R, G, C), then each group's columns of B.
             summed = ops.matmul(ops.swapaxes(alpha, -1, -2), hidden)
@@ -272,10 +271,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
     def _softmax(self, encoded, present, training):
         logits = ops.matmul(encoded, self._cast(self.logits_kernel))
         logits = ops.where(present, self._at_least_float32(logits), -1e30)
-        highest = ops.stop_gradient(ops.max(logits, axis=2, keepdims=True))
-        masses = ops.where(present, ops.exp(logits - highest), 0.0)
-        total = ops.sum(masses, axis=2, keepdims=True)
-        alpha = masses / ops.maximum(total, 1e-30)
+        alpha = ops.where(present, ops.softmax(logits, axis=2), 0.0)
         if self.attention_dropout is not None:
             alpha = self.attention_dropout(alpha, training=training)
         return ops.cast(alpha, self.compute_dtype)  # (B, R, K, G)
