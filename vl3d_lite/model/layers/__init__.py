@@ -1,6 +1,9 @@
 """Keras layers for point clouds: tensors in, tensors out."""
 
+from vl3d_lite.model.layers.fibonacci import FibonacciShellInitializer
 from vl3d_lite.model.layers.gva import GroupedVectorAttentionLayer
+from vl3d_lite.model.layers.kernel_geometry import KernelGeometryLayer
+from vl3d_lite.model.layers.kpconvx import KPConvXLayer
 from vl3d_lite.model.layers.neighborhood import (
     flat_rows,
     gather_neighbors,
@@ -12,7 +15,10 @@ from vl3d_lite.model.layers.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [
+    "FibonacciShellInitializer",
     "GroupedVectorAttentionLayer",
+    "KPConvXLayer",
+    "KernelGeometryLayer",
     "NeighborMaxPool",
     "NeighborUpsample",
     "TORFGVALayer",
