@@ -1,6 +1,7 @@
 """Per-point inputs of the network: LAS dimensions and computed features."""
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud

@@ -4,14 +4,13 @@ The models below are the single source of the JSON schema, of the spec
 reference in docs/ and of the errors a reader of YAML gives.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Code = Annotated[int, Field(ge=0, le=255)]
+from vl3d_lite.spec.base import Code, Fraction, PositiveFloat, Section, Trouble
 
 COMPUTED_FEATURES = (
     "height",
@@ -27,37 +26,28 @@ COMPUTED_FEATURES = (
 EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
 
 
-class Section(BaseModel):
-    """A part of the spec: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
-
-
-def _as_codes(value):
-    if isinstance(value, int):
-        return {"codes": [value]}
-    if isinstance(value, list):
-        return {"codes": value}
-    return value
-
-
 class ClassSpec(Section):
     """One class: the LAS codes that mean it and the code it is written as."""
+
+    short_form: ClassVar[str] = "codes"
 
     codes: list[Code] = Field(min_length=1)
     """LAS classification codes that carry this class."""
     write: Code | None = None
     """Code written for this class. Needed where `codes` names several."""
 
-    @model_validator(mode="after")
-    def _says_what_to_write(self):
+    @field_validator("codes", mode="before")
+    @classmethod
+    def _one_code_is_a_list(cls, value):
+        return value if isinstance(value, list | tuple) else [value]
+
+    def troubles(self) -> Iterator[Trouble]:
         if self.write is None and len(self.codes) > 1:
-            raise ValueError(
-                "a class of several codes needs `write`, the code it is written as"
+            yield Trouble(
+                "a class of several codes needs `write`, the code it is written as. "
+                f"Received: codes {self.codes} only",
+                (("codes",),),
             )
-        return self
 
     @property
     def code(self) -> int:
@@ -68,20 +58,18 @@ class ClassSpec(Section):
 class CloudsSpec(Section):
     """LAS and LAZ files: paths, globs or folders, relative to the spec."""
 
-    train: list[str] = []
+    train: list[str] = Field([])
     """Labelled clouds to learn from."""
-    validation: list[str] = []
+    validation: list[str] = Field([])
     """Labelled clouds that choose the best epoch."""
-    predict: list[str] = []
+    predict: list[str] = Field([])
     """Clouds `run` predicts; those that carry labels are evaluated."""
-
-
-def _as_feature(value):
-    return {"name": value} if isinstance(value, str) else value
 
 
 class FeatureSpec(Section):
     """One input of the network: a LAS dimension or a computed feature."""
+
+    short_form: ClassVar[str] = "name"
 
     name: str = Field(min_length=1)
     """A LAS dimension, an extra dimension, or one of the computed features:
@@ -92,17 +80,25 @@ class FeatureSpec(Section):
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
     """Several radii in meters: one feature each."""
 
-    @model_validator(mode="after")
-    def _one_way_to_say_radius(self):
+    def troubles(self) -> Iterator[Trouble]:
         if self.radius is not None and self.radii is not None:
-            raise ValueError("give `radius` or `radii`, not both")
+            yield Trouble("give `radius` or `radii`, not both", (("radii",),))
         needs = (*EIGENVALUE_FEATURES, "density")
         has = self.radius is not None or self.radii is not None
         if has and self.name not in (*needs, "height"):
-            raise ValueError(f"`{self.name}` has no radius")
+            close = get_close_matches(self.name, needs, n=1)
+            guess = f"; did you mean `{close[0]}`?" if close else ""
+            yield Trouble(
+                f"`{self.name}` has no radius, only {', '.join(needs)} and height "
+                f"have one{guess}",
+                (("radius",), ("radii",)),
+            )
         if not has and self.name in needs:
-            raise ValueError(f"`{self.name}` needs a `radius` in meters")
-        return self
+            yield Trouble(
+                f"`{self.name}` needs a radius in meters: "
+                f"{{name: {self.name}, radius: 1.5}}",
+                (("name",),),
+            )
 
 
 def feature_columns(specs: Sequence[FeatureSpec]) -> list[str]:
@@ -131,29 +127,41 @@ class FieldsSpec(Section):
     """How a field is reduced to the points of each stage: nested grid cells
     of the whole cloud, or farthest-point sampling inside each field."""
     transfer: Literal["parents", "nearest"] = "parents"
-    """Down- and upsampling neighbors: grid parents, or nearest points."""
+    """Down- and upsampling neighbors: grid parents, or nearest points. Nearest
+    points in any case where `sampling` is `farthest`, which has no parents."""
     training_centers: Literal["balanced", "random", "grid", "farthest"] = "balanced"
     """Where training fields are centered; `balanced` draws every class alike."""
     prediction_centers: Literal["grid", "farthest"] = "grid"
     """Where fields are centered in validation and prediction."""
 
-    @model_validator(mode="after")
-    def _shape_has_its_size(self):
+    def troubles(self) -> Iterator[Trouble]:
         if self.shape == "box":
             if self.size is None:
-                raise ValueError("a box needs `size: [x, y]` or `[x, y, z]` in meters")
+                yield Trouble(
+                    "a box needs `size: [x, y]` or `size: [x, y, z]` in meters",
+                    (("shape",),),
+                )
             if self.radius is not None:
-                raise ValueError("a box has a `size`, not a `radius`")
+                yield Trouble("a box has a `size`, not a `radius`", (("radius",),))
         else:
             if self.size is not None:
-                raise ValueError(f"a {self.shape} has a `radius`, not a `size`")
+                yield Trouble(
+                    f"a {self.shape} has a `radius`, not a `size`", (("size",),)
+                )
             if self.radius is None and self.shape != "nearest":
-                raise ValueError(f"a {self.shape} needs a `radius` in meters")
+                yield Trouble(
+                    f"a {self.shape} needs a `radius` in meters", (("shape",),)
+                )
         reach = self.reach
         if reach is not None and reach < self.grid_size:
-            raise ValueError(
-                f"a field that reaches {reach:g} m holds no cell of {self.grid_size:g} m"
+            yield Trouble(
+                f"a field must reach at least one cell of `grid_size` = "
+                f"{self.grid_size:g} m. Received: a reach of {reach:g} m",
+                (("radius",), ("size",), ("grid_size",)),
             )
+
+    @model_validator(mode="after")
+    def _farthest_points_have_no_parents(self):
         if self.sampling == "farthest" and self.transfer == "parents":
             object.__setattr__(self, "transfer", "nearest")
         return self
@@ -178,24 +186,24 @@ class StageSpec(Section):
     """Neighbors of a point, itself included."""
     neighbor_radius: PositiveFloat | None = None
     """Neighbors beyond this distance in meters count as missing."""
-    blocks: list[BlockName] = ["kpconvx", "gva"]
+    blocks: list[BlockName] = Field(["kpconvx", "gva"])
     """Blocks in order: kpconvx, kpconvd (no attention), gva."""
 
-    @model_validator(mode="after")
-    def _neighbors_fit(self):
+    def troubles(self) -> Iterator[Trouble]:
         if self.neighbors > self.points:
-            raise ValueError(
-                f"{self.neighbors} neighbors cannot be found among {self.points} points"
+            yield Trouble(
+                f"a point of {self.points} has at most {self.points} neighbors, "
+                f"itself included. Received: {self.neighbors}",
+                (("neighbors",), ("points",)),
             )
-        return self
 
 
 class KPConvXSpec(Section):
     """The kernel point convolutions of every stage."""
 
-    shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = [0.0, 0.5, 1.0]
+    shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.5, 1.0])
     """Radii of the shells as shares of the kernel radius."""
-    shell_points: list[Annotated[int, Field(ge=1)]] = [1, 7, 13]
+    shell_points: list[Annotated[int, Field(ge=1)]] = Field([1, 7, 13])
     """Kernel points on each shell."""
     kernel_radius: PositiveFloat = 2.1
     """Kernel radius in point spacings of the stage."""
@@ -214,14 +222,13 @@ class KPConvXSpec(Section):
     drop_path: Fraction = 0.0
     """Probability of dropping a block of a sample in training."""
 
-    @model_validator(mode="after")
-    def _shells_agree(self):
+    def troubles(self) -> Iterator[Trouble]:
         if len(self.shell_radii) != len(self.shell_points):
-            raise ValueError(
-                f"`shell_radii` has {len(self.shell_radii)} entries and `shell_points` "
-                f"{len(self.shell_points)}; they must be as many"
+            yield Trouble(
+                "`shell_radii` and `shell_points` must be equally long. Received: "
+                f"{len(self.shell_radii)} and {len(self.shell_points)} entries",
+                (("shell_points",), ("shell_radii",)),
             )
-        return self
 
 
 class GVASpec(Section):
@@ -257,24 +264,23 @@ class ModelSpec(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the logits."""
 
-    @model_validator(mode="after")
-    def _stages_agree(self):
-        for name, section, block in (
-            ("kpconvx", self.kpconvx, "kpconvx"),
-            ("gva", self.gva, "gva"),
-        ):
-            for number, stage in enumerate(self.stages):
-                if block in stage.blocks and stage.channels % section.groups:
-                    raise ValueError(
-                        f"`{name}.groups` = {section.groups} does not divide "
-                        f"`stages.{number}.channels` = {stage.channels}"
-                    )
+    def troubles(self) -> Iterator[Trouble]:
         for number in range(1, len(self.stages)):
-            if self.stages[number].points > self.stages[number - 1].points:
-                raise ValueError(
-                    f"stages.{number} has more points than the stage before it"
+            before, points = (self.stages[n].points for n in (number - 1, number))
+            if points > before:
+                yield Trouble(
+                    f"must be at most the {before} points of the stage before. "
+                    f"Received: {points}",
+                    (("stages", number, "points"),),
                 )
-        return self
+        for number, stage in enumerate(self.stages):
+            for name, section in (("kpconvx", self.kpconvx), ("gva", self.gva)):
+                if name in stage.blocks and stage.channels % section.groups:
+                    yield Trouble(
+                        f"must be a multiple of `{name}.groups` = {section.groups}. "
+                        f"Received: {stage.channels}",
+                        (("stages", number, "channels"), (name, "groups")),
+                    )
 
 
 class AugmentationSpec(Section):
@@ -299,6 +305,8 @@ class AugmentationSpec(Section):
 class ScheduleSpec(Section):
     """How the learning rate moves."""
 
+    short_form: ClassVar[str] = "name"
+
     name: Literal["onecycle", "cosine", "exponential", "plateau", "constant"] = (
         "onecycle"
     )
@@ -309,10 +317,6 @@ class ScheduleSpec(Section):
     """Factor over the whole training (exponential), or at each plateau."""
     patience: Annotated[int, Field(ge=1)] = 5
     """Epochs without gain before a plateau lowers the rate."""
-
-
-def _as_schedule(value):
-    return {"name": value} if isinstance(value, str) else value
 
 
 class TrainingSpec(Section):
@@ -330,7 +334,7 @@ class TrainingSpec(Section):
     """Highest learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Decoupled weight decay (AdamW)."""
-    schedule: Annotated[ScheduleSpec, BeforeValidator(_as_schedule)] = ScheduleSpec()
+    schedule: ScheduleSpec = ScheduleSpec()
     """A name, or a mapping with its parameters."""
     class_weights: Literal["auto", "none"] | list[Annotated[float, Field(ge=0)]] = (
         "auto"
@@ -366,9 +370,9 @@ class PredictionSpec(Section):
         Literal[
             "prediction", "confidence", "entropy", "probabilities", "classification"
         ]
-    ] = ["prediction", "confidence"]
+    ] = Field(["prediction", "confidence"])
     """Dimensions of the output; `classification` overwrites the LAS field."""
-    keep: list[Code] = []
+    keep: list[Code] = Field([])
     """Codes left untouched where `classification` is written, e.g. 7, 9, 18."""
 
 
@@ -388,15 +392,11 @@ class Spec(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of every random choice."""
-    classes: dict[str, Annotated[ClassSpec, BeforeValidator(_as_codes)]] = Field(
-        min_length=2
-    )
+    classes: dict[str, ClassSpec] = Field(min_length=2)
     """Name: code, list of codes, or {codes, write}. Codes that no class names
     are ignored in the loss and in scores."""
     clouds: CloudsSpec = CloudsSpec()
-    features: list[Annotated[FeatureSpec, BeforeValidator(_as_feature)]] = Field(
-        min_length=1
-    )
+    features: list[FeatureSpec] = Field(min_length=1)
     """Inputs of the network beside the coordinates of neighbors."""
     fields: FieldsSpec
     model: ModelSpec
@@ -404,23 +404,44 @@ class Spec(Section):
     prediction: PredictionSpec = PredictionSpec()
     export: ExportSpec = ExportSpec()
 
-    @model_validator(mode="after")
-    def _classes_are_disjoint(self):
-        owner: dict[int, str] = {}
-        for name, entry in self.classes.items():
-            for code in entry.codes:
-                if code in owner:
-                    raise ValueError(
-                        f"code {code} is claimed by classes `{owner[code]}` and `{name}`"
+    def troubles(self) -> Iterator[Trouble]:
+        yield from self._class_troubles()
+        columns = []
+        for number, feature in enumerate(self.features):
+            for column in feature_columns([feature]):
+                if column in columns:
+                    yield Trouble(
+                        f"the feature `{column}` is listed twice",
+                        (("features", number),),
                     )
-                owner[code] = name
+                columns.append(column)
         weights = self.training.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
-            raise ValueError(
-                f"`training.class_weights` has {len(weights)} entries for "
-                f"{len(self.classes)} classes"
+            yield Trouble(
+                f"must have one entry for each of the {len(self.classes)} classes. Received: {len(weights)} entries",
+                (("training", "class_weights"),),
             )
-        return self
+
+    def _class_troubles(self) -> Iterator[Trouble]:
+        owner: dict[int, str] = {}
+        # A reader has already complained about an entry that lacks its codes.
+        entries = {n: e for n, e in self.classes.items() if "codes" in vars(e)}
+        for name, entry in entries.items():
+            for place, code in enumerate(entry.codes):
+                if code in owner:
+                    yield Trouble(
+                        f"code {code} of class `{name}` is already claimed by class "
+                        f"`{owner[code]}`",
+                        (("classes", name, "codes", place),),
+                    )
+                owner.setdefault(code, name)
+        for name, entry in entries.items():
+            if entry.write is not None and owner.get(entry.write, name) != name:
+                yield Trouble(
+                    f"class `{name}` must not be written as {entry.write}, a code of "
+                    f"class `{owner[entry.write]}`",
+                    (("classes", name, "write"),),
+                )
 
     @property
     def class_names(self) -> list[str]:

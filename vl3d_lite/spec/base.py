@@ -1,0 +1,61 @@
+"""What every section of a spec has in common."""
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Code = Annotated[int, Field(ge=0, le=255)]
+Location = tuple[str | int, ...]
+
+
+class Trouble(NamedTuple):
+    """Values that do not go together.
+
+    Args:
+        message: What was expected and what came.
+        locations: Where to look, the best place first, relative to the section.
+    """
+
+    message: str
+    locations: tuple[Location, ...]
+
+
+class Section(BaseModel):
+    """A part of the spec: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+    short_form: ClassVar[str | None] = None
+    """The key a value stands for that is no mapping."""
+
+    def troubles(self) -> Iterator[Trouble]:
+        """Everything in this section that does not go together.
+
+        A reader also calls it on a section that lacks the values it has already
+        complained about; the search ends where it meets one of them.
+        """
+        yield from ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_short_form(cls, value):
+        if cls.short_form is None or isinstance(value, dict | cls):
+            return value
+        return {cls.short_form: value}
+
+    @model_validator(mode="after")
+    def _raise_troubles(self):
+        messages = [
+            f"{'.'.join(map(str, trouble.locations[0]))}: {trouble.message}"
+            for trouble in self.troubles()
+        ]
+        if messages:
+            raise ValueError("; ".join(messages))
+        return self
