@@ -68,8 +68,9 @@ def kernel_folders(directory: Path | str) -> dict[tuple[str, str], Path]:
         split = re.fullmatch(r"(INIT|TRAINED|EPOCH_\d+|[^_.]+)_(.+)", folder.name)
         if split and (folder / "Q.csv").is_file():
             stage, layer = split.groups()
-            layer = _read_manifest(folder / MANIFEST).get("layer", layer)
-            found[stage, layer] = folder
+            manifest = _read_manifest(folder / MANIFEST)
+            key = manifest.get("stage", stage), manifest.get("layer", layer)
+            found[key] = folder
     order = {"INIT": 0, "TRAINED": 2}
     return dict(
         sorted(found.items(), key=lambda item: (order.get(item[0][0], 1), item))
@@ -86,6 +87,7 @@ def read_kernels(directory: Path | str, stage: str) -> dict[str, Kernel]:
 
 
 def checked_prefix(out_prefix: str | None) -> str:
+    """Give back `out_prefix`, or "" for None; refuse one that names a folder."""
     prefix = out_prefix or ""
     if "/" in prefix or "\\" in prefix:
         raise DeepLearningException(

@@ -81,7 +81,7 @@ def _structure(Q: np.ndarray, sigma: float, title: str) -> "Figure":
         circle[:, plane] = sigma * _CIRCLE
     lines = (Q[:, None, None, :] + circles).reshape(-1, len(_ANGLES), Q.shape[1])
     collection = LineCollection if flat else Line3DCollection
-    axes.add_collection(collection(lines, colors="tomato", linewidths=0.6, alpha=0.35))
+    axes.add_collection(collection(lines, colors="tomato", linewidths=0.6, alpha=0.25))
     marks = {} if flat else {"depthshade": False}
     axes.scatter(*Q.T, s=36, c="firebrick", edgecolors="black", label="Q", **marks)
     axes.scatter(
@@ -124,6 +124,7 @@ def _matrices(W: np.ndarray, title: str) -> "Figure":
             interpolation="nearest",
         )
         axes.set(title=f"block {number}", xlabel="channel", ylabel="kernel point")
+        axes.locator_params(integer=True)
     figure.colorbar(image, ax=list(panels))
     return figure
 
