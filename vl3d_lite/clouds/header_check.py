@@ -22,6 +22,8 @@ EVLR_HEAD = 60
 MOST_RECORDS = 65_536
 # Identical points, which no scan has, were measured at 2300 to 6100 to 1 (lazrs).
 HIGHEST_COMPRESSION = 20_000
+# A larger one overflows when it multiplies a 32-bit integer.
+LARGEST_SCALE = 1e290
 NOT_CHUNKED = 1
 VARIABLE_CHUNKS = 0xFFFFFFFF
 LASZIP = ("laszip encoded", 22204)
@@ -231,9 +233,9 @@ class _Check:
         numbers = np.frombuffer(raw, "<f8", 12, 131)
         scales, offsets = numbers[:3].copy(), numbers[3:6].copy()
         extent = numbers[6:].reshape(3, 2)[:, ::-1].T.copy()
-        if not (np.isfinite(scales * 2**32).all() and (scales > 0).all()):
+        if not ((scales > 0) & (scales < LARGEST_SCALE)).all():
             raise self.error(
-                f"the scales must be positive numbers, the header has {scales.tolist()}"
+                f"the scales must be positive and finite, the header has {scales.tolist()}"
             )
         if not np.isfinite(offsets).all():
             raise self.error(

@@ -1,0 +1,145 @@
+import logging
+
+import laspy
+import numpy as np
+import pyproj
+import pytest
+from las_files import append_evlr, insert_vlr, make_las, vlr_bytes
+
+from vl3d_lite.clouds.crs import meters_per_unit, read_crs
+from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.las import read_las
+from vl3d_lite.errors import DataError
+
+FOOT, US_FOOT = 0.3048, 1200 / 3937
+
+
+def geo_keys(*pairs):
+    """A GeoTIFF key directory of short values."""
+    rows = [(1, 1, 0, len(pairs)), *((key, 0, 1, value) for key, value in pairs)]
+    return vlr_bytes(b"LASF_Projection", 34735, np.array(rows, "<u2").tobytes())
+
+
+def factors(path):
+    return meters_per_unit(check_cloud(path)).tolist()
+
+
+@pytest.fixture
+def las(tmp_path):
+    return make_las(tmp_path / "town.las", "1.4", 6)
+
+
+@pytest.fixture
+def old_las(tmp_path):
+    return make_las(tmp_path / "old.las", "1.2", 3)
+
+
+def wkt_record(crs):
+    return vlr_bytes(b"LASF_Projection", 2112, crs.to_wkt().encode() + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("EPSG:2154", [1, 1, 1]),
+        ("EPSG:2222", [FOOT] * 3),  # Arizona East, international feet
+        ("EPSG:2261", [US_FOOT] * 3),  # New York Central, US survey feet
+        ("EPSG:2263+6360", [US_FOOT] * 3),  # heights in US survey feet
+        ("EPSG:2263+5703", [US_FOOT, US_FOOT, 1]),  # heights in meters
+        ("EPSG:32618+8228", [1, 1, FOOT]),  # meters, heights in feet
+    ],
+)
+def test_wkt_says_the_unit_of_plane_and_height(code, expected, las):
+    insert_vlr(las, wkt_record(pyproj.CRS(code)))
+    np.testing.assert_allclose(factors(las), expected, rtol=1e-12)
+
+
+def test_wkt_in_an_extended_record_counts(las):
+    text = pyproj.CRS("EPSG:2261").to_wkt().encode()
+    append_evlr(las, vlr_bytes(b"LASF_Projection", 2112, text, extended=True))
+    np.testing.assert_allclose(factors(las), [US_FOOT] * 3, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([(1024, 1), (3072, 2154)], [1, 1, 1]),
+        ([(1024, 1), (3072, 2261)], [US_FOOT] * 3),
+        ([(3072, 2261), (4096, 5703)], [US_FOOT, US_FOOT, 1]),
+        ([(3072, 2261), (4099, 9001)], [US_FOOT, US_FOOT, 1]),
+        ([(3072, 32767), (3076, 9002)], [FOOT] * 3),
+        ([(3072, 32767), (3076, 9003), (4099, 9002)], [US_FOOT, US_FOOT, FOOT]),
+        ([(3076, 9001)], [1, 1, 1]),
+        ([], [1, 1, 1]),
+    ],
+)
+def test_geotiff_keys_say_the_unit(pairs, expected, old_las):
+    insert_vlr(old_las, geo_keys(*pairs))
+    np.testing.assert_allclose(factors(old_las), expected, rtol=1e-12)
+
+
+def test_a_file_without_a_system_is_in_meters(las):
+    crs = read_crs(check_cloud(las))
+    assert (crs.name, crs.horizontal, crs.vertical, crs.planar) == ("", 1, 1, True)
+
+
+def test_the_system_is_named(tmp_path):
+    path = make_las(tmp_path / "a.las", crs=pyproj.CRS("EPSG:25832"))
+    assert read_crs(check_cloud(path)).name == "ETRS89 / UTM zone 32N"
+
+
+@pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:4979", "EPSG:4978"])
+def test_coordinates_that_are_not_planar_are_refused(code, las):
+    insert_vlr(las, wkt_record(pyproj.CRS(code)))
+    with pytest.raises(DataError, match=r"town\.las: the coordinates are not .*Reproj"):
+        read_las(las)
+
+
+@pytest.mark.parametrize(
+    "pairs", [[(1024, 2), (2048, 4326)], [(1024, 2)], [(2048, 4269)]]
+)
+def test_geotiff_keys_of_degrees_are_refused(pairs, old_las):
+    insert_vlr(old_las, geo_keys(*pairs))
+    with pytest.raises(DataError, match="not meters or feet on a plane"):
+        read_las(old_las)
+
+
+BROKEN = {
+    "no WKT": vlr_bytes(b"LASF_Projection", 2112, b"PROJCS[oops"),
+    "no text": vlr_bytes(b"LASF_Projection", 2112, b"\xff\xfe\x80"),
+    "no such code": geo_keys((3072, 1999)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_system_is_logged_and_taken_as_meters(what, las, caplog):
+    insert_vlr(las, BROKEN[what])
+    with caplog.at_level(logging.WARNING):
+        assert factors(las) == [1, 1, 1]
+    assert "taken as meters" in caplog.text
+    assert "town.las" in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"", b"\1\0", b"\1\0\1\0\0\0\7\0", b"x" * 37])
+def test_a_broken_directory_of_keys_is_harmless(data, las):
+    insert_vlr(las, vlr_bytes(b"LASF_Projection", 34735, data))
+    assert factors(las) == [1, 1, 1]
+
+
+def test_broken_wkt_leaves_the_word_to_geotiff_keys(las):
+    insert_vlr(las, geo_keys((3072, 2261)))
+    insert_vlr(las, BROKEN["no WKT"])
+    np.testing.assert_allclose(factors(las)[0], US_FOOT, rtol=1e-12)
+
+
+def test_feet_are_read_as_meters(las):
+    insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2263+5703")))
+    cloud, raw = read_las(las), laspy.read(las)
+    for axis, unit in enumerate([US_FOOT, US_FOOT, 1.0]):
+        steps = np.array(raw.points["XYZ"[axis]], np.float64)
+        scale, offset = raw.header.scales[axis], raw.header.offsets[axis]
+        for i in range(0, len(cloud), 41):
+            local = (steps[i] - steps.min()) * scale * unit
+            np.testing.assert_allclose(cloud.local[i, axis], local, rtol=1e-14)
+            world = (steps[i] * scale + offset) * unit
+            np.testing.assert_allclose(cloud.xyz[i, axis], world, rtol=1e-14)
