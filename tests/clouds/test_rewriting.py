@@ -121,7 +121,7 @@ def test_every_type_of_extra_dimension_is_written(tmp_path, target):
     values = {
         t: rng.normal(size=COUNT).astype(t)
         if t[0] == "f"
-        else rng.integers(*np.iinfo(t).__reduce__()[1][:0] or (0, 100), COUNT).astype(t)
+        else rng.integers(np.iinfo(t).min, np.iinfo(t).max, COUNT, t, endpoint=True)
         for t in TYPES
     }
     dimensions = {f"new_{t}_": (v, t, f"about {t}") for t, v in values.items()}
@@ -144,7 +144,7 @@ EXTRA = [
 
 def test_an_existing_dimension_is_refused(tmp_path, target):
     source = make_las(tmp_path / "in.las", extra=EXTRA)
-    with pytest.raises(DataError, match="dimension `prediction` already.*--replace"):
+    with pytest.raises(DataError, match=r"dimension `prediction` already.*--replace"):
         write_las(source, target, {"prediction": (codes(), "u2")})
     assert list(tmp_path.iterdir()) == [source]
 

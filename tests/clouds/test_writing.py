@@ -36,6 +36,14 @@ EXTRA = [
 SAME = [(0, 25), (26, 96), (107, 235), (243, 375)]
 
 
+def one_channel(path):
+    las = laspy.read(path)
+    las.scanner_channel[:] = 2
+    for name in ("wavepacket_size", "wavepacket_offset"):  # which reading mixed up
+        las[name][:] = np.random.default_rng(8).integers(0, 2**31, len(las.points))
+    las.write(path)
+
+
 @pytest.mark.parametrize("scale", [0.01, 0.00025])
 @pytest.mark.parametrize("out", ["las", "laz"])
 @pytest.mark.parametrize("into", ["las", "laz"])
@@ -45,6 +53,8 @@ def test_a_copy_holds_every_bit_of_its_source(
 ):
     source = tmp_path / f"in.{into}"
     make_las(source, version, point_format, scale=(scale,) * 3, extra=EXTRA)
+    if point_format in (9, 10) and "laz" in (into, out):
+        one_channel(source)
     original = source.read_bytes()
     target = tmp_path / f"out.{out}"
     write_las(source, target, ADDED)
@@ -63,6 +73,15 @@ def test_a_copy_holds_every_bit_of_its_source(
     assert (copied[104] >= 128) == (out == "laz")
     assert source.read_bytes() == original
     assert sorted(os.listdir(tmp_path)) == sorted([source.name, target.name])
+
+
+@pytest.mark.parametrize(("into", "out"), [("las", "laz"), ("laz", "las")])
+@pytest.mark.parametrize("point_format", [9, 10])
+def test_waveforms_that_laz_would_lose_are_refused(point_format, into, out, tmp_path):
+    source = make_las(tmp_path / f"in.{into}", "1.4", point_format)
+    with pytest.raises(DataError, match=r"several scanner channels.*\.las output"):
+        write_las(source, tmp_path / f"out.{out}", {})
+    assert os.listdir(tmp_path) == [source.name]
 
 
 ODD_RECORDS = {

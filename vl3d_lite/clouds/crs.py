@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vl3d_lite.clouds.header_check import FileHeader
+from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.errors import DataError
 
 if TYPE_CHECKING:

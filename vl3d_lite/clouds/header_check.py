@@ -6,18 +6,22 @@ claims, so a hostile file is refused in milliseconds.
 
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from laspy.point.dims import ALL_POINT_FORMATS_DTYPE
 
+from vl3d_lite.clouds.header import (
+    EVLR_HEAD,
+    HEADER_SIZES,
+    LASZIP,
+    VLR_HEAD,
+    FileHeader,
+    Record,
+)
 from vl3d_lite.errors import DataError
 
-HEADER_SIZES = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375, 5: 393}
-VLR_HEAD = 54
-EVLR_HEAD = 60
 # No producer writes more; a walk over more would be the file's only purpose.
 MOST_RECORDS = 65_536
 # Identical points, which no scan has, were measured at 2300 to 6100 to 1 (lazrs).
@@ -26,84 +30,6 @@ HIGHEST_COMPRESSION = 20_000
 LARGEST_SCALE = 1e290
 NOT_CHUNKED = 1
 VARIABLE_CHUNKS = 0xFFFFFFFF
-LASZIP = ("laszip encoded", 22204)
-EXTRA_BYTES = ("LASF_Spec", 4)
-
-
-@dataclass(frozen=True)
-class Record:
-    """One variable length record, its data left in the file.
-
-    Args:
-        head: Its header as it lies in the file, 54 bytes or, extended, 60.
-        start: Where its data starts in the file.
-        length: Bytes of data.
-    """
-
-    head: bytes
-    start: int
-    length: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """User id and record id."""
-        user = self.head[2:18].split(b"\0")[0].decode("ascii", "replace")
-        return user, int.from_bytes(self.head[18:20], "little")
-
-
-@dataclass(frozen=True, eq=False)
-class FileHeader:
-    """What the header of a LAS file says, and its bytes.
-
-    Args:
-        path: The file.
-        raw: The header block, ``header size`` bytes.
-        version: Major and minor.
-        point_format: 0 to 10.
-        compressed: Whether the points are LAZ.
-        record_length: Bytes of one point record.
-        point_count: Points.
-        data_start: Where the points start in the file.
-        scales: ``(3,)`` float64, file units per integer step.
-        offsets: ``(3,)`` float64, file units.
-        extent: ``(2, 3)`` float64, minimum and maximum as the header has them.
-        vlrs: Records before the points.
-        evlrs: Records after the points; in LAS 1.3 the waveform record.
-        waveform_start: Where the waveform record starts; 0 without.
-    """
-
-    path: Path
-    raw: bytes
-    version: tuple[int, int]
-    point_format: int
-    compressed: bool
-    record_length: int
-    point_count: int
-    data_start: int
-    scales: np.ndarray
-    offsets: np.ndarray
-    extent: np.ndarray
-    vlrs: tuple[Record, ...]
-    evlrs: tuple[Record, ...]
-    waveform_start: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the header block."""
-        return len(self.raw)
-
-    def find(self, key: tuple[str, int]) -> Record | None:
-        """The first record with this user id and record id."""
-        return next((r for r in (*self.vlrs, *self.evlrs) if r.key == key), None)
-
-    def data(self, key: tuple[str, int], at_most: int = 1 << 20) -> bytes | None:
-        """The data of a record; None where it is missing or longer than `at_most`."""
-        record = self.find(key)
-        if record is None or record.length > at_most:
-            return None
-        with open(self.path, "rb") as file:
-            file.seek(record.start)
-            return file.read(record.length)
 
 
 def check_cloud(path: Path) -> FileHeader:
@@ -235,7 +161,8 @@ class _Check:
         extent = numbers[6:].reshape(3, 2)[:, ::-1].T.copy()
         if not ((scales > 0) & (scales < LARGEST_SCALE)).all():
             raise self.error(
-                f"the scales must be positive and finite, the header has {scales.tolist()}"
+                "the scales must be positive and finite, the header has "
+                f"{scales.tolist()}"
             )
         if not np.isfinite(offsets).all():
             raise self.error(

@@ -9,7 +9,8 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import Crs, meters_per_unit, read_crs
-from vl3d_lite.clouds.header_check import FileHeader, check_cloud
+from vl3d_lite.clouds.header import FileHeader
+from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.writing import ExtraDimension, write_las

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from laspy.point.dims import ALL_POINT_FORMATS_DTYPE, COMPOSED_FIELDS
 
-from vl3d_lite.clouds.header_check import EXTRA_BYTES, FileHeader
+from vl3d_lite.clouds.header import EXTRA_BYTES, FileHeader
 
 # One entry of the extra-bytes record, LAS 1.4 R15, table 24.
 EXTRA_BYTES_ENTRY = np.dtype(

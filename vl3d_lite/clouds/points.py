@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import lazrs
 import numpy as np
 
-from vl3d_lite.clouds.header_check import LASZIP, FileHeader
+from vl3d_lite.clouds.header import LASZIP, FileHeader
 from vl3d_lite.errors import DataError
 
 # LAS chunks stay near the cache; LAZ is packed in chunks of 50,000 points that

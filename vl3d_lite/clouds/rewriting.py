@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.clouds.header_check import FileHeader
+from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.layout import (
     EXTRA_BYTES_ENTRY,
     EXTRA_TYPES,

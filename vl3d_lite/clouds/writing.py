@@ -1,19 +1,18 @@
 """Writing a classified copy of a LAS or LAZ file."""
 
-import errno
 import logging
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import lazrs
 import numpy as np
 
+from vl3d_lite.clouds.beside import unwritable, written_beside
 from vl3d_lite.clouds.crs import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
-from vl3d_lite.clouds.header_check import (
+from vl3d_lite.clouds.header import (
     EVLR_HEAD,
     EXTRA_BYTES,
     HEADER_SIZES,
@@ -21,9 +20,9 @@ from vl3d_lite.clouds.header_check import (
     VLR_HEAD,
     FileHeader,
     Record,
-    check_cloud,
 )
-from vl3d_lite.clouds.layout import standard_length
+from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
 from vl3d_lite.errors import DataError, ResourceError, SpecError
@@ -31,6 +30,8 @@ from vl3d_lite.errors import DataError, ResourceError, SpecError
 COPC = "copc"
 LONGEST_VLR = 0xFFFF
 WKT_BIT = 0x10
+# lazrs 0.8 mixes up `wavepacket_size` where the scanner channel changes.
+LAYERED_WAVEFORMS = (9, 10)
 COPY_BLOCK = 1 << 20
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def write_las(
     try:
         rewriting = Rewriting(header, added, classification, keep, replace, log)
         copy = _Copy(header, rewriting, compress, log)
-        with _written_beside(target) as file:
+        with written_beside(target) as file:
             copy.write(file)
     except MemoryError as error:
         raise ResourceError(
@@ -106,67 +107,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
                 "another output."
             )
     except OSError as error:
-        raise _unwritable(target, error) from error
-
-
-@contextmanager
-def _written_beside(target: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `target` when it is complete and vanishes otherwise."""
-    part = target.with_name(target.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            guard = _Guard(file)
-            try:
-                yield guard
-            except lazrs.LazrsError as error:
-                raise guard.problem or error from error
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        _remove(part)
-        raise _unwritable(target, error) from error
-    except BaseException:
-        _remove(part)
-        raise
-
-
-def _remove(part: Path) -> None:
-    with suppress(OSError):
-        part.unlink()
-
-
-class _Guard:
-    """A file that remembers the error which the compressor words anew."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.problem: OSError | None = None
-        self.seek, self.tell = file.seek, file.tell
-
-    def write(self, data: bytes) -> int:
-        return self._remember(self.file.write, data)
-
-    def flush(self) -> None:
-        self._remember(self.file.flush)
-
-    def _remember(self, action: Callable, *arguments: bytes) -> int | None:
-        try:
-            return action(*arguments)
-        except OSError as error:
-            self.problem = error
-            raise
-
-
-def _unwritable(target: Path, error: OSError) -> ResourceError:
-    remedy = {
-        errno.ENOSPC: "Free some space or write elsewhere.",
-        errno.EDQUOT: "Free some space or write elsewhere.",
-        errno.ENOENT: "Create the folder first.",
-    }.get(error.errno, "Check the folder's permissions or write elsewhere.")
-    return ResourceError(
-        f"{target}: cannot be written ({error.strerror or error}). {remedy}"
-    )
+        raise unwritable(target, error) from error
 
 
 class _Copy:
@@ -280,8 +221,16 @@ class _Copy:
 
     def _write_points(self, file: BinaryIO) -> None:
         packer = lazrs.ParLasZipCompressor(file, self.laz) if self.laz else None
+        channel = standard_dimensions(self.header.point_format).get("scanner_channel")
+        fragile = self.header.point_format in LAYERED_WAVEFORMS and (
+            self.laz or self.header.compressed
+        )
+        channels: set[int] = set()
         out = None
         for start, records in read_records(self.header):
+            if fragile:
+                channels.update(np.unique(channel.values(records)).tolist())
+                self._check_channels(channels)
             if out is None:
                 shape = (len(records), self.rewriting.record_length)
                 out = np.empty(shape, np.uint8)
@@ -293,6 +242,14 @@ class _Copy:
                 packer.compress_many(part.reshape(-1))
         if packer is not None:
             packer.done()
+
+    def _check_channels(self, channels: set[int]) -> None:
+        if len(channels) > 1:
+            raise DataError(
+                f"{self.header.path}: LAZ of point format {self.header.point_format} "
+                "loses the waveform packets of several scanner channels (a fault of "
+                "lazrs). Give a .las file and name a .las output."
+            )
 
     def _write_evlrs(self, file: BinaryIO) -> None:
         first = file.tell()
