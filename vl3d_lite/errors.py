@@ -48,7 +48,7 @@ class InterruptedRunError(VL3DError):
         self.exit_code = exit_code
 
 
-class DeepLearningException(VL3DError, ValueError):  # noqa: N818
+class DeepLearningException(VL3DError, ValueError):
     """A layer was given arguments or shapes it cannot work with."""
 
     exit_code = 2

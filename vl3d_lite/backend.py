@@ -1,0 +1,108 @@
+"""What a run asks of Keras and its backend: threads, seeds, XLA, model files."""
+
+import logging
+import zipfile
+from pathlib import Path
+
+import keras
+
+import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
+from vl3d_lite.errors import DataError
+from vl3d_lite.run_folder import replacing
+from vl3d_lite.spec.schema import Spec
+
+logger = logging.getLogger(__name__)
+
+# Field points after which XLA's compile time is repaid in prediction, on a CPU
+# (benchmarks/results/layers.md).
+BREAK_EVEN_POINTS = 4_000_000
+
+
+def prepare_backend(spec: Spec, threads: int) -> None:
+    """Set seeds, threads and determinism, before the first tensor is made."""
+    keras.utils.set_random_seed(spec.seed)
+    if keras.backend.backend() == "tensorflow":
+        _prepare_tensorflow(threads, spec.training.deterministic)
+
+
+def _prepare_tensorflow(threads, deterministic):
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        logger.debug("TensorFlow runs already; its threads stay as they are")
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def uses_accelerator() -> bool:
+    """Whether the backend computes on something else than a CPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def inference_model(model: keras.Model, spec: Spec, n_batches: int) -> keras.Model:
+    """A view of `model` compiled for prediction; it shares the variables.
+
+    XLA is used as `training.jit` says; `auto` uses it on an accelerator, and on
+    a CPU where there is enough to predict to repay its compile time.
+    """
+    jit = spec.training.jit == "on"
+    if spec.training.jit == "auto" and keras.backend.backend() != "torch":
+        size = spec.prediction.batch_size or spec.training.batch_size
+        points = n_batches * size * spec.model.stages[0].points
+        jit = uses_accelerator() or points > BREAK_EVEN_POINTS
+    view = keras.Model(model.inputs, model.outputs[0], name="inference")
+    view.compile(jit_compile=jit)
+    return view
+
+
+def load_model(path: Path) -> keras.Model:
+    """Read a ``.keras`` file, safe mode on.
+
+    Raises:
+        DataError: The file is damaged, is no Keras model, or names layers that
+            this version does not have.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such model file")
+    if not zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: is not a Keras model (.keras), or it is cut short; restore it "
+            "from a copy or train again"
+        )
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    # Keras lets whatever its readers meet through: KeyError, TypeError, OSError...
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{path}: cannot be loaded ({type(error).__name__}: {reason}); restore it "
+            "from a copy, or train again with this version"
+        ) from error
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Write a ``.keras`` file, whole or not at all."""
+    with replacing(path) as part:
+        # Keras goes by the suffix.
+        draft = part.with_name(part.name + ".keras")
+        try:
+            model.save(draft)
+            draft.replace(part)
+        finally:
+            draft.unlink(missing_ok=True)

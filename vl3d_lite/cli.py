@@ -1,0 +1,305 @@
+"""The command line: verbs, exit codes, and messages without traces."""
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vl3d_lite.errors import (
+    InterruptedRunError,
+    ResourceError,
+    SpecError,
+    VL3DError,
+)
+from vl3d_lite.resources import cpu_limit
+
+EPILOG = (
+    "Exit codes: 0 done, 1 a bug of ours or a failed verification, 2 usage or spec, "
+    "3 input data or model folder, 4 memory, disk or an output that cannot be written, "
+    "5 training diverged, 130 and 143 interrupted."
+)
+app = typer.Typer(
+    help="LAS point clouds in, classified LAS point clouds out.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The YAML spec.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the spec."),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="The run folder; runs/<name of the spec> by default."),
+]
+Resume = Annotated[bool, typer.Option(help="Go on with what was interrupted.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace what lies there.")]
+Replace = Annotated[
+    bool, typer.Option(help="Replace dimensions of the same name in the input.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processors to use; all this process may use by default."),
+]
+Quiet = Annotated[bool, typer.Option(help="No progress bars, only errors.")]
+
+
+@app.command(epilog="Example: vl3d-lite run configs/quickstart.yaml")
+def run(
+    spec: SpecPath,
+    run: RunOption = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    replace: Replace = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Train, predict, evaluate and export what a spec describes."""
+    _set_up(quiet)
+    loaded = _read(spec, set_, needs=("train", "predict"))
+    folder = _run_folder(spec, run, resume, overwrite)
+    pipeline, options = _pipeline(threads, quiet, resume, overwrite, replace)
+    result = pipeline.run(loaded, folder, options)
+    _tell_run(folder)
+    if result is not None:
+        typer.echo("\n" + result.table())
+
+
+@app.command(epilog="Example: vl3d-lite check spec.yaml --set fields.radius=15")
+def check(
+    spec: SpecPath,
+    set_: Overrides = None,
+    files: Annotated[
+        bool, typer.Option(help="Look at the clouds: headers, dimensions, class codes.")
+    ] = True,
+):
+    """Check a spec and the clouds it names; train nothing."""
+    _set_up(quiet=False)
+    loaded = _read(spec, set_, needs=(), check_files=files)
+    if files:
+        from vl3d_lite.inputs import check_clouds
+
+        check_clouds(loaded.clouds["train"], loaded.spec, census=True)
+        for group in ("validation", "predict"):
+            check_clouds(loaded.clouds[group], loaded.spec, census=False)
+    counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
+    typer.echo(f"{spec}: good ({counts or 'no'} clouds)")
+
+
+@app.command(epilog="Example: vl3d-lite train spec.yaml --run runs/town --resume")
+def train(
+    spec: SpecPath,
+    run: RunOption = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Train the network a spec describes; leave it in a run folder."""
+    _set_up(quiet)
+    loaded = _read(spec, set_, needs=("train",))
+    folder = _run_folder(spec, run, resume, overwrite)
+    pipeline, options = _pipeline(threads, quiet, resume, overwrite)
+    pipeline.train(loaded, folder, options)
+    _tell_run(folder)
+
+
+@app.command(epilog="Example: vl3d-lite predict runs/town scans/*.laz --output out/")
+def predict(
+    run: RunPath,
+    clouds: Annotated[
+        list[str], typer.Argument(metavar="CLOUD...", help="Files, globs or folders.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; RUN/predictions by default.")
+    ] = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    replace: Replace = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Classify clouds with a trained run."""
+    _set_up(quiet)
+    from vl3d_lite.clouds.las import find_clouds
+    from vl3d_lite.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.require_model()
+    paths = find_clouds(clouds, Path.cwd())
+    pipeline, options = _pipeline(threads, quiet, resume, overwrite, replace)
+    target = output or folder.predictions
+    outcomes = pipeline.predict(folder, paths, target, options, set_ or [])
+    for outcome in outcomes:
+        typer.echo(
+            f"{target / outcome.output}: {outcome.voted:,} points by votes, "
+            f"{outcome.nearest:,} from the nearest voted cell"
+        )
+
+
+@app.command(epilog="Example: vl3d-lite evaluate runs/town")
+def evaluate(
+    run: RunPath,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Folder of predicted clouds; RUN/predictions by default."),
+    ] = None,
+    quiet: Quiet = False,
+):
+    """Score predicted clouds against the labels of their sources."""
+    _set_up(quiet)
+    from vl3d_lite.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.require_model()
+    from vl3d_lite import pipeline
+
+    result = pipeline.evaluate(folder, predictions or folder.predictions)
+    if result is not None:
+        typer.echo(result.table())
+        typer.echo(f"\nscores  {folder.metrics}")
+    typer.echo(f"report  {folder.report}")
+
+
+@app.command(epilog="Example: vl3d-lite export runs/town --output kernels/")
+def export(
+    run: RunPath,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; RUN/kernels by default.")
+    ] = None,
+    quiet: Quiet = False,
+):
+    """Write the kernels of a run, at initialization and after training."""
+    _set_up(quiet)
+    from vl3d_lite.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.require_model()
+    from vl3d_lite import pipeline
+
+    pipeline.export(folder, output or folder.kernels)
+    typer.echo(f"kernels  {output or folder.kernels}")
+
+
+@app.command(epilog="Example: vl3d-lite inspect runs/town --html kernels.html")
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(help="A kernel folder, a run, a model or a LAS file.")
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page with an interactive view of the kernels."),
+    ] = None,
+):
+    """Say what a kernel folder, a run, a model or a LAS file holds."""
+    _set_up(quiet=False)
+    from vl3d_lite import inspection
+    from vl3d_lite.run_folder import RunFolder, write_text
+
+    typer.echo(inspection.describe(path))
+    if html is not None:
+        kernels = RunFolder(path).kernels
+        page = inspection.kernel_page(kernels if kernels.is_dir() else path)
+        write_text(html, page)
+        typer.echo(f"\npage  {html}")
+
+
+@app.command(epilog="Example: vl3d-lite schema > spec.schema.json")
+def schema():
+    """Print the JSON schema of specs, for editors to complete from."""
+    from vl3d_lite.spec.reader import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def main() -> None:
+    """Run the command line and leave with the documented exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except VL3DError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted; nothing half-written is left", 130)
+    except MemoryError:
+        _leave(
+            "memory ran out; lower `training.batch_size` or predict smaller tiles",
+            ResourceError.exit_code,
+        )
+
+
+def _terminated(_number, _frame):
+    raise InterruptedRunError("terminated; nothing half-written is left", 143)
+
+
+def _leave(message: str, code: int):
+    typer.echo(message, err=True)
+    sys.exit(code)
+
+
+def _set_up(quiet: bool) -> None:
+    logging.basicConfig(
+        level=logging.ERROR if quiet else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("h5py", "absl", "matplotlib", "jax"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _read(spec, overrides, *, needs, check_files=True):
+    from vl3d_lite.spec.reader import read_spec
+
+    return read_spec(spec, overrides or (), check_files=check_files, needs=needs)
+
+
+def _run_folder(spec, run, resume, overwrite):
+    from vl3d_lite.run_folder import RunFolder
+
+    if resume and overwrite:
+        raise SpecError("--resume and --overwrite exclude each other; give one")
+    folder = RunFolder(run or Path("runs") / spec.stem)
+    folder.refuse_if_present(resume=resume, overwrite=overwrite)
+    return folder
+
+
+def _pipeline(threads, quiet, resume, overwrite, replace=False):
+    """The slow import, after everything that can be refused was."""
+    from vl3d_lite import pipeline
+
+    options = pipeline.Options(
+        threads=threads or cpu_limit(),
+        quiet=quiet,
+        resume=resume,
+        overwrite=overwrite,
+        replace=replace,
+    )
+    return pipeline, options
+
+
+def _tell_run(folder):
+    for name, path in (
+        ("model", folder.model),
+        ("history", folder.history),
+        ("kernels", folder.kernels),
+        ("predictions", folder.predictions),
+        ("scores", folder.metrics),
+        ("report", folder.report),
+    ):
+        if path.exists():
+            typer.echo(f"{name:<12}{path}")

@@ -1,0 +1,82 @@
+"""From cloud files to clouds that fields can be cut out of."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vl3d_lite.census import require_classes
+from vl3d_lite.clouds.las import describe_las, read_las
+from vl3d_lite.errors import DataError
+from vl3d_lite.features import required_dimensions
+from vl3d_lite.prepare import PreparedCloud, prepare_cloud
+from vl3d_lite.resources import require_memory
+from vl3d_lite.spec.schema import Spec
+
+logger = logging.getLogger(__name__)
+
+# Peak bytes per point of reading and reducing a file, before features
+# (benchmarks/results/prediction.md).
+BYTES_PER_POINT = 150
+
+
+def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
+    """Complain about clouds that cannot be used, without reading coordinates.
+
+    Args:
+        paths: LAS or LAZ files.
+        spec: Names classes and features.
+        census: Whether the clouds are trained on, so that their codes are
+            counted and held against the classes.
+
+    Raises:
+        DataError: A file is damaged, lacks a dimension, or a class is nowhere.
+    """
+    needed = required_dimensions(spec.features)
+    codes = {}
+    for path in paths:
+        summary = describe_las(path, census=census)
+        missing = [name for name in needed if name not in summary.dimensions]
+        if missing:
+            raise DataError(
+                f"{path}: no dimension `{missing[0]}`, which `features` needs. It has: "
+                f"{', '.join(summary.dimensions)}"
+            )
+        if census:
+            codes[path.name] = summary.census
+    if census:
+        require_classes(spec, codes)
+
+
+def prepare_file(path: Path, spec: Spec, threads: int) -> PreparedCloud:
+    """Read a cloud with the dimensions its features need, and prepare it.
+
+    Raises:
+        DataError: The cloud cannot be used.
+        ResourceError: It does not fit into memory.
+    """
+    points = describe_las(path).points
+    require_memory(
+        points * BYTES_PER_POINT,
+        f"{path}: reading {points:,} points",
+        "predict smaller tiles, or on a machine with more memory",
+    )
+    cloud = read_las(
+        path,
+        dimensions=required_dimensions(spec.features),
+        classes=spec.class_codes,
+    )
+    return prepare_cloud(cloud, spec, threads=threads)
+
+
+def prepare_files(
+    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool, what: str
+) -> list[PreparedCloud]:
+    """Prepare several clouds, with a progress bar."""
+    return [
+        prepare_file(path, spec, threads)
+        for path in tqdm(
+            paths, desc=f"preparing {what}", unit="cloud", disable=quiet or not paths
+        )
+    ]

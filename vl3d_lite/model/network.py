@@ -1,0 +1,206 @@
+"""From a model's spec to a Keras network."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import layers
+
+from vl3d_lite.model.layers import (
+    GroupedVectorAttentionLayer,
+    KernelGeometryLayer,
+    KPConvXLayer,
+    NeighborMaxPool,
+    NeighborUpsample,
+    UnaryBlock,
+)
+from vl3d_lite.spec.schema import ModelSpec, StageSpec
+
+
+def build_network(
+    model: ModelSpec,
+    inputs: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    *,
+    n_classes: int,
+    spacings: list[float],
+    precision: str = "float32",
+) -> keras.Model:
+    """The network a spec describes: fields in, logits of every point out.
+
+    An encoder of stages, each a change of width, then its blocks; a decoder
+    that carries coarse features up and joins them with those of the stage; a
+    head on the points of the finest stage.
+
+    Args:
+        model: The network's part of the spec.
+        inputs: Shape without the batch axis and dtype of each array of a batch,
+            by name: ``features``, ``xyz_l``, ``neighbors_l``, ``down_l``,
+            ``up_l`` (`dataset.batch_spec`).
+        n_classes: Classes.
+        spacings: Point spacing of each stage in meters. Kernel radius and
+            influence distance are multiples of it.
+        precision: Keras dtype policy of the layers; logits stay float32.
+
+    Returns:
+        A model from the named inputs to ``(B, R_0, n_classes)`` float32 logits.
+    """
+    tensors = {
+        name: keras.Input(shape, dtype=np.dtype(dtype).name, name=name)
+        for name, (shape, dtype) in inputs.items()
+    }
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return _build(model, tensors, n_classes, spacings)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _build(model, inputs, n_classes, spacings):
+    n_stages = len(model.stages)
+    features = inputs["features"]
+    skips = []
+    for level, stage in enumerate(model.stages):
+        neighbors = inputs[f"neighbors_{level}"]
+        if level > 0:
+            features = DOWNSAMPLING[model.downsampling](
+                model, features, inputs, level, spacings
+            )
+        features = UnaryBlock(stage.channels, name=f"widen_{level}")(
+            [features, neighbors]
+        )
+        features = _blocks(model, stage, features, inputs, level, spacings[level])
+        skips.append(features)
+
+    for level in reversed(range(n_stages - 1)):
+        features = UPSAMPLING[model.upsampling](features, inputs, level)
+        features = layers.Concatenate(name=f"skip_{level}")([features, skips[level]])
+        features = UnaryBlock(model.stages[level].channels, name=f"decode_{level}")(
+            [features, inputs[f"neighbors_{level}"]]
+        )
+
+    width = model.head_channels or model.stages[0].channels
+    features = UnaryBlock(width, name="head")([features, inputs["neighbors_0"]])
+    if model.dropout:
+        features = layers.Dropout(model.dropout, name="head_dropout")(features)
+    logits = layers.Dense(n_classes, dtype="float32", name="logits")(features)
+    return keras.Model(inputs, logits, name="vl3d_lite")
+
+
+def _kernel_arguments(model: ModelSpec, spacing: float) -> dict:
+    kernel = model.kpconvx
+    return {
+        "sigma": kernel.influence_distance * spacing,
+        "shell_radii": [
+            radius * kernel.kernel_radius * spacing for radius in kernel.shell_radii
+        ],
+        "shell_points": list(kernel.shell_points),
+        "influence": kernel.influence,
+    }
+
+
+def _blocks(model, stage: StageSpec, features, inputs, level, spacing):
+    xyz, neighbors = inputs[f"xyz_{level}"], inputs[f"neighbors_{level}"]
+    geometry = []
+    convolves = {"kpconvx", "kpconvd"} & set(stage.blocks)
+    if convolves and not model.kpconvx.deformable:
+        geometry = KernelGeometryLayer(
+            **_kernel_arguments(model, spacing), name=f"geometry_{level}"
+        )([xyz, neighbors])
+    for number, block in enumerate(stage.blocks):
+        features = BLOCKS[block](
+            model,
+            [xyz, features, neighbors],
+            list(geometry),
+            spacing,
+            f"{block}_{level}_{number}",
+        )
+    return features
+
+
+def _kpconvx(model, inputs, geometry, spacing, name, attention=True):
+    kernel = model.kpconvx
+    return KPConvXLayer(
+        **_kernel_arguments(model, spacing),
+        DH=round(kernel.hidden_ratio * inputs[1].shape[-1]),
+        groups=kernel.groups,
+        deformable=kernel.deformable,
+        drop_path=kernel.drop_path,
+        order=kernel.order,
+        attention=attention,
+        name=name,
+    )([*inputs, *geometry])
+
+
+def _kpconvd(model, inputs, geometry, spacing, name):
+    return _kpconvx(model, inputs, geometry, spacing, name, attention=False)
+
+
+def _gva(model, inputs, geometry, spacing, name):
+    xyz, features, neighbors = inputs
+    gva = model.gva
+    normalized = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(features)
+    attended = GroupedVectorAttentionLayer(
+        channels=features.shape[-1],
+        groups=gva.groups,
+        weights=gva.weights,
+        positional_multiplier=gva.positional_multiplier,
+        positional_bias=gva.positional_bias,
+        dropout=gva.dropout,
+        scale=spacing,
+        name=name,
+    )([xyz, normalized, neighbors])
+    if gva.drop_path:
+        attended = layers.Dropout(
+            gva.drop_path, noise_shape=(None, 1, 1), name=f"{name}_drop_path"
+        )(attended)
+    return layers.Add(name=f"{name}_residual")([features, attended])
+
+
+BLOCKS = {"kpconvx": _kpconvx, "kpconvd": _kpconvd, "gva": _gva}
+
+
+def _max_pool(model, features, inputs, level, spacings):
+    return NeighborMaxPool(name=f"pool_{level}")(
+        [features, inputs[f"down_{level - 1}"]]
+    )
+
+
+def _strided(model, features, inputs, level, spacings):
+    # The kernel is that of the finer level, whose points it looks at.
+    return KPConvXLayer(
+        **_kernel_arguments(model, spacings[level - 1]),
+        DH=round(model.kpconvx.hidden_ratio * features.shape[-1]),
+        groups=model.kpconvx.groups,
+        strided=True,
+        attention=False,
+        name=f"strided_{level}",
+    )(
+        [
+            inputs[f"xyz_{level - 1}"],
+            features,
+            inputs[f"down_{level - 1}"],
+            inputs[f"xyz_{level}"],
+        ]
+    )
+
+
+DOWNSAMPLING = {"max": _max_pool, "strided": _strided}
+
+
+def _parent(features, inputs, level):
+    return NeighborUpsample(name=f"upsample_{level}")([features, inputs[f"up_{level}"]])
+
+
+def _interpolated(features, inputs, level):
+    return NeighborUpsample(name=f"upsample_{level}")(
+        [
+            features,
+            inputs[f"up_{level}"],
+            inputs[f"xyz_{level}"],
+            inputs[f"xyz_{level + 1}"],
+        ]
+    )
+
+
+UPSAMPLING = {"nearest": _parent, "interpolated": _interpolated}

@@ -1,0 +1,237 @@
+"""Predicted clouds: which files, what they hold, and the list of them."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite.clouds.las import describe_las, read_las
+from vl3d_lite.clouds.writing import write_las
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.predict import CellPrediction
+from vl3d_lite.run_folder import write_json
+from vl3d_lite.spec.schema import Spec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CloudOutcome:
+    """One predicted cloud.
+
+    Attributes:
+        source: The cloud that was read.
+        output: The cloud that was written.
+        points: Points of the file.
+        voted: Points whose grid cell was voted on by overlapping fields.
+        nearest: Points that took the class of the nearest voted cell.
+        seconds: Reading to writing.
+    """
+
+    source: str
+    output: str
+    points: int
+    voted: int
+    nearest: int
+    seconds: float
+
+
+class Outputs:
+    """The folder predictions go to, and its list ``predictions.json``.
+
+    Args:
+        folder: Made when the first file is written.
+        sources: Clouds to predict; an output has the name of its source.
+        resume: Clouds already predicted are skipped.
+        overwrite: Earlier outputs are replaced.
+
+    Raises:
+        SpecError: Two clouds have one name, or an output exists and neither
+            flag was given.
+    """
+
+    def __init__(
+        self, folder: Path, sources: Sequence[Path], *, resume: bool, overwrite: bool
+    ):
+        self.folder = folder
+        self.listing = folder / "predictions.json"
+        self.targets = {source: folder / _output_name(source) for source in sources}
+        self.outcomes = {item.output: item for item in read_outcomes(folder)}
+        self._refuse(resume, overwrite)
+        finished = {
+            source
+            for source, target in self.targets.items()
+            if resume and target.is_file() and target.name in self.outcomes
+        }
+        self.remaining = [source for source in sources if source not in finished]
+        for source in finished:
+            logger.info("%s: is predicted already", source)
+
+    def _refuse(self, resume, overwrite):
+        names = [target.name for target in self.targets.values()]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise SpecError(
+                f"several clouds are named {', '.join(sorted(twice))}; predict them "
+                "into folders of their own with --output"
+            )
+        for source, target in self.targets.items():
+            if target.exists() and target.resolve() == source.resolve():
+                raise SpecError(
+                    f"{source}: would be overwritten by its own prediction; name "
+                    "another folder with --output"
+                )
+        present = [target for target in self.targets.values() if target.exists()]
+        if present and not (resume or overwrite):
+            raise SpecError(
+                f"{present[0]}: exists already; skip finished clouds with --resume, "
+                "replace them with --overwrite, or name another folder with --output"
+            )
+
+    def record(self, outcome: CloudOutcome) -> None:
+        """Note a finished cloud in the list."""
+        self.outcomes[outcome.output] = outcome
+        write_json(
+            self.listing,
+            {"clouds": [asdict(item) for item in self.outcomes.values()]},
+        )
+
+
+def _output_name(source: Path) -> str:
+    # The copy of a COPC file is plain LAZ; its name must not claim otherwise.
+    if source.name.lower().endswith(".copc.laz"):
+        return source.name[: -len(".copc.laz")] + ".laz"
+    return source.name
+
+
+def read_outcomes(folder: Path) -> list[CloudOutcome]:
+    """The clouds that ``predictions.json`` lists; none where there is no list.
+
+    Raises:
+        DataError: The list is damaged.
+    """
+    listing = folder / "predictions.json"
+    if not listing.is_file():
+        return []
+    try:
+        content = json.loads(listing.read_text())
+        return [CloudOutcome(**item) for item in content["clouds"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{listing}: cannot be read ({error}); predict again with --overwrite"
+        ) from error
+
+
+def write_prediction(
+    source: Path,
+    target: Path,
+    prediction: CellPrediction,
+    cell_of_point: np.ndarray,
+    spec: Spec,
+    *,
+    replace: bool,
+    overwrite: bool,
+) -> None:
+    """Copy a cloud with the dimensions that the spec asks for.
+
+    Args:
+        source: The cloud that was predicted.
+        target: Written whole or not at all.
+        prediction: Of each cell.
+        cell_of_point: ``(n,)`` int, the cell of each point of the file.
+        spec: Names classes, codes and dimensions.
+        replace: Dimensions of the same name in the source are replaced.
+        overwrite: An existing target is replaced.
+    """
+    codes = np.array([entry.code for entry in spec.classes.values()], np.uint16)
+    columns = {
+        "prediction": (codes[prediction.classes], np.uint16, "predicted LAS code"),
+        "confidence": (prediction.confidence, np.float32, "highest probability"),
+        "entropy": (prediction.entropy, np.float32, "normalized entropy"),
+    }
+    wanted = [name for name in columns if name in spec.prediction.write]
+    if "probabilities" in spec.prediction.write:
+        for index, name in enumerate(spec.class_names):
+            values = prediction.probabilities[:, index]
+            columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
+            wanted.append(f"p_{name}")
+
+    def per_point(values):
+        return lambda start, stop: values[cell_of_point[start:stop]]
+
+    classification = None
+    if "classification" in spec.prediction.write:
+        classification = per_point(codes[prediction.classes].astype(np.uint8))
+    write_las(
+        source,
+        target,
+        {name: (per_point(columns[name][0]), *columns[name][1:]) for name in wanted},
+        classification=classification,
+        keep=spec.prediction.keep,
+        replace=replace,
+        overwrite=overwrite,
+        log=logger.info,
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A predicted cloud beside the labels of its source.
+
+    Attributes:
+        name: Name of the output file.
+        outcome: How its points came by their classes.
+        xyz: ``(n, 3)`` float64, meters, relative to the cloud's minimum.
+        reference: ``(n,)`` int32 class index, -1 where there is none.
+        prediction: ``(n,)`` int32 class index; 0, without a reference, where a
+            kept code stands.
+        confidence: ``(n,)`` float32, or None where it was not written.
+    """
+
+    name: str
+    outcome: CloudOutcome
+    xyz: np.ndarray
+    reference: np.ndarray
+    prediction: np.ndarray
+    confidence: np.ndarray | None
+
+
+def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
+    """Read a predicted cloud and the labels of the cloud it was made from.
+
+    Raises:
+        DataError: A file is gone, or the two do not belong together.
+    """
+    output, source = folder / outcome.output, Path(outcome.source)
+    for path in (output, source):
+        if not path.is_file():
+            raise DataError(f"{path}: is gone; predict again with --overwrite")
+    has = describe_las(output).dimensions
+    column = "prediction" if "prediction" in spec.prediction.write else "classification"
+    if column not in has:
+        raise DataError(f"{output}: no dimension `{column}` to evaluate")
+    wanted = [name for name in (column, "confidence") if name in has]
+    predicted = read_las(output, dimensions=wanted)
+    truth = read_las(source, classes=spec.class_codes)
+    if len(predicted) != len(truth):
+        raise DataError(
+            f"{output}: has {len(predicted):,} points and {source} {len(truth):,}; "
+            "predict again with --overwrite"
+        )
+    index_of_code = np.full(65536, -1, np.int32)
+    for index, entry in enumerate(spec.classes.values()):
+        index_of_code[entry.code] = index
+    prediction = index_of_code[predicted.attributes[column].astype(np.int64)]
+    # A code that was kept is no prediction of the network's.
+    reference = np.where(prediction >= 0, truth.labels, -1)
+    return Pair(
+        outcome.output,
+        outcome,
+        predicted.local,
+        reference,
+        np.maximum(prediction, 0),
+        predicted.attributes.get("confidence"),
+    )

@@ -1,0 +1,399 @@
+"""The verbs, one step after the other: the only place where files meet models."""
+
+import functools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite import receipt
+from vl3d_lite.backend import inference_model, load_model, prepare_backend, save_model
+from vl3d_lite.dataset import (
+    FeatureScaling,
+    SweepBatches,
+    TrainingBatches,
+    batch_spec,
+)
+from vl3d_lite.errors import DataError, InterruptedRunError, SpecError, VL3DError
+from vl3d_lite.evaluate import Evaluation
+from vl3d_lite.evaluate import evaluate as score_clouds
+from vl3d_lite.export import export_model_kernels
+from vl3d_lite.inputs import check_clouds, prepare_file, prepare_files
+from vl3d_lite.interrupts import Interrupts
+from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
+from vl3d_lite.model.network import build_network
+from vl3d_lite.outputs import (
+    CloudOutcome,
+    Outputs,
+    read_outcomes,
+    read_pair,
+    write_prediction,
+)
+from vl3d_lite.predict import predict_cells
+from vl3d_lite.run_folder import RunFolder, write_json, write_text
+from vl3d_lite.run_report import write_run_report
+from vl3d_lite.scores import Scores, confusion_matrix
+from vl3d_lite.spec.reader import LoadedSpec, dump_spec, read_spec
+from vl3d_lite.spec.schema import Spec
+from vl3d_lite.train import class_weights, fit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a verb behaves beside what the spec says.
+
+    Attributes:
+        threads: Processors to use.
+        quiet: No progress bars.
+        resume: Go on with what was begun.
+        overwrite: Replace what lies there.
+        replace: Replace dimensions of the same name in the input.
+    """
+
+    threads: int
+    quiet: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    replace: bool = False
+
+
+def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
+    """Train, export, predict and evaluate: everything a spec describes."""
+    train(loaded, folder, options)
+    if not loaded.clouds["predict"]:
+        return None
+    predict(folder, loaded.clouds["predict"], folder.predictions, options)
+    return evaluate(folder, folder.predictions)
+
+
+def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
+    """Train the network a spec describes and leave it in the run folder."""
+    spec = loaded.spec
+    run.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
+    if options.resume:
+        _require_same_spec(loaded, run)
+        if run.model.is_file():
+            logger.info("%s: is trained already", run.root)
+            return
+    check_clouds(loaded.clouds["train"], spec, census=True)
+    check_clouds(loaded.clouds["validation"], spec, census=False)
+    prepare_backend(spec, options.threads)
+    with Interrupts() as interrupts:
+        began = time.monotonic()
+        prepare = functools.partial(
+            prepare_files, spec=spec, threads=options.threads, quiet=options.quiet
+        )
+        clouds = prepare(loaded.clouds["train"], what="training clouds")
+        held_out = prepare(loaded.clouds["validation"], what="validation clouds")
+        interrupts.check("interrupted before training began; nothing was written")
+        scaling = FeatureScaling.fit(clouds)
+        batches = TrainingBatches(clouds, spec, scaling)
+        model = build_network(
+            spec.model,
+            batch_spec(spec, len(scaling.names)),
+            n_classes=len(spec.classes),
+            spacings=spec.spacings,
+            precision=spec.training.precision,
+        )
+        if not options.resume:
+            run.create(overwrite=options.overwrite)
+            _begin_run(loaded, run, scaling, kernels_of(model))
+        prepared = time.monotonic()
+        progress = fit(
+            model,
+            batches,
+            spec,
+            run,
+            weights=class_weights(spec, [cloud.labels for cloud in clouds]),
+            validate=_validator(held_out, spec, scaling, options) if held_out else None,
+            on_epoch=functools.partial(_export_epoch, run, spec),
+            interrupts=interrupts,
+            resume=options.resume,
+            quiet=options.quiet,
+        )
+        kernels = kernels_of(model)
+        _export(run, spec, run.kernels, "TRAINED", kernels, _initial(run, kernels))
+        save_model(model, run.model)
+        run.update_receipt(
+            seconds_of_preparation=round(prepared - began, 2),
+            seconds_of_training=round(time.monotonic() - prepared, 2),
+            best_epoch=progress.best_epoch,
+            parameters=model.count_params(),
+        )
+
+
+def predict(
+    run: RunFolder,
+    paths: Sequence[Path],
+    folder: Path,
+    options: Options,
+    overrides: Sequence[str] = (),
+) -> list[CloudOutcome]:
+    """Classify clouds with a trained run; write them into `folder`.
+
+    One bad cloud does not stop the others. `overrides` change ``prediction.*``
+    of the run's spec.
+
+    Returns:
+        What became of each cloud that was predicted, now or before.
+
+    Raises:
+        VL3DError: The trouble of the first cloud that failed, after all others
+            are done.
+    """
+    for override in overrides:
+        if not override.startswith("prediction."):
+            raise SpecError(
+                f"--set {override}: a trained run can only change `prediction.*`"
+            )
+    spec, scaling = open_run(run, overrides)
+    outputs = Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
+    if not outputs.remaining:
+        return list(outputs.outcomes.values())
+    prepare_backend(spec, options.threads)
+    model = load_model(run.model)
+    troubles: list[VL3DError] = []
+    with Interrupts() as interrupts:
+        for path in outputs.remaining:
+            try:
+                outcome = predict_cloud(
+                    model,
+                    spec,
+                    scaling,
+                    path,
+                    outputs.targets[path],
+                    options,
+                    interrupts,
+                )
+            except InterruptedRunError:
+                raise
+            except VL3DError as error:
+                logger.error("%s", error)
+                troubles.append(error)
+            else:
+                outputs.record(outcome)
+    if troubles:
+        first = troubles[0]
+        first.args = (
+            f"{len(troubles)} of {len(paths)} clouds were not predicted: {first}",
+        )
+        raise first
+    return list(outputs.outcomes.values())
+
+
+def predict_cloud(
+    model,
+    spec: Spec,
+    scaling: FeatureScaling,
+    source: Path,
+    target: Path,
+    options: Options,
+    interrupts: Interrupts,
+) -> CloudOutcome:
+    """Read, predict and write one cloud."""
+    began = time.monotonic()
+    cloud = prepare_file(source, spec, options.threads)
+    batches = SweepBatches(
+        cloud,
+        spec,
+        scaling,
+        votes=spec.prediction.votes,
+        batch_size=spec.prediction.batch_size or spec.training.batch_size,
+        threads=options.threads,
+    )
+    prediction = predict_cells(
+        inference_model(model, spec, len(batches)),
+        batches,
+        cloud.xyz,
+        interrupts=interrupts,
+        quiet=options.quiet,
+        description=f"predicting {source.name}",
+    )
+    write_prediction(
+        source,
+        target,
+        prediction,
+        cloud.cell_of_point,
+        spec,
+        replace=options.replace,
+        overwrite=options.overwrite,
+    )
+    voted = int(np.count_nonzero(prediction.voted[cloud.cell_of_point]))
+    outcome = CloudOutcome(
+        source=str(source.resolve()),
+        output=target.name,
+        points=len(cloud.cell_of_point),
+        voted=voted,
+        nearest=len(cloud.cell_of_point) - voted,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    logger.info(
+        "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
+        target,
+        outcome.voted,
+        outcome.nearest,
+        outcome.seconds,
+    )
+    return outcome
+
+
+def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
+    """Score the predictions in `folder` whose sources carry labels.
+
+    Writes ``metrics.json``, ``metrics.csv``, plots and ``report.html`` into the
+    run folder.
+
+    Returns:
+        The scores; None where no source carries a label.
+
+    Raises:
+        DataError: There are no predictions, or a file of one is gone.
+    """
+    spec, _ = open_run(run)
+    outcomes = read_outcomes(folder)
+    if not outcomes:
+        raise DataError(
+            f"{folder}: holds no predictions; make some with `vl3d-lite predict`"
+        )
+    result = score_clouds(_labelled(spec, folder, outcomes), spec.class_names)
+    if not result.clouds:
+        logger.info("no cloud carries labels; there is nothing to score")
+        result = None
+    else:
+        write_json(run.metrics, result.to_dict())
+        result.write_csv(run.scores)
+    write_run_report(run, spec, result, folder, outcomes)
+    return result
+
+
+def export(run: RunFolder, folder: Path) -> None:
+    """Write the kernels of a run, at initialization and after training."""
+    spec, _ = open_run(run)
+    kernels = kernels_of(load_model(run.model))
+    initial = _initial(run, kernels)
+    _export(run, spec, folder, "INIT", initial, None)
+    _export(run, spec, folder, "TRAINED", kernels, initial)
+
+
+def open_run(
+    run: RunFolder, overrides: Sequence[str] = ()
+) -> tuple[Spec, FeatureScaling]:
+    """The spec and the scaling of a trained run.
+
+    Raises:
+        DataError: The folder is not a trained run of this version.
+    """
+    run.require_model()
+    try:
+        spec = read_spec(run.spec, check_files=False).spec
+        scaling = FeatureScaling.from_json(run.features.read_text())
+    except (SpecError, ValueError, KeyError, OSError) as error:
+        raise DataError(
+            f"{run.root}: cannot be used with this version ({error}); train again"
+        ) from error
+    if overrides:
+        spec = read_spec(run.spec, overrides, check_files=False).spec
+    return spec, scaling
+
+
+def _require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
+    before = run.read_receipt().get("spec_sha256")
+    if before != receipt.text_hash(dump_spec(loaded.spec)):
+        raise SpecError(
+            f"{loaded.path}: differs from the spec that {run.spec} was begun with; "
+            f"resume with `{run.spec}`, or start anew with --overwrite or another --run"
+        )
+
+
+def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
+    text = dump_spec(loaded.spec)
+    write_text(run.spec, text)
+    write_text(run.features, scaling.to_json())
+    write_json(
+        run.receipt,
+        {
+            **receipt.environment(),
+            "spec": str(loaded.path),
+            "spec_sha256": receipt.text_hash(text),
+            "seed": loaded.spec.seed,
+            "inputs": receipt.inputs(
+                [*loaded.clouds["train"], *loaded.clouds["validation"]]
+            ),
+        },
+    )
+    save_kernels(run.initial_kernels, kernels)
+    _export(run, loaded.spec, run.kernels, "INIT", kernels, None)
+
+
+def _validator(clouds, spec, scaling, options):
+    batch_size = spec.prediction.batch_size or spec.training.batch_size
+    sweeps = [
+        SweepBatches(
+            cloud,
+            spec,
+            scaling,
+            votes=1,
+            batch_size=batch_size,
+            threads=options.threads,
+        )
+        for cloud in clouds
+    ]
+    n_batches = sum(map(len, sweeps)) * spec.training.epochs
+    view = None
+
+    def validate(model) -> dict:
+        nonlocal view
+        view = view or inference_model(model, spec, n_batches)
+        counts = sum(
+            confusion_matrix(
+                cloud.labels,
+                predict_cells(view, sweep, cloud.xyz).classes,
+                len(spec.classes),
+            )
+            for cloud, sweep in zip(clouds, sweeps, strict=True)
+        )
+        scores = Scores(counts)
+        return {
+            "miou": scores.mean_iou,
+            "accuracy": scores.overall_accuracy,
+            **{
+                f"iou_{name}": value
+                for name, value in zip(spec.class_names, scores.iou, strict=True)
+            },
+        }
+
+    return validate
+
+
+def _initial(run: RunFolder, kernels: list[Kernel]) -> list[Kernel]:
+    return load_kernels(run.initial_kernels, kernels)
+
+
+def _export_epoch(run: RunFolder, spec: Spec, epoch: int, model) -> None:
+    if spec.export.every and epoch % spec.export.every == 0:
+        kernels = kernels_of(model)
+        stage = f"EPOCH_{epoch:03d}"
+        _export(run, spec, run.kernels, stage, kernels, _initial(run, kernels))
+
+
+def _export(run, spec, folder, stage, kernels, before: list[Kernel] | None) -> None:
+    if not spec.export.kernels and folder == run.kernels:
+        return
+    past = {kernel.name: kernel.W for kernel in before} if before else None
+    facts = {"spec_sha256": run.read_receipt()["spec_sha256"]}
+    rows = [(kernel.name, kernel.Q, kernel.W, kernel.facts) for kernel in kernels]
+    export_model_kernels(
+        rows, folder, stage, past=past, extra=facts, plots=spec.export.plots
+    )
+
+
+def _labelled(spec: Spec, folder: Path, outcomes: Sequence[CloudOutcome]):
+    for outcome in outcomes:
+        pair = read_pair(spec, folder, outcome)
+        if np.any(pair.reference >= 0):
+            yield pair.name, pair.reference, pair.prediction, pair.confidence

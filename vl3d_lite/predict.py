@@ -1,0 +1,123 @@
+"""Prediction: overlapping fields vote until every point has a class."""
+
+import logging
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from scipy.spatial import cKDTree
+from tqdm import tqdm
+
+from vl3d_lite.interrupts import Interrupts
+
+logger = logging.getLogger(__name__)
+
+
+class Votes:
+    """Probabilities gathered from overlapping fields, cell by cell.
+
+    Args:
+        n: Cells of the cloud.
+        n_classes: Classes.
+    """
+
+    def __init__(self, n: int, n_classes: int):
+        self.sum = np.zeros((n, n_classes), np.float32)
+        self.count = np.zeros(n, np.int32)
+
+    def add(self, indices: np.ndarray, probabilities: np.ndarray) -> None:
+        """Add the votes of a batch.
+
+        Args:
+            indices: ``(B, R)`` int, cells; -1 on padding. A field holds a cell
+                once.
+            probabilities: ``(B, R, classes)`` float.
+        """
+        for rows, values in zip(indices, probabilities, strict=True):
+            present = rows >= 0
+            self.sum[rows[present]] += values[present]
+            self.count[rows[present]] += 1
+
+    def merge(self, other: "Votes") -> None:
+        """Add the votes another worker gathered on the same cells."""
+        self.sum += other.sum
+        self.count += other.count
+
+    def result(self, xyz: np.ndarray) -> "CellPrediction":
+        """Mean probabilities; a cell without votes takes its nearest voted one's.
+
+        Args:
+            xyz: ``(n, 3)`` float, centers of the cells in meters.
+        """
+        voted = self.count > 0
+        probabilities = self.sum / np.maximum(self.count, 1)[:, None]
+        if not voted.all() and voted.any():
+            _, nearest = cKDTree(xyz[voted]).query(xyz[~voted])
+            probabilities[~voted] = probabilities[voted][nearest]
+        return CellPrediction(probabilities, voted)
+
+
+@dataclass
+class CellPrediction:
+    """What the network says of each cell of a cloud.
+
+    Attributes:
+        probabilities: ``(n, classes)`` float32; rows sum to 1.
+        voted: ``(n,)`` bool; False where the nearest voted cell was asked.
+    """
+
+    probabilities: np.ndarray
+    voted: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """``(n,)`` int32, the most probable class; the lowest on a tie."""
+        return np.argmax(self.probabilities, axis=1).astype(np.int32)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """``(n,)`` float32 in [1 / classes, 1], the highest probability."""
+        return np.max(self.probabilities, axis=1)
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """``(n,)`` float32 in [0, 1], Shannon entropy over log(classes)."""
+        p = np.clip(self.probabilities, 1e-12, 1.0)
+        entropy = -np.sum(p * np.log(p), axis=1) / np.log(p.shape[1])
+        return np.clip(entropy, 0.0, 1.0)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of ``(..., classes)`` logits, float32."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def predict_cells(
+    model: keras.Model,
+    batches,
+    xyz: np.ndarray,
+    *,
+    interrupts: Interrupts | None = None,
+    quiet: bool = True,
+    description: str = "predicting",
+) -> CellPrediction:
+    """Sweep the fields of a cloud through the network and count their votes.
+
+    Args:
+        model: The network; logits out.
+        batches: A `SweepBatches` of the cloud.
+        xyz: ``(n, 3)`` float, the cells' coordinates in meters.
+        interrupts: Asked before every batch whether a signal came.
+        quiet: No progress bar.
+        description: Text before the progress bar.
+    """
+    votes = Votes(len(xyz), model.output_shape[-1])
+    with tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar:
+        for inputs, indices in batches:
+            if interrupts is not None:
+                interrupts.check(f"{description} was interrupted; nothing was written")
+            logits = np.asarray(model.predict_on_batch(inputs))
+            votes.add(indices, softmax(logits))
+            bar.update()
+    return votes.result(xyz)

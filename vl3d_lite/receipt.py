@@ -1,0 +1,55 @@
+"""What a run was made with: versions, hardware, hashes of its inputs."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import vl3d_lite
+from vl3d_lite.resources import cpu_limit
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def environment() -> dict:
+    """Versions of what computes, and the machine it runs on."""
+    return {
+        "vl3d_lite": vl3d_lite.__version__,
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processors": cpu_limit(),
+        },
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def inputs(paths: Sequence[Path]) -> list[dict]:
+    """Name, size and hash of each input file."""
+    return [
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in paths
+    ]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

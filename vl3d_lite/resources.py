@@ -1,0 +1,62 @@
+"""Processors and memory this process may use, in a container or out of one."""
+
+import os
+from pathlib import Path
+
+from vl3d_lite.errors import ResourceError
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def cpu_limit(cgroup: Path = CGROUP) -> int:
+    """Processors this process may use: affinity and the container's quota."""
+    count = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    quota = _words(cgroup / "cpu.max")
+    if len(quota) == 2 and quota[0] != "max":
+        count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
+    v1 = _words(cgroup / "cpu/cpu.cfs_quota_us")
+    period = _words(cgroup / "cpu/cpu.cfs_period_us")
+    if v1 and period and int(v1[0]) > 0:
+        count = min(count, max(1, round(int(v1[0]) / int(period[0]))))
+    return count
+
+
+def memory_limit(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Bytes this process may hold: free memory, or less in a container."""
+    limits = []
+    for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
+        if line.startswith("MemAvailable:"):
+            limits.append(int(line.split()[1]) * 1024)
+    for limit_name, used_name in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        limit, used = _words(cgroup / limit_name), _words(cgroup / used_name)
+        if limit and limit[0] != "max":
+            limits.append(max(0, int(limit[0]) - int(used[0] if used else 0)))
+    return min(limits, default=1 << 62)
+
+
+def require_memory(needed: int, purpose: str, remedy: str) -> None:
+    """Complain where `needed` bytes are more than this process may hold.
+
+    Raises:
+        ResourceError: It names the purpose, both amounts and the remedy.
+    """
+    free = memory_limit()
+    if needed > free:
+        raise ResourceError(
+            f"{purpose} needs about {needed / 2**30:.1f} GiB of memory and "
+            f"{free / 2**30:.1f} GiB are free; {remedy}"
+        )
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []

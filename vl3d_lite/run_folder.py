@@ -1,0 +1,185 @@
+"""The run folder: every name inside it, and writing that is whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import vl3d_lite
+from vl3d_lite.errors import DataError, ResourceError, SpecError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write `path` into a ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        remedy = (
+            "free some space or choose another --output"
+            if error.errno in _FULL
+            else "choose a folder that can be written"
+        )
+        raise ResourceError(
+            f"{path}: cannot be written ({reason}); {remedy}"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes `path`'s place at the end.
+
+    Where the block raises, what was written is removed and `path` stays as it
+    was.
+    """
+    part = path.with_name(f".{os.getpid()}.part-{path.name}")
+    with output_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+class RunFolder:
+    """One run on disk: spec, model, scaling, history, scores, kernels, clouds.
+
+    Args:
+        root: The folder itself. Nothing is created here; see `create`.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+        self.spec = self.root / "spec.yaml"
+        self.model = self.root / "model.keras"
+        self.features = self.root / "features.json"
+        self.history = self.root / "history.csv"
+        self.history_plot = self.root / "history.png"
+        self.metrics = self.root / "metrics.json"
+        self.scores = self.root / "metrics.csv"
+        self.confusion_plot = self.root / "confusion.png"
+        self.report = self.root / "report.html"
+        self.receipt = self.root / "run.json"
+        self.kernels = self.root / "kernels"
+        self.tensorboard = self.root / "tensorboard"
+        self.predictions = self.root / "predictions"
+        self.checkpoints = self.root / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.npz"
+        self.best_weights = self.checkpoints / "best.npz"
+        self.initial_kernels = self.checkpoints / "initial_kernels.npz"
+        self.bad_batch = self.checkpoints / "diverged_batch.npz"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.receipt.is_file() or self.spec.is_file()
+
+    def refuse_if_present(self, *, resume: bool, overwrite: bool) -> None:
+        """Complain early about a folder that must not be touched.
+
+        Raises:
+            SpecError: A run lies here and neither flag was given; or the folder
+                holds something else; or there is nothing to resume.
+        """
+        if resume and not self.exists():
+            raise SpecError(
+                f"{self.root}: no run to resume; leave --resume out to start one"
+            )
+        if self.exists() and not (resume or overwrite):
+            raise SpecError(
+                f"{self.root}: a run lies here already; continue it with --resume, "
+                "replace it with --overwrite, or name another folder with --run"
+            )
+        if not self.exists() and self.root.exists():
+            if not self.root.is_dir():
+                raise SpecError(f"{self.root}: is a file; name a folder with --run")
+            if any(self.root.iterdir()):
+                raise SpecError(
+                    f"{self.root}: the folder holds files that are not a run; "
+                    "name an empty or new folder with --run"
+                )
+
+    def create(self, *, overwrite: bool) -> None:
+        """Make the folder; with `overwrite` an earlier run in it is removed."""
+        with output_errors(self.root):
+            if overwrite and self.exists():
+                shutil.rmtree(self.root)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def require_model(self) -> None:
+        """Complain where the folder cannot be predicted with.
+
+        Raises:
+            DataError: It is no run folder, training did not end, or a file is
+                missing.
+        """
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such run folder")
+        if not self.exists():
+            raise DataError(
+                f"{self.root}: not a run folder (it has no run.json); give the folder "
+                "that `vl3d-lite train` wrote"
+            )
+        for path in (self.spec, self.receipt, self.features, self.model):
+            if not path.is_file():
+                trained = self.last_checkpoint.is_file() and path == self.model
+                remedy = (
+                    "training did not end; continue it with `vl3d-lite train --resume`"
+                    if trained
+                    else "restore the file from a copy or train again"
+                )
+                raise DataError(f"{self.root}: {path.name} is missing; {remedy}")
+        version = self.read_receipt().get("vl3d_lite", "unknown")
+        if version.split(".")[0] != vl3d_lite.__version__.split(".")[0]:
+            raise DataError(
+                f"{self.root}: written by vl3d_lite {version}, this is "
+                f"{vl3d_lite.__version__}; install that version or train again"
+            )
+
+    def read_receipt(self) -> dict:
+        """What run.json says; an empty dict where there is none.
+
+        Raises:
+            DataError: The file is not JSON.
+        """
+        if not self.receipt.is_file():
+            return {}
+        try:
+            content = json.loads(self.receipt.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.receipt}: cannot be read ({error})") from error
+        if not isinstance(content, dict):
+            raise DataError(f"{self.receipt}: is not a run's receipt")
+        return content
+
+    def update_receipt(self, **entries) -> None:
+        """Add or replace entries of run.json."""
+        write_json(self.receipt, {**self.read_receipt(), **entries})

@@ -1,0 +1,73 @@
+"""The page and the plots of one run, from what lies in its folder."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vl3d_lite.evaluate import Evaluation
+from vl3d_lite.outputs import CloudOutcome, read_pair
+from vl3d_lite.plots import plot_confusion, plot_history
+from vl3d_lite.report import CloudView, ReportData, write_report
+from vl3d_lite.run_folder import RunFolder, write_bytes
+from vl3d_lite.spec.schema import Spec
+
+
+def write_run_report(
+    run: RunFolder,
+    spec: Spec,
+    evaluation: Evaluation | None,
+    folder: Path,
+    outcomes: Sequence[CloudOutcome],
+) -> None:
+    """Write ``report.html`` and the plots beside it.
+
+    Args:
+        run: The run.
+        spec: Its spec.
+        evaluation: Its scores, or None without labels.
+        folder: Where the predicted clouds lie.
+        outcomes: The predicted clouds.
+    """
+    history = read_history(run.history)
+    if history:
+        write_bytes(run.history_plot, plot_history(history))
+    if evaluation is not None:
+        write_bytes(run.confusion_plot, plot_confusion(evaluation))
+    receipt = run.read_receipt()
+    facts = {name: value for name, value in receipt.items() if name != "inputs"}
+    facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
+    write_report(
+        run.report,
+        ReportData(
+            title=run.root.resolve().name,
+            class_names=spec.class_names,
+            class_codes=[entry.code for entry in spec.classes.values()],
+            evaluation=evaluation,
+            history=history,
+            clouds=_views(spec, folder, outcomes),
+            kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
+            spec_text=run.spec.read_text(),
+            facts=facts,
+        ),
+    )
+
+
+def read_history(path: Path) -> list[dict]:
+    """The rows of history.csv; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _views(spec, folder, outcomes) -> Iterator[CloudView]:
+    for outcome in outcomes:
+        pair = read_pair(spec, folder, outcome)
+        yield CloudView(
+            outcome.output,
+            pair.xyz,
+            pair.prediction,
+            pair.reference if (pair.reference >= 0).any() else None,
+            pair.confidence,
+            {"by votes": outcome.voted, "from the nearest": outcome.nearest},
+        )
