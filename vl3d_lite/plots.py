@@ -126,7 +126,7 @@ def plot_reliability(calibration: "Calibration") -> bytes:
     upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":")
     upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1)
-    upper.legend(frameon=False, fontsize=8, loc="upper left")
+    upper.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     share = calibration.count / calibration.count.sum()
     lower.bar(edges, share, 1 / bins, align="edge", color="#7d8590", edgecolor="white")
     lower.set_ylabel("share")

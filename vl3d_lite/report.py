@@ -159,7 +159,7 @@ def _content(report: ReportData) -> dict:
         "clouds": clouds,
         "pictures_left_out": left_out,
         "kernels": kernels,
-        "kernels_left_out": len(report.kernel_images) - len(kernels),
+        "kernel_count": len(report.kernel_images),
         "spec_text": report.spec_text,
         "facts": {k: v for k, v in report.facts.items() if k not in tables},
         "fact_tables": tables,
@@ -181,9 +181,7 @@ def _read_clouds(
         if len(cloud.xyz):
             view = TopView.of(cloud.xyz)
             entry["pictures"] = _draw(cloud, view, report.class_names, colors)
-            rows, columns = view.shape
-            entry["width"] = columns * view.pixel_size
-            entry["height"] = rows * view.pixel_size
+            entry["extent"] = tuple(np.ptp(cloud.xyz[:, :2], axis=0))
             entry["pixel"] = view.pixel_size
         clouds.append(entry)
     return clouds, predicted
@@ -243,9 +241,6 @@ def _verdicts(evaluation: Evaluation) -> list[dict]:
     verdicts = []
     for index, name in enumerate(evaluation.class_names):
         iou, support = scores.iou[index], int(scores.support[index])
-        taken_for = scores.confusion[index].copy()
-        taken_for[index] = 0
-        most = int(taken_for.argmax())
         word, meaning = next(
             (words for limit, words in VERDICTS.items() if iou >= limit),
             ("not scored", "occurs neither in the reference nor in the prediction"),
@@ -259,11 +254,25 @@ def _verdicts(evaluation: Evaluation) -> list[dict]:
                 "word": word,
                 "meaning": meaning,
                 "support": support,
-                "confused": evaluation.class_names[most] if taken_for[most] else None,
-                "share": taken_for[most] / support if support else 0,
+                "confusion": _main_confusion(evaluation, index),
             }
         )
     return verdicts
+
+
+def _main_confusion(evaluation: Evaluation, index: int) -> str | None:
+    """Say which other class costs the most: by points missed or by false alarms."""
+    scores = evaluation.scores
+    missed, alarms = scores.confusion[index].copy(), scores.confusion[:, index].copy()
+    missed[index] = alarms[index] = 0
+    other = evaluation.class_names[int(np.maximum(missed, alarms).argmax())]
+    if missed.max() >= alarms.max() and missed.any():
+        share = _percent(missed.max() / scores.support[index])
+        return f"{share} of it is taken for {other}"
+    if alarms.any():
+        share = _percent(alarms.max() / scores.predicted[index])
+        return f"{share} of its predictions are {other}"
+    return None
 
 
 def _data_uri(png: bytes) -> str:

@@ -1,0 +1,246 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from vl3d_lite.errors import SpecError
+from vl3d_lite.evaluate import Evaluation, evaluate
+from vl3d_lite.report import CloudView, ReportData, write_report
+
+NAMES = ("ground", "<script>alert(1)</script>", 'tree" onload="x', "water")
+PNG = b"\x89PNG\r\n\x1a\n"
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would see; complains about tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def images(self):
+        return [value for key, value in self.attributes if key == "src"]
+
+    @property
+    def words(self):
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+def make_cloud(name="town.laz", n=3000, seed=0, **kwargs):
+    rng = np.random.default_rng(seed)
+    reference = rng.integers(-1, 3, n)
+    prediction = np.where(rng.random(n) < 0.7, np.maximum(reference, 0), 2)
+    xyz = rng.random((n, 3)) * [120, 80, 10] + [700000, 6600000, 0]
+    content = {"reference": reference, "confidence": rng.random(n)} | kwargs
+    return CloudView(name, xyz, prediction, **content)
+
+
+def make_report(tmp_path, **kwargs):
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "layer" / "Qend.png").write_bytes(PNG + b"kernel")
+    clouds = [
+        make_cloud(coverage={"voted": 2700, "filled from nearest": 300}),
+        make_cloud("<img src=http://x.y/z>.laz", seed=1),
+    ]
+    pairs = [(c.name, c.reference, c.prediction, c.confidence) for c in clouds]
+    content = {
+        "title": "run <7> & more",
+        "class_names": NAMES,
+        "evaluation": evaluate(pairs, NAMES),
+        "history": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": "1.5"}],
+        "clouds": clouds,
+        "kernel_images": [tmp_path / "layer" / "Qend.png"],
+        "spec_text": "seed: 7  # <b> https://example.org/schema.json",
+        "facts": {"started": "today", "timings": {"train": 61.5}, "versions": {}},
+    }
+    return ReportData(**content | kwargs)
+
+
+def read_text(tmp_path):
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def read_page(tmp_path, report):
+    write_report(tmp_path / "report.html", report)
+    return Page(read_text(tmp_path))
+
+
+def test_the_page_asks_for_nothing_from_outside(tmp_path):
+    page = read_page(tmp_path, make_report(tmp_path))
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert not [key for key, _ in page.attributes if key.startswith("on")]
+    for key, value in page.attributes:
+        if key == "src":
+            assert value.startswith("data:image/png;base64,")
+        if key == "href":
+            assert value.startswith("#")
+        if key == "style":
+            assert "url" not in value
+    styles = re.search(r"<style>(.*?)</style>", read_text(tmp_path), re.S)
+    assert "url(" not in styles[1]
+    assert "@import" not in styles[1]
+
+
+def test_names_of_users_are_text_and_never_markup(tmp_path):
+    page = read_page(tmp_path, make_report(tmp_path))
+    assert "<script" not in read_text(tmp_path)
+    for name in (*NAMES, "run <7> & more", "<img src=http://x.y/z>.laz"):
+        assert name in page.words
+    assert "seed: 7 # <b> https://example.org/schema.json" in page.words
+
+
+def test_the_page_tells_everything_it_was_given(tmp_path):
+    report = make_report(tmp_path)
+    page = read_page(tmp_path, report)
+    scores = report.evaluation.scores
+    assert f"{scores.mean_iou:.3f} mIoU" in page.words
+    assert f"{scores.overall_accuracy:.3f} overall accuracy" in page.words
+    assert "2,700 voted (90.0 %); 300 filled from nearest (10.0 %)" in page.words
+    assert "120 m \N{MULTIPLICATION SIGN} 80 m" in page.words
+    assert "layer/Qend.png" in page.words
+    assert "train 61.5" in page.words
+    # Confusion, reliability, one curve, one kernel, four pictures a cloud.
+    assert len(page.images) == 3 + 1 + 2 * 4
+    for link in (value for key, value in page.attributes if key == "href"):
+        assert ("id", link[1:]) in page.attributes
+
+
+def test_without_labels_predictions_are_shown_alone(tmp_path):
+    cloud = make_cloud(reference=None, confidence=None)
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
+    assert len(page.images) == 1
+    assert "no reference" in page.words
+    ground = int((cloud.prediction == 0).sum())
+    assert f"{ground:,} points predicted" in page.words
+    assert "mIoU" not in page.words
+    assert "Errors" not in page.words
+
+
+def test_a_cloud_whose_labels_are_all_ignored_has_no_error_picture(tmp_path):
+    cloud = make_cloud(reference=np.full(3000, -1), confidence=None)
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
+    assert len(page.images) == 1
+
+
+def test_a_report_of_nothing_opens(tmp_path):
+    page = read_page(tmp_path, ReportData("empty run", NAMES))
+    assert "empty run" in page.words
+    assert page.images == []
+
+
+def test_an_evaluation_of_no_points_opens(tmp_path):
+    page = read_page(tmp_path, ReportData("r", NAMES, evaluation=Evaluation(NAMES)))
+    assert "not scored" in page.words
+    assert "nan" not in page.words.lower()
+
+
+def test_a_cloud_without_points_has_no_picture(tmp_path):
+    empty = CloudView("empty.las", np.zeros((0, 3)), np.zeros(0, int))
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=[empty]))
+    assert "empty.las 0 points." in page.words
+    assert page.images == []
+
+
+def test_clouds_are_looked_at_one_at_a_time(tmp_path):
+    clouds = (make_cloud(f"{i}.laz", n=50, seed=i) for i in range(3))
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
+    assert len(page.images) == 12
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "verdict"),
+    [(90, "excellent"), (89, "good"), (75, "good"), (74, "fair"), (49, "poor")],
+)
+def test_the_verdict_follows_the_stated_thresholds(tmp_path, diagonal, verdict):
+    reference = np.zeros(100, int)
+    prediction = np.where(np.arange(100) < diagonal, 0, 1)
+    evaluation = evaluate([("a", reference, prediction)], ("roof", "tree", "car"))
+    page = read_page(
+        tmp_path, ReportData("r", evaluation.class_names, evaluation=evaluation)
+    )
+    assert f"roof 0.{diagonal}0 {verdict} :" in page.words
+    assert f"{100 - diagonal}.0 % of it is taken for tree" in page.words
+    assert "tree 0.000 false alarms : does not occur in the reference" in page.words
+    assert "100.0 % of its predictions are roof" in page.words
+    assert "only 100 points" in page.words
+    assert "good from 0.75, fair from 0.50, poor below." in page.words
+
+
+def test_many_clouds_keep_the_page_below_five_megabytes(tmp_path, monkeypatch):
+    # Noise is what PNG compresses worst; 3 points fill each of 600 x 600 pixels.
+    monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 60_000)
+    clouds = [make_cloud(f"{i}.laz", n=30_000, seed=i) for i in range(4)]
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
+    assert len(page.images) == 16
+    assert sum(map(len, page.images)) < 60_000 * 4 / 3 + 16 * 30
+    monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 1_500)
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
+    shown = len(page.images) // 4
+    assert shown < 4
+    assert f"Pictures of the last {4 - shown} clouds are left out" in page.words
+
+
+def test_kernel_pictures_that_are_missing_too_large_or_no_png_are_left_out(tmp_path):
+    report = make_report(tmp_path)
+    (tmp_path / "large.png").write_bytes(PNG + bytes(800_000))
+    (tmp_path / "text.png").write_text("<svg>")
+    names = ("none.png", "large.png", "text.png", "layer/Qend.png")
+    report = ReportData("r", NAMES, kernel_images=[tmp_path / name for name in names])
+    page = read_page(tmp_path, report)
+    assert len(page.images) == 1
+    assert "1 of 4 pictures are shown" in page.words
+
+
+def test_a_file_name_that_is_no_text_does_no_harm(tmp_path):
+    clouds = [make_cloud("caf\udce9.laz")]
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
+    assert "caf?.laz" in page.words
+
+
+def test_a_color_that_is_no_color_is_an_error(tmp_path):
+    report = ReportData("r", NAMES, class_colors={"ground": "red;url(http://x)"})
+    with pytest.raises(SpecError, match="color of class ground must be #rrggbb"):
+        write_report(tmp_path / "report.html", report)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_no_half_page_is_left_when_a_cloud_fails(tmp_path):
+    def broken():
+        yield make_cloud()
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        write_report(tmp_path / "r.html", ReportData("r", NAMES, clouds=broken()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reports_need_no_keras_and_matplotlib_waits():
+    code = (
+        "import sys; import vl3d_lite.report; "
+        "bad = {'keras', 'tensorflow', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
