@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from vl3d_lite.fields import FieldCutter
-from vl3d_lite.geometry.shapes import Shape
-from vl3d_lite.geometry.subsampling import farthest_points
+from vl3d_lite.geometry.regions import Shape
+from vl3d_lite.geometry.subsampling import farthest_points, run_starts
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.spec.schema import FieldsSpec, Spec
 
@@ -63,20 +63,20 @@ def _least_measure(cutter: FieldCutter) -> float:
 
 
 def lattice_centers(
-    xyz: np.ndarray, shape: Shape, overlap: float, rng: np.random.Generator
+    xyz: np.ndarray, shape: Shape, overlap: float, shift: np.ndarray
 ) -> np.ndarray:
-    """Centers on a randomly shifted lattice: those nearest to any point.
+    """Centers on a lattice: those nearest to any point.
 
     Neighbors on the lattice are ``2 - overlap`` radii (or half edges) apart.
     Disks lie on a hexagonal lattice, balls on a body-centered cubic one,
-    boxes edge to edge. Centers beyond the cloud's bounds move to the bounds,
-    where they reach every point they reached before.
+    boxes edge to edge. A center then moves to the middle of the points it is
+    nearest to, which brings those at the border of the cloud inward.
 
     Args:
         xyz: ``(N, 3)``, at least one point.
         shape: Shape of a field.
         overlap: In [0, 1).
-        rng: Draws the shift.
+        shift: ``(3,)`` in [0, 1), of the lattice in its periods.
 
     Returns:
         ``(F, 3)`` float64.
@@ -84,31 +84,44 @@ def lattice_centers(
     axes = shape.axes
     spacing = shape.halves * (2 - overlap)
     if not shape.round:
-        periods, shifts = spacing, (0.0,)
+        periods, cosets = spacing, (0.0,)
     elif axes == 2:
-        periods, shifts = spacing * [1, np.sqrt(3)], (0.0, 0.5)
+        periods, cosets = spacing * [1, np.sqrt(3)], (0.0, 0.5)
     else:
-        periods, shifts = spacing * 2 / np.sqrt(3), (0.0, 0.5)
-    scaled = (xyz[:, :axes] - xyz[:, :axes].min(axis=0)) / periods + rng.random(axes)
-    sites = np.stack([np.round(scaled - shift) + shift for shift in shifts])
-    distances = (np.square((sites - scaled) * periods)).sum(axis=2)
-    best = sites[np.argmin(distances, axis=0), np.arange(len(xyz))]
+        periods, cosets = spacing * 2 / np.sqrt(3), (0.0, 0.5)
+    scaled = (xyz[:, :axes] - xyz[:, :axes].min(axis=0)) / periods + shift[:axes]
+    sites = [np.round(scaled - coset) + coset for coset in cosets]
+    best = sites[0]
+    if len(sites) > 1:
+        nearer = np.square((sites[1] - scaled) * periods).sum(axis=1) < np.square(
+            (sites[0] - scaled) * periods
+        ).sum(axis=1)
+        best[nearer] = sites[1][nearer]
     # Sites are multiples of one half: twice them are exact integers.
-    unique, first = np.unique(
-        np.round(2 * best).astype(np.int64), axis=0, return_index=True
+    steps = (2 * best).astype(np.int64)
+    steps -= steps.min(axis=0)
+    numbers = np.ravel_multi_index(tuple(steps.T), tuple(steps.max(axis=0) + 1))
+    site = np.unique(numbers, return_inverse=True)[1].ravel()
+    order = np.argsort(site, kind="stable")
+    starts = run_starts(site[order])
+    ordered = xyz[order]
+    low, high = (
+        ufunc.reduceat(ordered, starts, axis=0) for ufunc in (np.minimum, np.maximum)
     )
-    offsets = (unique / 2 - scaled[first]) * periods
-    centers = xyz[first].copy()
-    centers[:, :axes] += offsets
-    return np.clip(centers, xyz.min(axis=0), xyz.max(axis=0))
+    return (low + high) / 2
+
+
+def _level_finer_than(
+    prepared: PreparedCloud, grid_size: float, edge: float
+) -> np.ndarray:
+    """Points of the coarsest level with cells of at most `edge`, or the finest."""
+    levels = prepared.hierarchy.levels
+    edges = [grid_size * 2**number for number in range(len(levels))]
+    return levels[max(n for n, own in enumerate(edges) if n == 0 or own <= edge)].xyz
 
 
 def farthest_centers(
-    prepared: PreparedCloud,
-    shape: Shape,
-    overlap: float,
-    grid_size: float,
-    rng: np.random.Generator,
+    prepared: PreparedCloud, shape: Shape, fields: FieldsSpec, rng: np.random.Generator
 ) -> np.ndarray:
     """Centers on points, each the farthest from those before, until all is near.
 
@@ -119,24 +132,20 @@ def farthest_centers(
     Args:
         prepared: The cloud.
         shape: Shape of a field.
-        overlap: In [0, 1).
-        grid_size: Edge of the finest cells in meters.
+        fields: Overlap and grid size.
         rng: Draws the first center.
 
     Returns:
         ``(F, 3)`` float64.
     """
     reach = shape.halves.min()
-    levels = prepared.hierarchy.levels
-    edges = [grid_size * 2**number for number in range(len(levels))]
-    fine = max(n for n, edge in enumerate(edges) if n == 0 or edge <= reach / 8)
-    level = levels[fine].xyz
+    level = _level_finer_than(prepared, fields.grid_size, reach / 8)
     level_xyz = level[:, : shape.axes]
     rows = farthest_points(
         level_xyz,
         len(level),
         first=int(rng.integers(len(level))),
-        spacing=reach * (2 - overlap) / np.sqrt(3),
+        spacing=reach * (2 - fields.overlap) / np.sqrt(3),
     )
     return level[rows]
 
@@ -189,8 +198,8 @@ def spread_centers(
 ) -> np.ndarray:
     """Centers of one pass over a cloud, ``(F, 3)``."""
     if way == "farthest":
-        return farthest_centers(prepared, shape, fields.overlap, fields.grid_size, rng)
-    return lattice_centers(prepared.xyz, shape, fields.overlap, rng)
+        return farthest_centers(prepared, shape, fields, rng)
+    return lattice_centers(prepared.xyz, shape, fields.overlap, rng.random(3))
 
 
 def _exhaust(cutter: FieldCutter, center: np.ndarray) -> Iterator[np.ndarray]:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.geometry.hierarchy import CHILDREN, INTERPOLATED, Level
+from vl3d_lite.geometry.hierarchy import CHILDREN, INTERPOLATED
 from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
-from vl3d_lite.geometry.shapes import BoxTree, Shape
+from vl3d_lite.geometry.regions import BoxTree, Shape
 from vl3d_lite.geometry.subsampling import farthest_points, run_starts
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.spec.schema import FieldsSpec, Spec
+
+ALONG_CURVE = 4  # points looked at before and behind a place in the curve
 
 
 @dataclass(frozen=True)
@@ -186,23 +188,21 @@ class FieldCutter:
             rows, coarse_rows = level_rows[number : number + 2]
             fine, coarse = field.xyz[number : number + 2]
             down = renumber(level.down, coarse_rows, lookups[number])
-            field.down.append(_filled(down, coarse, fine))
-            field.up.append(self._up(level, rows, lookups[number + 1], fine, coarse))
+            lost = np.flatnonzero((down < 0).all(axis=1))
+            if len(lost):
+                down[lost, 0] = nearest(make_tree(fine), coarse[lost], 1)[:, 0]
+            field.down.append(down)
+            up = renumber(level.up, rows, lookups[number + 1])
+            if up.shape[1] > 1:
+                present_first = np.argsort(up < 0, axis=1, kind="stable")
+                up = np.take_along_axis(up, present_first, axis=1)
+            lost = np.flatnonzero(up[:, 0] < 0)
+            if len(lost):
+                parents = level.parent.take(rows[lost])
+                places = np.searchsorted(coarse_rows, parents)
+                up[lost, 0] = nearest_along_curve(fine[lost], places, coarse)
+            field.up.append(up)
         return field
-
-    def _up(
-        self,
-        level: Level,
-        rows: np.ndarray,
-        lookup: np.ndarray,
-        fine: np.ndarray,
-        coarse: np.ndarray,
-    ) -> np.ndarray:
-        up = renumber(level.up, rows, lookup)
-        if up.shape[1] > 1:
-            present_first = np.argsort(up < 0, axis=1, kind="stable")
-            up = np.take_along_axis(up, present_first, axis=1)
-        return _filled(up, fine, coarse)
 
     def _sample(self, center: np.ndarray, rows: np.ndarray) -> ReceptiveField:
         """Levels by farthest-point sampling and trees inside the field."""
@@ -251,9 +251,24 @@ def renumber(table: np.ndarray, rows: np.ndarray, lookup: np.ndarray) -> np.ndar
     return lookup.take(table.take(rows, axis=0), mode="wrap")
 
 
-def _filled(found: np.ndarray, queries: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """Give the rows that lost all their entries the nearest point of the field."""
-    lost = np.flatnonzero((found < 0).all(axis=1))
-    if len(lost) and len(xyz):
-        found[lost, 0] = nearest(make_tree(xyz), queries[lost], 1)[:, 0]
-    return found
+def nearest_along_curve(
+    queries: np.ndarray, places: np.ndarray, xyz: np.ndarray
+) -> np.ndarray:
+    """The nearest of the few points around a place in a space-filling curve.
+
+    Not always the nearest of all, but found without a tree: for points whose
+    parent a full stage had no room for.
+
+    Args:
+        queries: ``(m, 3)``.
+        places: ``(m,)`` rows of `xyz` before which the queries would stand.
+        xyz: ``(n, 3)``, at least one, in the order of the curve.
+
+    Returns:
+        ``(m,)`` rows of `xyz`.
+    """
+    around = places[:, None] + np.arange(-ALONG_CURVE, ALONG_CURVE)
+    around = np.clip(around, 0, len(xyz) - 1)
+    distances = np.square(xyz[around] - queries[:, None]).sum(axis=2)
+    best = np.argmin(distances, axis=1)
+    return around[np.arange(len(queries)), best]

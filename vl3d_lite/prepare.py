@@ -7,7 +7,7 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.features import compute_features
+from vl3d_lite.features import compute_features, required_dimensions
 from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
 from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
 from vl3d_lite.spec.schema import Spec
@@ -80,10 +80,11 @@ def _reduce(cloud: PointCloud, grid_size: float) -> tuple[Cells, PointCloud]:
     local = np.stack(
         [run_means(axis[cells.order], cells.starts) for axis in cloud.local.T], axis=1
     )
-    attributes = {
-        name: run_means(values[cells.order], cells.starts).astype(np.float32)
-        for name, values in cloud.attributes.items()
-    }
+    with np.errstate(over="ignore", invalid="ignore"):  # features are checked
+        attributes = {
+            name: run_means(values[cells.order], cells.starts).astype(np.float32)
+            for name, values in cloud.attributes.items()
+        }
     reduced = PointCloud(
         local=local,
         origin=cloud.origin,
@@ -126,11 +127,10 @@ def prepare_cloud(
     """
     grid_size = spec.fields.grid_size
     cells, reduced = _reduce(cloud, grid_size)
+    _require_finite(cloud, reduced, required_dimensions(spec.features))
     features, names = compute_features(reduced, spec.features, grid_size, threads)
-    features = np.array(features, np.float32)
     if "vertical" in names:
         features[:, names.index("vertical")] = _vertical(reduced.local, spec)
-    _require_finite(features, names, cloud, cells.cell_of_point)
     stages = spec.model.stages
     hierarchy = build_hierarchy(
         reduced.local,
@@ -164,23 +164,14 @@ def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
     return local[:, 2] - means[block]
 
 
-def _require_finite(
-    features: np.ndarray,
-    names: list[str],
-    cloud: PointCloud,
-    cell_of_point: np.ndarray,
-) -> None:
-    bad = ~np.isfinite(features)
-    if not bad.any():
-        return
-    cell, column = np.argwhere(bad)[0]
-    name = names[column]
-    points = np.flatnonzero(cell_of_point == cell)
-    values = cloud.attributes.get(name)
-    if values is not None:
-        odd = points[~np.isfinite(values[points])]
-        points = odd if len(odd) else points
-    raise DataError(
-        f"{cloud.name}: feature `{name}` of point {points[0]} is not finite "
-        f"({features[cell, column]}). Repair the file or leave the feature out"
-    )
+def _require_finite(cloud: PointCloud, cells: PointCloud, names: list[str]) -> None:
+    """Name the point of the file that spoils a feature."""
+    for name in names:
+        if name in cells.attributes and not np.isfinite(cells.attributes[name]).all():
+            values = np.asarray(cloud.attributes[name])
+            odd = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
+            raise DataError(
+                f"{cloud.name}: dimension `{name}`, a feature, must be finite. "
+                f"Received: {values[odd[0]]} at point {odd[0]}, and {len(odd) - 1} "
+                "more. Repair the file or leave the feature out"
+            )
