@@ -128,7 +128,7 @@ class FieldCutter:
             rows = self.select(center)
         center = np.array(center, np.float64)
         if self.shape.axes == 2 and len(rows):
-            center[2] = np.median(self.prepared.xyz[:, 2].take(rows))
+            center[2] = np.median(self.tree.axes[2].take(rows))
         if self.farthest:
             return self._sample(center, rows)
         level_rows = self._descend(center, rows)
