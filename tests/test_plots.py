@@ -45,7 +45,7 @@ def test_rows_are_normalized():
 @pytest.mark.parametrize(
     "names",
     [
-        ["$\\frac{", "100 %"],
+        ["$\\frac{$", "100 %"],
         ["\u5efa\u7269", "<b>"],
         ["x" * 200, "y"],
         [f"class {i}" for i in range(40)],

@@ -186,6 +186,18 @@ def test_the_verdict_follows_the_stated_thresholds(tmp_path, diagonal, verdict):
     assert "good from 0.75, fair from 0.50, poor below." in page.words
 
 
+def test_the_verdict_names_the_class_that_costs_the_most_points(tmp_path):
+    reference = np.repeat([0, 0, 1, 1], [90, 10, 60, 40])
+    prediction = np.repeat([0, 1, 0, 1], [90, 10, 60, 40])
+    evaluation = evaluate([("a", reference, prediction)], ("roof", "tree"))
+    page = read_page(
+        tmp_path, ReportData("r", evaluation.class_names, evaluation=evaluation)
+    )
+    assert "40.0 % of its predictions are tree" in page.words
+    assert "60.0 % of it is taken for roof" in page.words
+    assert "10.0 % of it" not in page.words
+
+
 def test_many_clouds_keep_the_page_below_five_megabytes(tmp_path, monkeypatch):
     # Noise is what PNG compresses worst; 3 points fill each of 600 x 600 pixels.
     monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 60_000)
