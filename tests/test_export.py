@@ -135,6 +135,13 @@ def test_ply_of_a_flat_kernel_lies_at_height_zero(tmp_path):
     assert rows[:, :3].tolist() == [[0, 0, 0], [1, 2, 0]]
 
 
+def test_change_is_drawn_against_the_past_weights(tmp_path, kernel):
+    near = files_of(export(tmp_path / "a", kernel, plots=True, past=kernel[1] + 1))
+    far = files_of(export(tmp_path / "b", kernel, plots=True, past=-kernel[1]))
+    differing = {name for name in near if near[name] != far[name]}
+    assert differing == {"manifest.json", "Wdiff_mat.png", "Wdiff_hist.png"}
+
+
 @pytest.mark.parametrize("axes", [2, 3])
 def test_plots_show_structure_weights_and_change(tmp_path, kernel, axes):
     Q, W = kernel
@@ -244,6 +251,10 @@ def test_folder_without_manifest_is_read_as_vl3d_left_it(tmp_path, kernel):
     assert read.manifest == {}
     (folder / "W1.csv").unlink()
     with pytest.raises(DataError, match=r"W1\.csv: missing"):
+        read_kernel(folder)
+    np.savetxt(folder / "Q.csv", np.ones((4, 3)))
+    np.savetxt(folder / "W1.csv", np.ones((5, 4)))
+    with pytest.raises(DataError, match=r"W0\.csv: must hold 4 x 4 weights"):
         read_kernel(folder)
 
 

@@ -82,13 +82,7 @@ def _layer_parameters(store: Any) -> dict[str, int]:
 
 def _parameters(group: Any) -> int:
     sizes: list[int] = []
-
-    def add(name, item):
-        # The state of random numbers is stored as weights are, but is none.
-        if "seed_generator" not in name:
-            sizes.append(getattr(item, "size", 0))
-
-    group.visititems(add)
+    group.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
     return sum(sizes)
 
 
