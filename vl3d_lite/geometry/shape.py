@@ -72,10 +72,10 @@ def eigenvalue_features(
         curvature, verticality and coarser supports at wider radii. Weinmann
         takes all neighbors within the radius, Hackel a fixed number.
     """
-    support = xyz if radius <= 3 * grid_size else _voxel_means(xyz, radius / 3)
     shape = {name: np.zeros(len(xyz), np.float32) for name in SHAPES}
     if not len(xyz):
         return shape
+    support = xyz if radius <= 3 * grid_size else _voxel_means(xyz, radius / 3)
     tree = KDTree(support, balanced_tree=False)
     k = min(NEIGHBORS, len(support))
     padded = np.vstack([support, np.zeros(3)])  # the tree says n where none is near

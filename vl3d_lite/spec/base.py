@@ -35,13 +35,13 @@ class Section(BaseModel):
     short_form: ClassVar[str | None] = None
     """The key a value stands for that is no mapping."""
 
-    def troubles(self) -> Iterator[Trouble]:
-        """Everything in this section that does not go together.
+    def searches(self) -> list[Iterator[Trouble]]:
+        """Searches for what does not go together, each on its own.
 
-        A reader also calls it on a section that lacks the values it has already
-        complained about; the search ends where it meets one of them.
+        A reader also runs them on a section that lacks the values it has already
+        complained about; a search ends where it meets one of these.
         """
-        yield from ()
+        return []
 
     @model_validator(mode="before")
     @classmethod
@@ -54,7 +54,8 @@ class Section(BaseModel):
     def _raise_troubles(self):
         messages = [
             f"{'.'.join(map(str, trouble.locations[0]))}: {trouble.message}"
-            for trouble in self.troubles()
+            for search in self.searches()
+            for trouble in search
         ]
         if messages:
             raise ValueError("; ".join(messages))

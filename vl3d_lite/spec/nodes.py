@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-LARGEST_FILE = 200_000  # bytes: a spec has a few thousand, and PyYAML is slow
+LARGEST_FILE = 100_000  # bytes: a spec has a few thousand, and PyYAML is slow
 LARGEST_TREE = 20_000  # nodes once aliases are expanded
 DEEPEST = 40  # levels: a spec needs seven
+_TOO_DEEP = f"a spec must be nested at most {DEEPEST} levels deep"
 
 
 @dataclass(frozen=True, order=True)
@@ -110,7 +111,7 @@ def parse(text: str | bytes, start: Place, complaints: list[Complaint]) -> Node 
                 *_line_column(text[: error.start].decode("utf-8", "replace")),
             )
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
         return complain(
             f"a spec must be printable text. Received: character {error.character:#x}; "
@@ -120,8 +121,6 @@ def parse(text: str | bytes, start: Place, complaints: list[Complaint]) -> Node 
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return complain(_syntax(error, text, mark), mark.line + 1, mark.column + 1)
-    except RecursionError:
-        return complain(f"a spec must be nested at most {DEEPEST} levels deep")
     if root is None:
         return None
     return _Builder(start, complaints).build(root, "", 0)
@@ -137,7 +136,25 @@ def _line_column(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
+class _Loader(yaml.BaseLoader):
+    """Gives scalars no type, and stops before Python's stack does."""
+
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.MarkedYAMLError(
+                problem=_TOO_DEEP, problem_mark=self.peek_event().start_mark
+            )
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def _syntax(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> str:
+    if error.problem == _TOO_DEEP:
+        return _TOO_DEEP
     lines = text.splitlines() or [""]
     line = lines[min(mark.line, len(lines) - 1)]
     if "'\\t'" in str(error.problem) or "\t" in line[: mark.column + 1]:
@@ -163,7 +180,7 @@ class _Builder:
         if self.nodes == LARGEST_TREE:
             self.complain(place, f"a spec must have at most {LARGEST_TREE:,} values")
         if depth == DEEPEST:
-            self.complain(place, f"a spec must be nested at most {DEEPEST} levels deep")
+            self.complain(place, _TOO_DEEP)
         if self.nodes >= LARGEST_TREE or depth >= DEEPEST:
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag[18:] not in (

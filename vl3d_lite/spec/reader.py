@@ -252,15 +252,16 @@ class _Reader:
         return _FAILED
 
     def _tell_troubles(self, section: Section, location: Location) -> None:
-        try:
-            for trouble in section.troubles():
-                inner = self._present(location, trouble.locations)
-                message = f"`{_name(inner)}`: {trouble.message}"
-                self.complain(self._nearest(inner), message)
-        except AttributeError:
-            # It met a value that was already complained about.
-            if not self.complaints:
-                raise
+        for search in section.searches():
+            try:
+                for trouble in search:
+                    inner = self._present(location, trouble.locations)
+                    message = f"`{_name(inner)}`: {trouble.message}"
+                    self.complain(self._nearest(inner), message)
+            except AttributeError:
+                # It met a value that was already complained about.
+                if not self.complaints:
+                    raise
 
     def _present(self, base: Location, candidates: Sequence[Location]) -> Location:
         locations = [(*base, *candidate) for candidate in candidates]

@@ -41,7 +41,10 @@ class ClassSpec(Section):
     def _one_code_is_a_list(cls, value):
         return value if isinstance(value, list | tuple) else [value]
 
-    def troubles(self) -> Iterator[Trouble]:
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._what_to_write_troubles()]
+
+    def _what_to_write_troubles(self) -> Iterator[Trouble]:
         if self.write is None and len(self.codes) > 1:
             yield Trouble(
                 "a class of several codes needs `write`, the code it is written as. "
@@ -80,7 +83,10 @@ class FeatureSpec(Section):
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
     """Several radii in meters: one feature each."""
 
-    def troubles(self) -> Iterator[Trouble]:
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._radius_troubles()]
+
+    def _radius_troubles(self) -> Iterator[Trouble]:
         if self.radius is not None and self.radii is not None:
             yield Trouble("give `radius` or `radii`, not both", (("radii",),))
         needs = (*EIGENVALUE_FEATURES, "density")
@@ -134,7 +140,10 @@ class FieldsSpec(Section):
     prediction_centers: Literal["grid", "farthest"] = "grid"
     """Where fields are centered in validation and prediction."""
 
-    def troubles(self) -> Iterator[Trouble]:
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._shape_troubles()]
+
+    def _shape_troubles(self) -> Iterator[Trouble]:
         if self.shape == "box":
             if self.size is None:
                 yield Trouble(
@@ -189,7 +198,10 @@ class StageSpec(Section):
     blocks: list[BlockName] = Field(["kpconvx", "gva"])
     """Blocks in order: kpconvx, kpconvd (no attention), gva."""
 
-    def troubles(self) -> Iterator[Trouble]:
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._neighbors_troubles()]
+
+    def _neighbors_troubles(self) -> Iterator[Trouble]:
         if self.neighbors > self.points:
             yield Trouble(
                 f"a point of {self.points} has at most {self.points} neighbors, "
@@ -222,7 +234,10 @@ class KPConvXSpec(Section):
     drop_path: Fraction = 0.0
     """Probability of dropping a block of a sample in training."""
 
-    def troubles(self) -> Iterator[Trouble]:
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._shells_troubles()]
+
+    def _shells_troubles(self) -> Iterator[Trouble]:
         if len(self.shell_radii) != len(self.shell_points):
             yield Trouble(
                 "`shell_radii` and `shell_points` must be equally long. Received: "
@@ -264,23 +279,31 @@ class ModelSpec(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the logits."""
 
-    def troubles(self) -> Iterator[Trouble]:
-        for number in range(1, len(self.stages)):
-            before, points = (self.stages[n].points for n in (number - 1, number))
-            if points > before:
-                yield Trouble(
-                    f"must be at most the {before} points of the stage before. "
-                    f"Received: {points}",
-                    (("stages", number, "points"),),
-                )
-        for number, stage in enumerate(self.stages):
-            for name, section in (("kpconvx", self.kpconvx), ("gva", self.gva)):
-                if name in stage.blocks and stage.channels % section.groups:
-                    yield Trouble(
-                        f"must be a multiple of `{name}.groups` = {section.groups}. "
-                        f"Received: {stage.channels}",
-                        (("stages", number, "channels"), (name, "groups")),
-                    )
+    def searches(self) -> list[Iterator[Trouble]]:
+        numbers = range(len(vars(self).get("stages", ())))
+        return [
+            *(self._size_troubles(number) for number in numbers[1:]),
+            *(self._group_troubles(number, "kpconvx") for number in numbers),
+            *(self._group_troubles(number, "gva") for number in numbers),
+        ]
+
+    def _size_troubles(self, number: int) -> Iterator[Trouble]:
+        before, points = self.stages[number - 1].points, self.stages[number].points
+        if points > before:
+            yield Trouble(
+                f"must be at most the {before} points of the stage before. "
+                f"Received: {points}",
+                (("stages", number, "points"),),
+            )
+
+    def _group_troubles(self, number: int, block: str) -> Iterator[Trouble]:
+        stage, groups = self.stages[number], getattr(self, block).groups
+        if block in stage.blocks and stage.channels % groups:
+            yield Trouble(
+                f"must be a multiple of `{block}.groups` = {groups}. "
+                f"Received: {stage.channels}",
+                (("stages", number, "channels"), (block, "groups")),
+            )
 
 
 class AugmentationSpec(Section):
@@ -404,8 +427,14 @@ class Spec(Section):
     prediction: PredictionSpec = PredictionSpec()
     export: ExportSpec = ExportSpec()
 
-    def troubles(self) -> Iterator[Trouble]:
-        yield from self._class_troubles()
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [
+            self._class_troubles(),
+            self._feature_troubles(),
+            self._weight_troubles(),
+        ]
+
+    def _feature_troubles(self) -> Iterator[Trouble]:
         columns = []
         for number, feature in enumerate(self.features):
             for column in feature_columns([feature]):
@@ -415,10 +444,13 @@ class Spec(Section):
                         (("features", number),),
                     )
                 columns.append(column)
+
+    def _weight_troubles(self) -> Iterator[Trouble]:
         weights = self.training.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
             yield Trouble(
-                f"must have one entry for each of the {len(self.classes)} classes. Received: {len(weights)} entries",
+                f"must have one entry for each of the {len(self.classes)} classes. "
+                f"Received: {len(weights)}",
                 (("training", "class_weights"),),
             )
 

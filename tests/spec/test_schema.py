@@ -1,0 +1,82 @@
+import pytest
+from pydantic import ValidationError
+
+from vl3d_lite.spec.schema import FeatureSpec, Spec, feature_columns
+
+
+def spec(**changes):
+    return Spec.model_validate(
+        {
+            "classes": {"ground": 2, "other": [3, 4], "roof": {"codes": 6}}
+            | {"other": {"codes": [3, 4], "write": 3}},
+            "features": ["height"],
+            "fields": {"radius": 20, "grid_size": 0.5},
+            "model": {"stages": [{"points": 64, "channels": 16}] * 2},
+            **changes,
+        }
+    )
+
+
+def test_short_forms_mean_what_they_stand_for():
+    built = spec(training={"schedule": "cosine"})
+    assert built.class_codes == {"ground": [2], "other": [3, 4], "roof": [6]}
+    assert [entry.code for entry in built.classes.values()] == [2, 3, 6]
+    assert built.features == [FeatureSpec(name="height")]
+    assert built.training.schedule.name == "cosine"
+
+
+def test_names_columns_by_feature_and_radius():
+    features = [
+        FeatureSpec(name="height"),
+        FeatureSpec(name="planarity", radii=[0.5, 2]),
+        FeatureSpec(name="density", radius=1.25),
+    ]
+    expected = ["height", "planarity_0.5", "planarity_2", "density_1.25"]
+    assert feature_columns(features) == expected
+
+
+def test_spacing_doubles_from_stage_to_stage():
+    assert spec().spacings == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reach"),
+    [
+        ({"radius": 20}, 20.0),
+        ({"shape": "box", "size": [8, 6, 2]}, 3.0),
+        ({"shape": "nearest"}, None),
+    ],
+)
+def test_reach_is_half_of_the_shortest_horizontal_extent(fields, reach):
+    assert spec(fields={"grid_size": 0.5, **fields}).fields.reach == reach
+
+
+def test_farthest_point_sampling_has_no_grid_parents():
+    built = spec(fields={"radius": 20, "grid_size": 0.5, "sampling": "farthest"})
+    assert built.fields.transfer == "nearest"
+    assert spec().fields.transfer == "parents"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": {"a": 1, "b": 1}}, "code 1 of class `b` is already claimed"),
+        ({"classes": {"a": [1, 2], "b": 3}}, "needs `write`"),
+        ({"features": ["height", "height"]}, "`height` is listed twice"),
+        ({"features": ["planarity"]}, "`planarity` needs a radius"),
+        ({"training": {"class_weights": [1]}}, "one entry for each of the 3 classes"),
+        ({"fields": {"radius": float("inf"), "grid_size": 1}}, "finite"),
+        ({"fields": {"radius": 3, "grid_size": 1, "x": 1}}, "fields.x"),
+        ({"model": {"stages": [{"points": 64, "channels": 12}]}}, "multiple of `gva"),
+        ({"model": {"stages": [{"points": 9, "channels": 8}]}}, "at most 9 neighbors"),
+    ],
+)
+def test_refuses_what_does_not_go_together(changes, message):
+    with pytest.raises(ValidationError) as caught:
+        spec(**changes)
+    assert message in str(caught.value)
+
+
+def test_channels_are_bound_only_by_blocks_that_group_them():
+    stage = {"points": 64, "channels": 12, "blocks": ["kpconvd"]}
+    assert spec(model={"stages": [stage]}).model.stages[0].channels == 12
