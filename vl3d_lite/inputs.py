@@ -45,7 +45,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
             )
         if census:
             codes[path.name] = summary.census
-    if census:
+    if codes:
         require_classes(spec, codes)
 
 

@@ -12,7 +12,7 @@ from vl3d_lite.clouds.las import describe_las, read_las
 from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.predict import CellPrediction
-from vl3d_lite.run_folder import write_json
+from vl3d_lite.run_folder import output_errors, write_json
 from vl3d_lite.spec.schema import Spec
 
 logger = logging.getLogger(__name__)
@@ -165,6 +165,8 @@ def write_prediction(
     classification = None
     if "classification" in spec.prediction.write:
         classification = per_point(codes[prediction.classes].astype(np.uint8))
+    with output_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
     write_las(
         source,
         target,

@@ -167,7 +167,7 @@ def fit(
                 logger.info("early stop after epoch %d", progress.epoch)
                 break
             _run_epoch(model, batches, run, progress, interrupts, bar)
-            _end_epoch(model, batches, training, run, progress, validate, bar)
+            _end_epoch(model, batches, spec, run, progress, validate, bar)
             callbacks.on_epoch_end(progress.epoch - 1, _numbers(progress.history[-1]))
             on_epoch(progress.epoch, model)
     callbacks.on_train_end()
@@ -199,16 +199,16 @@ def _run_epoch(model, batches, run, progress, interrupts, bar):
     progress.seconds = time.monotonic() - began
 
 
-def _end_epoch(model, batches, training, run, progress, validate, bar):
+def _end_epoch(model, batches, spec, run, progress, validate, bar):
+    training = spec.training
+    points = progress.step * training.batch_size * spec.model.stages[0].points
     loss = progress.loss_sum / max(progress.step, 1)
     row = {
         "epoch": progress.epoch + 1,
         "loss": loss,
         "learning_rate": float(keras.ops.convert_to_numpy(_rate(model.optimizer))),
         "seconds": round(progress.seconds, 2),
-        "points_per_second": round(
-            progress.step * batches.points_per_batch / max(progress.seconds, 1e-9)
-        ),
+        "points_per_second": round(points / max(progress.seconds, 1e-9)),
         "wait_share": round(batches.wait_seconds / max(progress.seconds, 1e-9), 4),
     }
     batches.wait_seconds = 0.0
