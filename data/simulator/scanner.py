@@ -47,7 +47,7 @@ class Pulses:
 
 
 def fly(number, offset):
-    """The pulses of one flight line; its roll makes the sweeps uneven."""
+    """The pulses of one flight line; angles include the roll, right is positive."""
     index = np.arange(int(FLIGHT_SECONDS * PULSE_RATE))
     seconds = index / PULSE_RATE
     ahead = np.array([np.cos(FLIGHT_YAW), np.sin(FLIGHT_YAW), 0.0])
@@ -55,8 +55,9 @@ def fly(number, offset):
     origins = np.array([FLIGHT_START, offset, FLYING_HEIGHT])
     origins = origins + SPEED * seconds[:, None] * ahead
     angle = HALF_ANGLE * (2 * (index % PULSES_PER_SWEEP) / PULSES_PER_SWEEP - 1)
-    look = (angle + ROLL * np.sin(1.7 * seconds + number))[:, None]
-    directions = np.sin(look) * right - np.cos(look) * np.array([0.0, 0.0, 1.0])
+    angle = angle + ROLL * np.sin(1.7 * seconds + number)
+    down = np.array([0.0, 0.0, -1.0])
+    directions = np.sin(angle)[:, None] * right + np.cos(angle)[:, None] * down
     time = FIRST_GPS_SECOND + 400.0 * number + seconds
     return Pulses(origins, directions, time, angle, np.full(len(index), number))
 
