@@ -266,7 +266,7 @@ class KPConvXLayer(keras.layers.Layer):
             "constraint": keras.constraints.serialize(self.constraint),
             "bn_momentum": self.bn_momentum,
             **self._given_bn,
-            "activation": keras.saving.serialize_keras_object(self.activation),
+            "activation": keras.layers.serialize(self.activation),
             "order": self.order,
             "modulation_norm": self.modulation_norm,
             "output_channels": self.output_channels,
@@ -486,9 +486,7 @@ class KPConvXLayer(keras.layers.Layer):
         if layers is None:
             return None
         layers = [
-            keras.saving.deserialize_keras_object(layer)
-            if isinstance(layer, dict)
-            else layer
+            keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
             for layer in layers
         ]
         if len(layers) != self.blocks:
@@ -574,14 +572,14 @@ def _activation_layer(value, dtype):
     if isinstance(value, int | float):
         return keras.layers.LeakyReLU(negative_slope=value, dtype=dtype)
     if isinstance(value, dict):
-        return keras.saving.deserialize_keras_object(value)
+        return keras.layers.deserialize(value)
     if isinstance(value, keras.layers.Layer):
         return value
     return keras.layers.Activation(value, dtype=dtype)
 
 
 def _serialized(layers):
-    return [keras.saving.serialize_keras_object(layer) for layer in layers]
+    return [keras.layers.serialize(layer) for layer in layers]
 
 
 def _drawn_anew(initializer, offset):
