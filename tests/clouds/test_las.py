@@ -1,3 +1,5 @@
+import resource
+import struct
 import subprocess
 import sys
 
@@ -136,6 +138,31 @@ def test_broken_compressed_points_are_an_error(tmp_path):
     data[table + 8 :] = b"\xff" * (len(data) - table - 8)
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match="points cannot be read"):
+        read_las(path)
+
+
+def peak_memory():
+    """Kilobytes that this process has ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("layer", range(10))
+def test_a_layer_that_claims_gigabytes_is_refused_in_little_memory(layer, tmp_path):
+    path = make_las(tmp_path / "a.laz", point_format=7, count=3000)
+    start = struct.unpack_from("<I", path.read_bytes(), 96)[0]
+    patch(path, start + 8 + 36 + 4 + 4 * layer, "<I", 3_000_000_000)
+    before = peak_memory()
+    with pytest.raises(DataError, match="a chunk claims more bytes than it has"):
+        read_las(path)
+    assert peak_memory() - before < 100_000
+
+
+def test_chunks_that_claim_gigabytes_are_refused(tmp_path, monkeypatch):
+    path = make_las(tmp_path / "a.laz", "1.2", 3, count=3000)
+    monkeypatch.setattr(
+        "vl3d_lite.clouds.points.lazrs.read_chunk_table", lambda *_: [(50_000, 10**9)]
+    )
+    with pytest.raises(DataError, match="chunks claim more bytes than there are"):
         read_las(path)
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import lazrs
 import numpy as np
 
 from vl3d_lite.clouds.header import LASZIP, FileHeader
+from vl3d_lite.clouds.header_check import NOT_CHUNKED
+from vl3d_lite.clouds.layout import standard_length
 from vl3d_lite.errors import DataError
 
 # LAS chunks stay near the cache; LAZ is packed in chunks of 50,000 points that
@@ -15,6 +18,8 @@ LAS_CHUNK = 100_000
 LAZ_CHUNK = 1_000_000
 # The parallel decompressor holds a whole LAZ chunk for each of its calls.
 LARGEST_LAZ_CHUNK = 5_000_000
+# Layers of a chunk without extra bytes, which add one each (LASzip version 3).
+LAYERS = {6: 9, 7: 10, 8: 11, 9: 10, 10: 12}
 
 _LAYERS = {
     "Z": lazrs.SELECTIVE_DECOMPRESS_Z,
@@ -81,7 +86,7 @@ def _read(header: FileHeader) -> Iterator[tuple[int, np.ndarray]]:
             yield start, records
 
 
-def _system_read(header: FileHeader, file, view: memoryview) -> int:
+def _system_read(header: FileHeader, file: BinaryIO, view: memoryview) -> int:
     try:
         count = file.readinto(view)
     except OSError as error:
@@ -101,6 +106,7 @@ def _unpack(
         file.seek(header.data_start)
         with _laz_errors(header):
             laz = lazrs.LazVlr(data)
+            _check_chunks(header, file, laz)
             parallel = (
                 laz.uses_variable_size_chunks()
                 or 0 < laz.chunk_size() <= LARGEST_LAZ_CHUNK
@@ -112,6 +118,31 @@ def _unpack(
             with _laz_errors(header):
                 unpacker.decompress_many(records.reshape(-1))
             yield start, records
+
+
+def _check_chunks(header: FileHeader, file: BinaryIO, laz: lazrs.LazVlr) -> None:
+    """Refuse chunks or layers that claim more bytes than there are.
+
+    The decompressor sets aside what they claim, four gigabytes for each layer,
+    before it reads a byte. It leaves `file` where it was.
+    """
+    if header.data(LASZIP)[0] == NOT_CHUNKED:
+        return
+    table = lazrs.read_chunk_table(file, laz)
+    first = start = file.tell()
+    left = header.path.stat().st_size - first
+    if sum(length for _, length in table) > left:
+        raise _unreadable(header, "its chunks claim more bytes than there are")
+    if header.point_format in LAYERS:
+        layers = LAYERS[header.point_format]
+        layers += header.record_length - standard_length(header.point_format)
+        for _, length in table:
+            file.seek(start + header.record_length)
+            sizes = np.frombuffer(file.read(4 * (layers + 1)), "<u4")[1:]
+            if sizes.sum(dtype=np.int64) > length:
+                raise _unreadable(header, "a chunk claims more bytes than it has")
+            start += length
+    file.seek(first - 8)
 
 
 def _layers(names: frozenset[str] | None) -> int:
