@@ -54,6 +54,7 @@ IDEAL = {  # points, linearity, planarity, verticality, curvature at the middle
     "wall": (_grid([2.0], STEPS, STEPS), 0, 1, 1, 0),
     "slope": (_grid(STEPS, STEPS, [0.0]) @ TILT, None, None, 1 - np.sqrt(0.5), 0),
     "wire": (_grid(STEPS, [0.0], [9.0]), 1, 0, 1 - np.sqrt(0.5), 0),
+    "stay": (STEPS[:, None] * [[0.1, 0.2, 0.3]], 1, 0, 1 - np.sqrt(5 / 28), 0),
     "pole": (_grid([0.0], [0.0], STEPS), 1, 0, 1, 0),
     "volume": (_grid(STEPS, STEPS, STEPS), 0, 0, None, 1 / 3),
 }
