@@ -17,7 +17,10 @@ from vl3d_lite.spec.base import Location, Section
 from vl3d_lite.spec.kinds import Kind, fields_of, kind_of
 from vl3d_lite.spec.merge import apply_overrides, expand_short_form, load
 from vl3d_lite.spec.nodes import Complaint, Node, Place
+from vl3d_lite.spec.reference import json_schema
 from vl3d_lite.spec.schema import Spec
+
+__all__ = ["LoadedSpec", "dump_spec", "json_schema", "read_spec"]
 
 _SPEC = kind_of(Spec)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
