@@ -123,7 +123,9 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             momentum=momentum, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
         )
         self.attention_dropout = (
-            keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")
+            keras.layers.Dropout(
+                dropout, seed=seed, dtype=self._at_least_float32(), name="dropout"
+            )
             if dropout
             else None
         )
@@ -214,6 +216,9 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         return both[..., :channels], both[..., channels:], value
 
     def _offsets(self, coordinates, neighbors, present):
+        if not (self.positional_bias or self.positional_multiplier):
+            return None
+        coordinates = ops.cast(coordinates, self._at_least_float32())
         offsets = gather_neighbors(coordinates, neighbors, zero_missing=False)
         offsets = (offsets - ops.expand_dims(coordinates, 2)) / self.scale
         return ops.where(present, self._cast(offsets), 0.0)  # (B, R, K, 3)
@@ -270,14 +275,15 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
 
     def _softmax(self, encoded, present, training):
         logits = ops.matmul(encoded, self._cast(self.logits_kernel))
-        logits = ops.where(present, self._at_least_float32(logits), -1e30)
+        logits = ops.cast(logits, self._at_least_float32())
+        logits = ops.where(present, logits, -1e30)
         alpha = ops.where(present, ops.softmax(logits, axis=2), 0.0)
         if self.attention_dropout is not None:
             alpha = self.attention_dropout(alpha, training=training)
         return ops.cast(alpha, self.compute_dtype)  # (B, R, K, G)
 
-    def _at_least_float32(self, values):
-        return ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
+    def _at_least_float32(self):
+        return keras.backend.result_type(self.compute_dtype, "float32")
 
     def _cast(self, values):
         return ops.cast(values, self.compute_dtype)
