@@ -51,7 +51,7 @@ def field_shape(fields: FieldsSpec) -> Shape:
 def transfer_widths(spec: Spec) -> tuple[list[int], int]:
     """Slots of `down` at each level but the last, and of `up`."""
     stages = spec.model.stages[:-1]
-    if spec.fields.transfer == "nearest":
+    if spec.fields.transfer == "nearest" or spec.fields.sampling == "farthest":
         return [stage.neighbors for stage in stages], INTERPOLATED
     interpolated = spec.model.upsampling == "interpolated"
     return [CHILDREN] * len(stages), INTERPOLATED if interpolated else 1
@@ -207,7 +207,9 @@ class FieldCutter:
     def _sample(self, center: np.ndarray, rows: np.ndarray) -> ReceptiveField:
         """Levels by farthest-point sampling and trees inside the field."""
         xyz = self._xyz(rows) - center
-        counts = [min(stage.points, len(rows)) for stage in self.stages]
+        # A field half full keeps the ratio of its levels.
+        full = self.stages[0].points
+        counts = [-(-len(rows) * stage.points // full) for stage in self.stages]
         order = np.zeros(0, np.intp)
         if len(rows) and len(counts) > 1:
             first = int(np.argmin(np.square(xyz[:, : self.shape.axes]).sum(axis=1)))

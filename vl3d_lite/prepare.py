@@ -132,13 +132,15 @@ def prepare_cloud(
     if "vertical" in names:
         features[:, names.index("vertical")] = _vertical(reduced.local, spec)
     stages = spec.model.stages
+    # Fields sampled by farthest points search their own neighbors.
+    searched = spec.fields.sampling == "grid"
     hierarchy = build_hierarchy(
         reduced.local,
         cells.keys,
-        [stage.neighbors for stage in stages],
+        [stage.neighbors if searched else 1 for stage in stages],
         radii=[stage.neighbor_radius for stage in stages],
-        transfer=spec.fields.transfer,
-        interpolate=spec.model.upsampling == "interpolated",
+        transfer=spec.fields.transfer if searched else "parents",
+        interpolate=searched and spec.model.upsampling == "interpolated",
         threads=threads,
         progress=progress,
     )
