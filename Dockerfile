@@ -13,12 +13,11 @@ ENV HOME=/tmp MPLCONFIGDIR=/tmp XDG_CACHE_HOME=/tmp CUDA_CACHE_PATH=/tmp/cuda \
 
 WORKDIR /opt/vl3d-lite
 COPY . .
-RUN pip install .
+RUN pip install . && mkdir /data /runs
 
 # Any other user works as well: docker run --user $(id -u):$(id -g)
 USER 1000:1000
 WORKDIR /data
-VOLUME ["/data", "/runs"]
 ENTRYPOINT ["vl3d-lite"]
 
 FROM cpu AS gpu
