@@ -38,6 +38,16 @@ def test_every_cell_has_its_votes(name, way, points):
         np.testing.assert_array_equal(rows, FieldCutter(cloud, spec).select(center))
 
 
+def test_holes_of_a_wide_lattice_are_filled():
+    spec = make_spec({**CYLINDER, "overlap": 0.0})
+    cloud = prepared(spec)
+    shape = field_shape(spec.fields)
+    centers = lattice_centers(cloud.xyz, shape, 0.0, np.zeros(3))
+    gaps = np.linalg.norm(cloud.xyz[:, None, :2] - centers[:, :2], axis=2)
+    assert gaps.min(axis=1).max() > 4.1
+    assert cover(cloud, spec, votes=2).counts.min() >= 2
+
+
 def test_every_cell_has_its_votes_though_fields_are_thinned():
     spec = make_spec({**CYLINDER, "sampling": "farthest"}, (100, 30))
     cloud = prepared(spec)

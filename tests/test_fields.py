@@ -73,10 +73,12 @@ def test_a_field_holds_the_points_of_its_shape(name, points):
 @pytest.mark.parametrize(
     "points", [(400, 120, 40), (400, 60, 9)], ids=["roomy", "narrow"]
 )
-def test_levels_are_renumbered_as_the_loops_do(transfer, points):
+@pytest.mark.parametrize("place", ["middle", "first point"])
+def test_levels_are_renumbered_as_the_loops_do(transfer, points, place):
     spec = make_spec({**CYLINDER, "transfer": transfer}, points)
     cloud = prepared(spec)
-    field = FieldCutter(cloud, spec).cut(CENTER)
+    center = CENTER if place == "middle" else cloud.xyz[0]
+    field = FieldCutter(cloud, spec).cut(center)
     levels = cloud.hierarchy.levels
     rows = rows_of_levels(field, cloud, spec)
     for number, (level, own) in enumerate(zip(levels, rows, strict=True)):

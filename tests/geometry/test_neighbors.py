@@ -98,6 +98,18 @@ def test_open3d_finds_neighbors_as_near(xyz, monkeypatch):
     assert rows[:, 0].tolist() == list(range(120))
 
 
+@pytest.mark.parametrize(
+    ("k", "radius", "suits"),
+    [(64, 4.0, True), (64, None, False), (16, 2.0, False), (64, 9.0, False)],
+    ids=["capped", "without a radius", "few neighbors", "wide radius"],
+)
+def test_open3d_serves_only_capped_searches_of_many(xyz, monkeypatch, k, radius, suits):
+    tree = make_tree(xyz)
+    assert not module._suits_open3d(tree, k, radius)
+    monkeypatch.setattr(module, "MANY", 64 * 120)
+    assert module._suits_open3d(tree, k, radius) == suits
+
+
 def test_without_open3d_scipy_searches(xyz, monkeypatch):
     def fail():
         raise ResourceError("not installed")
