@@ -485,10 +485,7 @@ class KPConvXLayer(keras.layers.Layer):
     def _given_normalizations(self, name, layers):
         if layers is None:
             return None
-        layers = [
-            keras.layers.deserialize(layer) if isinstance(layer, dict) else layer
-            for layer in layers
-        ]
+        layers = [_layer(layer) for layer in layers]
         if len(layers) != self.blocks:
             raise DeepLearningException(
                 f"{self.name}: `{name}` must hold one layer for each of "
@@ -571,11 +568,16 @@ def _activation_layer(value, dtype):
         return keras.layers.LeakyReLU(dtype=dtype)
     if isinstance(value, int | float):
         return keras.layers.LeakyReLU(negative_slope=value, dtype=dtype)
-    if isinstance(value, dict):
-        return keras.layers.deserialize(value)
-    if isinstance(value, keras.layers.Layer):
-        return value
+    if isinstance(value, dict | keras.layers.Layer):
+        return _layer(value)
     return keras.layers.Activation(value, dtype=dtype)
+
+
+def _layer(value):
+    """Return a layer, made from its configuration where it is one."""
+    if not isinstance(value, dict):
+        return value
+    return keras.layers.deserialize({"module": "keras.layers", **value})
 
 
 def _serialized(layers):
