@@ -1,6 +1,4 @@
-import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ from vl3d_lite.dataset import (
     FeatureScaling,
     SweepBatches,
     TrainingBatches,
-    ahead,
     batch_spec,
 )
 from vl3d_lite.errors import DataError
@@ -235,85 +232,12 @@ def test_votes_and_batch_size_come_from_the_spec():
     assert sweep.sweep.counts.min() >= 3
 
 
-def test_scaling_brings_features_to_mean_0_and_deviation_1():
-    spec = make_spec()
-    clouds = [prepared(spec), prepared(spec, n=500, seed=1)]
-    scaling = FeatureScaling.fit(clouds)
-    pooled = np.concatenate([cloud.features.astype(float) for cloud in clouds])
-    np.testing.assert_allclose(scaling.mean, pooled.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(scaling.std, pooled.std(axis=0), rtol=1e-6)
-    scaled = scaling.apply(pooled.astype(np.float32))
-    assert scaled.dtype == np.float32
-    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-4)
-
-
-def test_a_constant_feature_becomes_zero():
-    spec = make_spec()
-    cloud = prepared(spec)
-    cloud.features[:, 0] = 65_535
-    scaling = FeatureScaling.fit([cloud])
-    assert scaling.std[0] == 1
-    assert np.abs(scaling.apply(cloud.features)[:, 0]).max() == 0
-
-
-def test_scaling_survives_json():
-    cloud = prepared(make_spec())
-    scaling = FeatureScaling.fit([cloud])
-    again = FeatureScaling.from_json(scaling.to_json())
-    assert again.names == ["intensity", "vertical"]
-    np.testing.assert_array_equal(again.mean, scaling.mean)
-    np.testing.assert_array_equal(again.std, scaling.std)
-    assert json.loads(scaling.to_json())["intensity"]["std"] == scaling.std[0]
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[1, 2]", '{"height": 3}', '{"height": {"mean": 1}}', '"x"']
-)
-def test_other_json_is_no_scaling(text):
-    with pytest.raises(DataError, match="feature scaling must be JSON"):
-        FeatureScaling.from_json(text)
-
-
 def test_a_cloud_of_other_features_is_refused():
     spec = make_spec()
     cloud = prepared(spec)
     scaling = FeatureScaling(["height", "vertical"], np.zeros(2), np.ones(2))
     with pytest.raises(DataError, match=r"town.laz: features must be height, vertical"):
         SweepBatches(cloud, spec, scaling)
-
-
-def test_items_are_made_few_ahead_and_come_in_order():
-    made, waits = [], []
-
-    def make(number):
-        made.append(number)
-        return number * number
-
-    items = ahead(make, range(50), 2, waits.append)
-    assert next(items) == 0
-    time.sleep(0.05)
-    assert len(made) <= 5
-    assert list(items) == [n * n for n in range(1, 50)]
-    assert len(waits) == 50
-    assert min(waits) >= 0
-
-
-def test_waiting_for_slow_items_is_counted():
-    waits = []
-    list(ahead(lambda _: time.sleep(0.02), range(3), 1, waits.append))
-    assert sum(waits) >= 0.04
-
-
-def test_an_error_in_a_thread_reaches_the_consumer_where_it_was_due():
-    def make(number):
-        if number == 3:
-            raise DataError("town.laz: broken")
-        return number
-
-    items = ahead(make, range(9), 2, lambda _: None)
-    assert [next(items) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(DataError, match="broken"):
-        next(items)
 
 
 def test_closing_early_ends_the_threads():

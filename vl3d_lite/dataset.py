@@ -1,25 +1,20 @@
 """Batches of receptive fields: padded to static shapes, made ahead in threads."""
 
-import json
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 
 from vl3d_lite.augmentation import change_features, drop_neighbors, move_points
-from vl3d_lite.centers import TrainingCenters, cover
+from vl3d_lite.centers import TrainingCenters
 from vl3d_lite.errors import DataError
 from vl3d_lite.fields import FieldCutter, ReceptiveField, transfer_widths
+from vl3d_lite.prefetch import ahead
 from vl3d_lite.prepare import PreparedCloud
+from vl3d_lite.scaling import FeatureScaling
 from vl3d_lite.spec.schema import Spec
+from vl3d_lite.sweep import cover
 
 Inputs = dict[str, np.ndarray]
-Item = TypeVar("Item")
 
 
 def batch_spec(
@@ -50,74 +45,6 @@ def batch_spec(
             result[f"down_{number}"] = ((coarse, down[number]), whole)
             result[f"up_{number}"] = ((stage.points, up), whole)
     return result
-
-
-@dataclass(frozen=True)
-class FeatureScaling:
-    """Brings each feature to mean 0 and standard deviation 1.
-
-    Attributes:
-        names: ``C`` names.
-        mean: ``(C,)`` float64.
-        std: ``(C,)`` float64, positive.
-    """
-
-    names: list[str]
-    mean: np.ndarray
-    std: np.ndarray
-
-    @classmethod
-    def fit(cls, clouds: list[PreparedCloud]) -> "FeatureScaling":
-        """Fit on all points of the clouds. A constant feature is only shifted."""
-        names = clouds[0].feature_names
-        count = sum(len(cloud.features) for cloud in clouds)
-        mean = sum(cloud.features.sum(axis=0, dtype=np.float64) for cloud in clouds)
-        mean = mean / count
-        squares = sum(((cloud.features - mean) ** 2).sum(axis=0) for cloud in clouds)
-        std = np.sqrt(squares / count)
-        constant = std <= 1e-6 * np.maximum(1, np.abs(mean))
-        return cls(list(names), mean, np.where(constant, 1.0, std))
-
-    def apply(self, features: np.ndarray) -> np.ndarray:
-        """Scaled ``(n, C)`` float32."""
-        shifted = features - self.mean.astype(np.float32)
-        return np.divide(shifted, self.std.astype(np.float32), out=shifted)
-
-    def require(self, cloud: PreparedCloud) -> None:
-        """Check that a cloud has these features, in this order.
-
-        Raises:
-            DataError: It has others.
-        """
-        if cloud.feature_names != self.names:
-            raise DataError(
-                f"{cloud.name}: features must be {', '.join(self.names)}, as in "
-                f"training. Received: {', '.join(cloud.feature_names)}"
-            )
-
-    def to_json(self) -> str:
-        """One JSON object: name to mean and std."""
-        pairs = zip(self.names, self.mean.tolist(), self.std.tolist(), strict=True)
-        return json.dumps({n: {"mean": m, "std": s} for n, m, s in pairs}, indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> "FeatureScaling":
-        """What `to_json` wrote.
-
-        Raises:
-            DataError: It is something else.
-        """
-        try:
-            entries = json.loads(text)
-            mean = np.array([entry["mean"] for entry in entries.values()], float)
-            std = np.array([entry["std"] for entry in entries.values()], float)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                "feature scaling must be JSON of the form "
-                '{"height": {"mean": 1.5, "std": 2.0}}. Train again, or restore the '
-                f"file. ({error})"
-            ) from error
-        return cls(list(entries), mean, std)
 
 
 class FieldSource:
@@ -340,37 +267,3 @@ class SweepBatches:
             self.source.write(batch, slot, self.sweep.centers[first + slot], rows)
             indices[slot, : len(rows)] = rows
         return batch, indices
-
-
-def ahead(
-    make: Callable[[int], Item],
-    numbers: range,
-    threads: int,
-    waited: Callable[[float], None],
-) -> Iterator[Item]:
-    """Make items in background threads, a few ahead of the consumer.
-
-    Items come in order. An error in a thread is raised where its item was
-    due. Closing the generator ends the threads.
-
-    Args:
-        make: Makes an item from its number.
-        numbers: Of the items.
-        threads: At least 1; two items a thread are made ahead.
-        waited: Called with the seconds that the consumer waited for an item.
-    """
-    numbers = iter(numbers)
-    with ThreadPoolExecutor(threads, thread_name_prefix="fields") as pool:
-        queue = deque()
-        try:
-            for number in islice(numbers, 2 * threads):
-                queue.append(pool.submit(make, number))
-            while queue:
-                begin = time.perf_counter()
-                item = queue.popleft().result()
-                waited(time.perf_counter() - begin)
-                for number in islice(numbers, 1):
-                    queue.append(pool.submit(make, number))
-                yield item
-        finally:
-            pool.shutdown(cancel_futures=True)
