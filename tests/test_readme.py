@@ -220,9 +220,12 @@ def texts_of_the_program():
             if isinstance(node, ast.JoinedStr):
                 parts = (p.value for p in node.values if isinstance(p, ast.Constant))
                 yield "\n".join(parts)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if id(node) not in docstrings:
-                    yield node.value
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docstrings
+            ):
+                yield node.value
 
 
 def test_messages_that_are_explained_exist():
@@ -234,6 +237,15 @@ def test_messages_that_are_explained_exist():
     for message in messages:
         parts = [part.strip() for part in message.split("…")]
         assert any(all(p in text for p in parts) for text in texts), message
+
+
+def test_modules_that_architecture_names_exist():
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| \d \| (.+?) \|", page, re.M)
+    assert len(rows) == 6
+    for module in re.findall(r"`([^`]+)`", "".join(rows)):
+        path = "vl3d_lite/" + module.removesuffix(".*").replace(".", "/")
+        assert (ROOT / path).is_dir() or (ROOT / f"{path}.py").is_file(), module
 
 
 def test_the_manifest_names_what_the_project_is():
