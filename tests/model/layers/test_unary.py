@@ -135,10 +135,15 @@ def test_moving_statistics_follow_the_real_points_alone(inputs, real):
     assert_same(weights["moving_variance"], 0.75 + 0.25 * values.var(0))
 
 
-def test_one_unit_can_be_normalized(inputs):
-    layer = randomized(UnaryBlock(1), inputs)
+def test_one_unit_works_without_batch_normalization(inputs):
+    layer = randomized(UnaryBlock(1, normalization="none"), inputs)
     expected = unary_by_loops(*inputs, weights_of(layer), 0.1, True)
     assert_same(run(layer, inputs, training=True), expected)
+
+
+def test_refuses_to_normalize_one_unit_by_batch():
+    with pytest.raises(DeepLearningException, match="at least 2"):
+        UnaryBlock(1)
 
 
 def test_permuting_points_permutes_the_result(inputs):

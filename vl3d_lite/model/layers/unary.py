@@ -23,7 +23,7 @@ class UnaryBlock(keras.layers.Layer):
     Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``C`` channels.
 
     Args:
-        units: Output channels. Positive.
+        units: Output channels. Positive; at least 2 with "batch".
         negative_slope: LeakyReLU's slope below zero, in [0, 1]; 1 is linear.
         normalization: "batch", "layer", or "none" (a bias takes its place).
         momentum: Of the moving statistics of "batch", in [0, 1].
@@ -53,9 +53,12 @@ class UnaryBlock(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if units < 1:
+        # Keras' masked statistics lose the axis of a single channel.
+        fewest = 2 if normalization == "batch" else 1
+        if units < fewest:
             raise DeepLearningException(
-                f"{self.name}: `units` must be at least 1. Received: units={units}"
+                f"{self.name}: `units` must be at least {fewest} for "
+                f"normalization={normalization!r}. Received: units={units}"
             )
         if not 0 <= negative_slope <= 1:
             raise DeepLearningException(
