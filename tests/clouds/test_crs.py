@@ -132,6 +132,13 @@ def test_broken_wkt_leaves_the_word_to_geotiff_keys(las):
     np.testing.assert_allclose(factors(las)[0], US_FOOT, rtol=1e-12)
 
 
+def test_wkt_goes_before_geotiff_keys(las):
+    insert_vlr(las, geo_keys((3072, 2261), (3076, 9003)))
+    insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2154")))
+    assert factors(las) == [1, 1, 1]
+    assert read_crs(check_cloud(las)).name == "RGF93 v1 / Lambert-93"
+
+
 def test_feet_are_read_as_meters(las):
     insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2263+5703")))
     cloud, raw = read_las(las), laspy.read(las)

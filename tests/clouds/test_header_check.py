@@ -64,6 +64,7 @@ HOSTILE = {
     "NaN as scale": (131, "<d", float("nan"), "scales must be positive"),
     "infinity as scale": (139, "<d", float("inf"), "scales must be positive"),
     "a scale that overflows": (139, "<d", 1e308, "scales must be positive"),
+    "a negative scale": (147, "<d", -0.01, "scales must be positive"),
     "zero as scale": (147, "<d", 0.0, "scales must be positive"),
     "NaN as offset": (155, "<d", float("nan"), "offsets must be finite"),
     "infinity as offset": (171, "<d", float("-inf"), "offsets must be finite"),
@@ -89,9 +90,10 @@ def test_a_hostile_header_is_refused_in_little_memory(what, tmp_path):
 def test_a_record_longer_than_its_room_is_refused(tmp_path):
     path = make_las(tmp_path / "hostile.las")
     insert_vlr(path, vlr_bytes(b"mine", 1, b"abc"))
-    patch(path, 375 + 20, "<H", 60_000)
-    with pytest.raises(DataError, match="VLR 0 claims 60000 bytes"):
-        check_cloud(path)
+    for length in (4, 30, 60_000):
+        patch(path, 375 + 20, "<H", length)
+        with pytest.raises(DataError, match=f"VLR 0 claims {length} bytes, but only 3"):
+            check_cloud(path)
 
 
 def test_an_extended_record_longer_than_the_file_is_refused(tmp_path):
@@ -103,10 +105,19 @@ def test_an_extended_record_longer_than_the_file_is_refused(tmp_path):
         check_cloud(path)
 
 
-def test_a_truncated_file_says_how_many_points_are_missing(tmp_path):
+def test_points_counted_the_old_way_alone_are_found(tmp_path):
+    path = make_las(tmp_path / "a.las", "1.4", 3)
+    patch(path, 247, "<Q", 0)
+    patch(path, 107, "<I", 257)
+    assert check_cloud(path).point_count == 257
+
+
+@pytest.mark.parametrize(("cut", "missing"), [(1, 1), (34, 1), (34 * 7 + 5, 8)])
+def test_a_truncated_file_says_how_many_points_are_missing(cut, missing, tmp_path):
     path = make_las(tmp_path / "cut.las", "1.2", 3, count=100)
-    path.write_bytes(path.read_bytes()[: -34 * 7 - 5])
-    with pytest.raises(DataError, match="8 of 100 points are missing") as caught:
+    path.write_bytes(path.read_bytes()[:-cut])
+    message = f" {missing} of 100 points are missing"
+    with pytest.raises(DataError, match=message) as caught:
         check_cloud(path)
     assert "Get the file anew" in str(caught.value)
 

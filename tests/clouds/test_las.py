@@ -14,8 +14,8 @@ from vl3d_lite.errors import DataError, ResourceError
 
 EXTRA = (
     {"name": "reflectance", "type": "i2", "scales": [0.25], "offsets": [3.0]},
-    {"name": "height", "type": "f4"},
     {"name": "normal", "type": "3f4"},
+    {"name": "height", "type": "f4"},
 )
 
 
@@ -89,6 +89,19 @@ def test_extra_dimensions_come_as_values(suffix, tmp_path):
         assert cloud.attributes["reflectance"][i] == stored[i] * 0.25 + 3.0
     np.testing.assert_array_equal(cloud.attributes["height"], raw.height)
     np.testing.assert_array_equal(cloud.attributes["normal[2]"], raw.normal[:, 2])
+
+
+@pytest.mark.parametrize(("options", "expected"), [(8, 2.5), (16, 13.0), (0, 10.0)])
+def test_scale_and_offset_of_an_extra_dimension_each_count_alone(
+    options, expected, tmp_path
+):
+    path = make_las(tmp_path / "a.las", extra=EXTRA[:1])
+    raw = laspy.read(path)
+    raw.points.array["reflectance"] = 10
+    raw.write(path)
+    patch(path, 375 + 54 + 3, "<B", options)
+    cloud = read_las(path, dimensions=["reflectance"])
+    assert set(cloud.attributes["reflectance"]) == {expected}
 
 
 def test_chunks_are_joined_in_order(tmp_path, monkeypatch):
@@ -194,8 +207,8 @@ def test_a_summary_says_what_a_file_holds(tmp_path):
     assert "gps_time" in summary.dimensions
     assert summary.extra_dimensions == (
         "reflectance",
-        "height",
         *("normal[0]", "normal[1]", "normal[2]"),
+        "height",
     )
     assert summary.scales.tolist() == [0.01, 0.01, 0.001]
     assert summary.offsets.tolist() == [500_000, 4_800_000, -20]
@@ -224,6 +237,7 @@ def folder(tmp_path):
         (["*"], ["A.LAZ", "[x].las", "b.las", "c.copc.laz"]),
         (["b.las", "*.l*", "./b.las"], ["[x].las", "b.las", "c.copc.laz"]),
         (["[x].las"], ["[x].las"]),
+        (["b.las", "deep/../b.las"], ["b.las"]),
         (["deep", "b.las"], ["b.las", "deep/d.las"]),
         (["notes.txt"], ["notes.txt"]),
     ],
