@@ -229,9 +229,10 @@ def report(points: int, repeats: int) -> str:
         f"{datetime.date.today()}, {MACHINE}, one thread on one core; a block of "
         f"{points} points, cells of {GRID_SIZE} m, stages of {STAGES} points, 16 "
         f"neighbors, two votes; CPU seconds, medians of {repeats} runs. Mp = million "
-        "field points. Targets: 0.3 Mp/s the first time, 1.5 drawn anew.",
+        "field points. Targets: 0.3 Mp/s the first time, 1.5 drawn anew. Farthest "
+        "sampling: one run on a tenth of the block.",
         "",
-        "    taskset -c 0 python -m benchmarks.bench_preparation",
+        f"    taskset -c 0 python -m benchmarks.bench_preparation --points {points}",
         "",
         "| fields | cells | fields | overlap a vote | slots filled | first, Mp/s | "
         "anew, Mp/s | neighbors the border cuts off, by level | peak MB |",
