@@ -18,14 +18,11 @@ logger = logging.getLogger(__name__)
 BREAK_EVEN_POINTS = 4_000_000
 
 
-def prepare_backend(spec: Spec, threads: int) -> None:
-    """Set seeds, threads and determinism, before the first tensor is made."""
-    keras.utils.set_random_seed(spec.seed)
-    if keras.backend.backend() == "tensorflow":
-        _prepare_tensorflow(threads, spec.training.deterministic)
-
-
-def _prepare_tensorflow(threads, deterministic):
+def prepare_backend(seed: int, threads: int) -> None:
+    """Set seeds and threads, before the first tensor is made."""
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() != "tensorflow":
+        return
     import tensorflow as tf
 
     try:
@@ -35,8 +32,22 @@ def _prepare_tensorflow(threads, deterministic):
         logger.debug("TensorFlow runs already; its threads stay as they are")
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
-    if deterministic:
+
+
+def make_deterministic(jit: bool) -> None:
+    """Ask the backend for the same numbers in every run on one machine.
+
+    Keras turns XLA off where TensorFlow's own determinism is on; XLA on a CPU
+    repeats itself without it, and on a GPU by a flag of its own.
+    """
+    if keras.backend.backend() == "tensorflow" and not jit:
+        import tensorflow as tf
+
         tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def uses_accelerator() -> bool:
@@ -97,12 +108,17 @@ def load_model(path: Path) -> keras.Model:
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a ``.keras`` file, whole or not at all."""
+    """Write a ``.keras`` file, whole or not at all.
+
+    It holds the network alone: optimizer, loss and schedule stay in the
+    checkpoints, so that loading needs the layers and nothing else.
+    """
+    bare = keras.Model(model.inputs, model.outputs[0], name=model.name)
     with replacing(path) as part:
         # Keras goes by the suffix.
         draft = part.with_name(part.name + ".keras")
         try:
-            model.save(draft)
+            bare.save(draft)
             draft.replace(part)
         finally:
             draft.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             return
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
-    prepare_backend(spec, options.threads)
+    prepare_backend(spec.seed, options.threads)
     with Interrupts() as interrupts:
         began = time.monotonic()
         prepare = functools.partial(
@@ -155,7 +155,7 @@ def predict(
     outputs = Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
     if not outputs.remaining:
         return list(outputs.outcomes.values())
-    prepare_backend(spec, options.threads)
+    prepare_backend(spec.seed, options.threads)
     model = load_model(run.model)
     troubles: list[VL3DError] = []
     with Interrupts() as interrupts:
@@ -292,7 +292,9 @@ def open_run(
     try:
         spec = read_spec(run.spec, check_files=False).spec
         scaling = FeatureScaling.from_json(run.features.read_text())
-    except (SpecError, ValueError, KeyError, OSError) as error:
+        if not scaling.names:
+            raise DataError(f"{run.features.name} names no feature")
+    except (SpecError, DataError, ValueError, OSError) as error:
         raise DataError(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
@@ -385,7 +387,7 @@ def _export(run, spec, folder, stage, kernels, before: list[Kernel] | None) -> N
     if not spec.export.kernels and folder == run.kernels:
         return
     past = {kernel.name: kernel.W for kernel in before} if before else None
-    facts = {"spec_sha256": run.read_receipt()["spec_sha256"]}
+    facts = {"spec_hash": run.read_receipt()["spec_sha256"]}
     rows = [(kernel.name, kernel.Q, kernel.W, kernel.facts) for kernel in kernels]
     export_model_kernels(
         rows, folder, stage, past=past, extra=facts, plots=spec.export.plots

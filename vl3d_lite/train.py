@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from vl3d_lite.backend import make_deterministic, uses_accelerator
 from vl3d_lite.errors import DataError, DivergedError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.model.losses import PointCrossEntropy
@@ -69,6 +70,8 @@ def choose_jit(spec: Spec, total_steps: int) -> bool:
         return setting == "on"
     if keras.backend.backend() == "torch":
         return False
+    if uses_accelerator():
+        return True
     points = spec.model.stages[0].points * spec.training.batch_size
     work = total_steps * points / (BREAK_EVEN_STEPS * BREAK_EVEN_POINTS)
     jit = work > 1
@@ -141,10 +144,13 @@ def fit(
     """
     training = spec.training
     total_steps = training.epochs * batches.steps_per_epoch
+    jit = choose_jit(spec, total_steps)
+    if training.deterministic:
+        make_deterministic(jit)
     model.compile(
         optimizer=build_optimizer(training, total_steps),
         loss=PointCrossEntropy(weights, training.label_smoothing),
-        jit_compile=choose_jit(spec, total_steps),
+        jit_compile=jit,
     )
     model.optimizer.build(model.trainable_variables)
     progress = Progress()

@@ -40,6 +40,7 @@ def kernels_of(model) -> list[Kernel]:
                 "shell_radii": list(layer.shell_radii),
                 "shell_points": list(layer.shell_points),
                 "groups": layer.groups,
+                "influence": layer.influence,
                 "deformable": layer.deformable,
                 "attention": layer.attention,
             },

@@ -1,0 +1,82 @@
+"""A small labelled place that the tests of whole commands share."""
+
+import os
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SPEC = """\
+seed: 3
+classes:
+  ground: 2
+  vegetation: {codes: [3, 5], write: 5}
+  building: 6
+clouds: {train: [train.laz], validation: [val.laz], predict: [test.laz]}
+features: [height, return_ratio, relative_intensity]
+fields: {radius: 8, grid_size: 0.5}
+model:
+  stages:
+    - {points: 512, channels: 8, neighbors: 8, blocks: [kpconvx, gva]}
+    - {points: 128, channels: 16, neighbors: 8, blocks: [kpconvd]}
+  kpconvx: {groups: 4, hidden_ratio: 2}
+  gva: {groups: 4}
+training: {epochs: 3, steps_per_epoch: 8, batch_size: 2, learning_rate: 0.01, jit: off}
+prediction: {write: [prediction, confidence, entropy, probabilities]}
+export: {plots: false}
+"""
+
+
+def write_place(path: Path, seed: int, n: int = 6000, shift=(0, 0, 0)) -> None:
+    """Ground, two flat roofs and a few bushes, as LAS 1.4 with UTM coordinates."""
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(0, 40, (n, 2))
+    z = 0.02 * xy[:, 0] + rng.normal(0, 0.02, n)
+    code = np.full(n, 2)
+    for corner in ((4, 6), (24, 20)):
+        roof = np.all((xy > corner) & (xy < np.add(corner, 9)), axis=1)
+        z[roof] += 5
+        code[roof] = 6
+    for center in rng.uniform(2, 38, (8, 2)):
+        near = (np.linalg.norm(xy - center, axis=1) < 2.5) & (code == 2)
+        z[near] += rng.uniform(0.3, 4, near.sum())
+        code[near] = 5
+    returns = np.where(code == 5, 2, 1)
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales = [0.001] * 3
+    header.offsets = np.add([450000, 5410000, 0], shift)
+    las = laspy.LasData(header)
+    las.X, las.Y, las.Z = np.round(np.column_stack([xy, z + 100]).T * 1000).astype(int)
+    las.classification = code
+    las.intensity = np.where(code == 6, 900, 500) + rng.integers(0, 60, n)
+    las.number_of_returns = returns
+    las.return_number = np.where(returns == 2, rng.integers(1, 3, n), 1)
+    las.gps_time = np.arange(n) * 1e-5
+    las.write(path)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """A folder with train.laz, val.laz, test.laz and spec.yaml."""
+    folder = tmp_path_factory.mktemp("place")
+    for seed, name in enumerate(("train", "val", "test")):
+        write_place(folder / f"{name}.laz", seed)
+    (folder / "spec.yaml").write_text(SPEC)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(place, tmp_path_factory):
+    """The run folder of the place's spec, after `pipeline.run`."""
+    from vl3d_lite import pipeline
+    from vl3d_lite.run_folder import RunFolder
+    from vl3d_lite.spec.reader import read_spec
+
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "place")
+    pipeline.run(
+        read_spec(place / "spec.yaml"), folder, pipeline.Options(threads=2, quiet=True)
+    )
+    return folder

@@ -1,0 +1,276 @@
+"""Whole verbs on a small place: what they leave, and what they refuse."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import keras
+import laspy
+import numpy as np
+import pytest
+from conftest import write_place
+
+from vl3d_lite import pipeline
+from vl3d_lite.errors import DataError, DivergedError, SpecError
+from vl3d_lite.run_folder import RunFolder
+from vl3d_lite.spec.reader import read_spec
+
+OPTIONS = pipeline.Options(threads=2, quiet=True)
+
+
+def predicted(folder, name="test.laz"):
+    return laspy.read(folder / name)
+
+
+def test_a_run_leaves_everything_behind(trained):
+    names = {
+        str(path.relative_to(trained.root))
+        for path in trained.root.rglob("*")
+        if path.is_file()
+    }
+    assert {
+        "spec.yaml",
+        "run.json",
+        "features.json",
+        "model.keras",
+        "history.csv",
+        "history.png",
+        "metrics.json",
+        "metrics.csv",
+        "confusion.png",
+        "report.html",
+        "predictions/test.laz",
+        "predictions/predictions.json",
+        "kernels/INIT_kpconvx_0_0/Q.csv",
+        "kernels/INIT_kpconvx_0_0/W0.csv",
+        "kernels/TRAINED_kpconvx_0_0/W0.csv",
+        "kernels/TRAINED_kpconvd_1_0/W0.csv",
+    } <= names
+    assert not [name for name in names if "part" in name.split("/")[-1]]
+
+
+def test_the_network_learns_the_place(trained):
+    metrics = json.loads(trained.metrics.read_text())
+    assert metrics["pooled"]["mean_iou"] > 0.5
+
+
+def test_every_point_gets_a_class_and_keeps_the_rest(trained, place):
+    before, after = laspy.read(place / "test.laz"), predicted(trained.predictions)
+    for name in before.point_format.dimension_names:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert set(np.unique(after.prediction)) <= {2, 5, 6}
+    listing = json.loads((trained.predictions / "predictions.json").read_text())
+    cloud = listing["clouds"][0]
+    assert cloud["voted"] + cloud["nearest"] == cloud["points"] == len(before)
+    total = after["p_ground"] + after["p_vegetation"] + after["p_building"]
+    np.testing.assert_allclose(total, 1, atol=1e-5)
+    assert after.confidence.min() >= 1 / 3 - 1e-6
+    assert 0 <= after.entropy.min() <= after.entropy.max() <= 1
+
+
+def test_scores_are_those_of_the_files(trained, place):
+    before, after = laspy.read(place / "test.laz"), predicted(trained.predictions)
+    truth = np.where(before.classification == 3, 5, before.classification)
+    metrics = json.loads(trained.metrics.read_text())
+    expected = []
+    for code in (2, 5, 6):
+        both = np.sum((truth == code) & (after.prediction == code))
+        either = np.sum((truth == code) | (after.prediction == code))
+        expected.append(both / either)
+    classes = metrics["pooled"]["per_class"]
+    ious = [classes[name]["iou"] for name in ("ground", "vegetation", "building")]
+    np.testing.assert_allclose(ious, expected, rtol=1e-9)
+
+
+def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
+    write_place(tmp_path / "here.laz", 2)
+    write_place(tmp_path / "there.laz", 2, shift=(700000, 6600000, 0))
+    pipeline.predict(
+        trained,
+        [tmp_path / "here.laz", tmp_path / "there.laz"],
+        tmp_path / "out",
+        OPTIONS,
+    )
+    here, there = (predicted(tmp_path / "out", f"{n}.laz") for n in ("here", "there"))
+    for name in ("prediction", "confidence", "p_ground"):
+        np.testing.assert_array_equal(here[name], there[name])
+
+
+def test_unlabelled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
+    las = laspy.read(place / "test.laz")
+    las.classification[:100] = 7
+    las.write(tmp_path / "noisy.laz")
+    pipeline.predict(trained, [tmp_path / "noisy.laz"], tmp_path / "out", OPTIONS)
+    np.testing.assert_array_equal(
+        predicted(tmp_path / "out", "noisy.laz").prediction,
+        predicted(trained.predictions).prediction,
+    )
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(trained.root, copy.root)
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    assert result.pooled.ignored == 100
+
+
+def test_classification_is_overwritten_save_for_codes_to_keep(trained, place, tmp_path):
+    las = laspy.read(place / "test.laz")
+    las.classification[:100] = 18
+    las.write(tmp_path / "noisy.laz")
+    pipeline.predict(
+        trained,
+        [tmp_path / "noisy.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        ["prediction.write=[prediction, classification]", "prediction.keep=[18]"],
+    )
+    after = predicted(tmp_path / "out", "noisy.laz")
+    assert (after.classification[:100] == 18).all()
+    np.testing.assert_array_equal(after.classification[100:], after.prediction[100:])
+    assert "confidence" not in after.point_format.dimension_names
+
+
+def test_a_trained_run_changes_nothing_but_prediction(trained, place, tmp_path):
+    with pytest.raises(SpecError, match="can only change `prediction"):
+        pipeline.predict(
+            trained, [place / "test.laz"], tmp_path, OPTIONS, ["fields.radius=3"]
+        )
+
+
+def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
+    bad, good = tmp_path / "bad.laz", tmp_path / "good.laz"
+    bad.write_text("not a cloud")
+    shutil.copy(place / "test.laz", good)
+    with pytest.raises(DataError, match=r"1 of 2 clouds were not predicted.*bad\.laz"):
+        pipeline.predict(trained, [bad, good], tmp_path / "out", OPTIONS)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "good.laz",
+        "predictions.json",
+    ]
+    written = (tmp_path / "out/good.laz").stat().st_mtime_ns
+    with pytest.raises(SpecError, match="--resume"):
+        pipeline.predict(trained, [good], tmp_path / "out", OPTIONS)
+    resumed = pipeline.Options(threads=2, quiet=True, resume=True)
+    pipeline.predict(trained, [good], tmp_path / "out", resumed)
+    assert (tmp_path / "out/good.laz").stat().st_mtime_ns == written
+
+
+def test_a_cloud_is_never_written_onto_itself(trained, place):
+    before = (place / "test.laz").read_bytes()
+    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    with pytest.raises(SpecError, match="its own prediction"):
+        pipeline.predict(trained, [place / "test.laz"], place, overwrite)
+    assert (place / "test.laz").read_bytes() == before
+
+
+def test_a_saved_model_loads_in_a_fresh_process(trained, tmp_path):
+    model = keras.saving.load_model(trained.model)
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for tensor in model.inputs:
+        shape = (1, *tensor.shape[1:])
+        inputs[tensor.name] = (
+            rng.integers(-1, 64, shape).astype("int32")
+            if tensor.dtype == "int32"
+            else rng.normal(size=shape).astype("float32")
+        )
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    code = (
+        "import sys, keras, numpy as np, vl3d_lite.model.layers\n"
+        "model = keras.saving.load_model(sys.argv[1], safe_mode=True)\n"
+        "inputs = dict(np.load(sys.argv[2]))\n"
+        "np.save(sys.argv[3], model.predict_on_batch(inputs))\n"
+    )
+    out = tmp_path / "logits.npy"
+    subprocess.run(
+        [sys.executable, "-c", code, trained.model, tmp_path / "inputs.npz", out],
+        check=True,
+    )
+    np.testing.assert_allclose(np.load(out), model.predict_on_batch(inputs), atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(trained, place, tmp_path):
+    again = RunFolder(tmp_path / "again")
+    pipeline.train(read_spec(place / "spec.yaml"), again, OPTIONS)
+    first = keras.saving.load_model(trained.model)
+    second = keras.saving.load_model(again.model)
+    for one, other in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_existing_run_is_refused(trained, place):
+    with pytest.raises(SpecError, match="--resume.*--overwrite"):
+        pipeline.train(read_spec(place / "spec.yaml"), trained, OPTIONS)
+
+
+def test_a_run_resumes_only_with_its_own_spec(trained, place):
+    other = read_spec(place / "spec.yaml", ["training.epochs=9"])
+    with pytest.raises(SpecError, match="differs from the spec"):
+        pipeline.train(other, trained, pipeline.Options(threads=2, resume=True))
+
+
+def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    with pytest.raises(SpecError, match="not a run"):
+        pipeline.train(read_spec(place / "spec.yaml"), RunFolder(tmp_path), overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda run: run.model.unlink(), "model.keras is missing"),
+        (lambda run: run.features.unlink(), "features.json is missing"),
+        (lambda run: run.model.write_bytes(b"PK cut short"), "not a Keras model"),
+        (lambda run: run.receipt.write_text("{"), "cannot be read"),
+        (lambda run: run.update_receipt(vl3d_lite="9.0.0"), "written by vl3d_lite 9"),
+        (lambda run: run.spec.write_text("seed: 1"), "cannot be used"),
+        (lambda run: run.features.write_text("{}"), "cannot be used"),
+    ],
+)
+def test_a_damaged_run_is_told_apart(trained, place, tmp_path, broken, message):
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(trained.root, copy.root)
+    broken(copy)
+    with pytest.raises(DataError, match=message):
+        pipeline.predict(copy, [place / "test.laz"], tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_that_no_cloud_holds_is_told_before_training(place, tmp_path):
+    spec = read_spec(place / "spec.yaml", ["classes.building=17"])
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match=r"`building`.*17.*of code 6"):
+        pipeline.train(spec, run, OPTIONS)
+    assert not run.root.exists()
+
+
+def test_a_loss_that_is_not_finite_saves_its_batch(place, tmp_path):
+    spec = read_spec(
+        place / "spec.yaml",
+        [
+            "training.learning_rate=1e30",
+            "training.schedule=constant",
+            "training.gradient_clipping=null",
+            "training.optimizer=sgd",
+        ],
+    )
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DivergedError, match="learning_rate"):
+        pipeline.train(spec, run, OPTIONS)
+    with np.load(run.bad_batch) as batch:
+        assert {"labels", "features", "xyz_0"} <= set(batch.files)
+
+
+def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
+    pipeline.export(trained, tmp_path / "kernels")
+    for stage in ("INIT", "TRAINED"):
+        for name in ("Q.csv", "W0.csv"):
+            relative = f"{stage}_kpconvx_0_0/{name}"
+            np.testing.assert_array_equal(
+                np.loadtxt(tmp_path / "kernels" / relative),
+                np.loadtxt(trained.kernels / relative),
+            )
+    before = np.loadtxt(tmp_path / "kernels/INIT_kpconvx_0_0/W0.csv")
+    after = np.loadtxt(tmp_path / "kernels/TRAINED_kpconvx_0_0/W0.csv")
+    assert np.abs(after - before).max() > 1e-3
