@@ -15,7 +15,7 @@ from vl3d_lite.errors import DataError
 # LAS chunks stay near the cache; LAZ is packed in chunks of 50,000 points that
 # are unpacked side by side.
 LAS_CHUNK = 100_000
-LAZ_CHUNK = 1_000_000
+LAZ_CHUNK = 500_000
 # The parallel decompressor holds a whole LAZ chunk for each of its calls.
 LARGEST_LAZ_CHUNK = 5_000_000
 # Layers of a chunk without extra bytes, which add one each (LASzip version 3).
