@@ -15,6 +15,7 @@ FLOORS = {
         "errors",
         "resources",
         "open3d_support",
+        "hush",
         "geometry.*",
         "clouds.cloud",
         "model.layers.*",

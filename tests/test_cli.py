@@ -20,6 +20,7 @@ def vl3d(*args, cwd=None, **kwargs):
         text=True,
         cwd=cwd,
         timeout=300,
+        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
         **kwargs,
     )
 
@@ -67,7 +68,7 @@ def test_all_faults_of_a_spec_come_at_once(place, tmp_path):
     (tmp_path / "bad.yaml").write_text(bad)
     result = vl3d("train", tmp_path / "bad.yaml", "--run", tmp_path / "run")
     assert result.returncode == 2
-    assert "bad.yaml:7:" in result.stderr
+    assert "bad.yaml:8:" in result.stderr
     assert "must be a number" in result.stderr
     assert "did you mean `epochs`" in result.stderr
     assert "Traceback" not in result.stderr

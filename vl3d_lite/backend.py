@@ -8,6 +8,7 @@ import keras
 
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import DataError
+from vl3d_lite.hush import hushed
 from vl3d_lite.run_folder import replacing
 from vl3d_lite.spec.schema import Spec
 
@@ -25,12 +26,14 @@ def prepare_backend(seed: int, threads: int) -> None:
         return
     import tensorflow as tf
 
+    with hushed():
+        devices = tf.config.list_physical_devices("GPU")
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         logger.debug("TensorFlow runs already; its threads stay as they are")
-    for device in tf.config.list_physical_devices("GPU"):
+    for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from vl3d_lite.errors import (
     SpecError,
     VL3DError,
 )
+from vl3d_lite.hush import hushed
 from vl3d_lite.resources import cpu_limit
 
 EPILOG = (
@@ -165,8 +165,7 @@ def evaluate(
 
     folder = RunFolder(run)
     folder.require_model()
-    from vl3d_lite import pipeline
-
+    pipeline, _ = _pipeline(None, quiet)
     result = pipeline.evaluate(folder, predictions or folder.predictions)
     if result is not None:
         typer.echo(result.table())
@@ -188,8 +187,7 @@ def export(
 
     folder = RunFolder(run)
     folder.require_model()
-    from vl3d_lite import pipeline
-
+    pipeline, _ = _pipeline(None, quiet)
     pipeline.export(folder, output or folder.kernels)
     typer.echo(f"kernels  {output or folder.kernels}")
 
@@ -259,7 +257,6 @@ def _set_up(quiet: bool) -> None:
     )
     for noisy in ("h5py", "absl", "matplotlib", "jax"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def _read(spec, overrides, *, needs, check_files=True):
@@ -278,9 +275,10 @@ def _run_folder(spec, run, resume, overwrite):
     return folder
 
 
-def _pipeline(threads, quiet, resume, overwrite, replace=False):
+def _pipeline(threads, quiet, resume=False, overwrite=False, replace=False):
     """The slow import, after everything that can be refused was."""
-    from vl3d_lite import pipeline
+    with hushed():
+        from vl3d_lite import pipeline
 
     options = pipeline.Options(
         threads=threads or cpu_limit(),
