@@ -69,20 +69,41 @@ def uses_accelerator() -> bool:
     return torch.cuda.is_available()
 
 
-def inference_model(model: keras.Model, spec: Spec, n_batches: int) -> keras.Model:
-    """A view of `model` compiled for prediction; it shares the variables.
+class Inference:
+    """A network made ready to predict, with XLA where that pays.
 
     XLA is used as `training.jit` says; `auto` uses it on an accelerator, and on
-    a CPU where there is enough to predict to repay its compile time.
+    a CPU where there is enough to predict to repay its compile time. Variables
+    are shared with the network; each way is traced once.
+
+    Args:
+        model: The network; logits out.
+        spec: Says `training.jit` and the size of a batch.
     """
-    jit = spec.training.jit == "on"
-    if spec.training.jit == "auto" and keras.backend.backend() != "torch":
-        size = spec.prediction.batch_size or spec.training.batch_size
-        points = n_batches * size * spec.model.stages[0].points
-        jit = uses_accelerator() or points > BREAK_EVEN_POINTS
-    view = keras.Model(model.inputs, model.outputs[0], name="inference")
-    view.compile(jit_compile=jit)
-    return view
+
+    def __init__(self, model: keras.Model, spec: Spec):
+        self.model = model
+        self.spec = spec
+        self._views: dict[bool, keras.Model] = {}
+
+    def view(self, n_batches: int) -> keras.Model:
+        """The network, compiled for a cloud of `n_batches` batches."""
+        jit = self._pays(n_batches)
+        if jit not in self._views:
+            view = keras.Model(self.model.inputs, self.model.outputs[0])
+            view.compile(jit_compile=jit)
+            self._views[jit] = view
+        return self._views[jit]
+
+    def _pays(self, n_batches):
+        setting = self.spec.training.jit
+        if setting != "auto":
+            return setting == "on"
+        if keras.backend.backend() == "torch":
+            return False
+        fields = n_batches * self.spec.prediction_batch
+        points = fields * self.spec.model.stages[0].points
+        return uses_accelerator() or points > BREAK_EVEN_POINTS
 
 
 def load_model(path: Path) -> keras.Model:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite import receipt
-from vl3d_lite.backend import inference_model, load_model, prepare_backend, save_model
+from vl3d_lite.backend import Inference, load_model, prepare_backend, save_model
 from vl3d_lite.dataset import (
     FeatureScaling,
     SweepBatches,
@@ -110,7 +110,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             spec,
             run,
             weights=class_weights(spec, [cloud.labels for cloud in clouds]),
-            validate=_validator(held_out, spec, scaling, options) if held_out else None,
+            validate=held_out and _validator(model, held_out, spec, scaling, options),
             on_epoch=functools.partial(_export_epoch, run, spec),
             interrupts=interrupts,
             resume=options.resume,
@@ -156,13 +156,13 @@ def predict(
     if not outputs.remaining:
         return list(outputs.outcomes.values())
     prepare_backend(spec.seed, options.threads)
-    model = load_model(run.model)
+    inference = Inference(load_model(run.model), spec)
     troubles: list[VL3DError] = []
     with Interrupts() as interrupts:
         for path in outputs.remaining:
             try:
                 outcome = predict_cloud(
-                    model,
+                    inference,
                     spec,
                     scaling,
                     path,
@@ -187,7 +187,7 @@ def predict(
 
 
 def predict_cloud(
-    model,
+    inference: Inference,
     spec: Spec,
     scaling: FeatureScaling,
     source: Path,
@@ -203,11 +203,11 @@ def predict_cloud(
         spec,
         scaling,
         votes=spec.prediction.votes,
-        batch_size=spec.prediction.batch_size or spec.training.batch_size,
+        batch_size=spec.prediction_batch,
         threads=options.threads,
     )
     prediction = predict_cells(
-        inference_model(model, spec, len(batches)),
+        inference.view(len(batches)),
         batches,
         cloud.xyz,
         interrupts=interrupts,
@@ -332,25 +332,23 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
     _export(run, loaded.spec, run.kernels, "INIT", kernels, None)
 
 
-def _validator(clouds, spec, scaling, options):
-    batch_size = spec.prediction.batch_size or spec.training.batch_size
+def _validator(model, clouds, spec, scaling, options):
     sweeps = [
         SweepBatches(
             cloud,
             spec,
             scaling,
             votes=1,
-            batch_size=batch_size,
+            batch_size=spec.prediction_batch,
             threads=options.threads,
         )
         for cloud in clouds
     ]
     n_batches = sum(map(len, sweeps)) * spec.training.epochs
-    view = None
+    inference = Inference(model, spec)
 
-    def validate(model) -> dict:
-        nonlocal view
-        view = view or inference_model(model, spec, n_batches)
+    def validate() -> dict:
+        view = inference.view(n_batches)
         counts = sum(
             confusion_matrix(
                 cloud.labels,

@@ -113,7 +113,7 @@ def fit(
     run: RunFolder,
     *,
     weights: list[float] | None,
-    validate: Callable[[keras.Model], dict] | None,
+    validate: Callable[[], dict] | None,
     on_epoch: Callable[[int, keras.Model], None],
     interrupts: Interrupts,
     resume: bool,
@@ -127,7 +127,7 @@ def fit(
         spec: The run's spec.
         run: Where history and checkpoints are written.
         weights: One loss weight a class, or None.
-        validate: Gives the validation scores of the model, ``miou`` among
+        validate: Gives the validation scores of `model`, ``miou`` among
             them; None where there is no validation cloud, and the loss of the
             epoch chooses.
         on_epoch: Called with the number of finished epochs and the model.
@@ -218,7 +218,7 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
         "wait_share": round(batches.wait_seconds / max(progress.seconds, 1e-9), 4),
     }
     batches.wait_seconds = 0.0
-    scores = validate(model) if validate else {}
+    scores = validate() if validate else {}
     row.update({f"val_{name}": value for name, value in scores.items()})
     score = scores.get("miou", -loss)
     improved = score > progress.best_score

@@ -486,6 +486,11 @@ class Spec(Section):
         return {name: entry.codes for name, entry in self.classes.items()}
 
     @property
+    def prediction_batch(self) -> int:
+        """Fields of a batch in prediction."""
+        return self.prediction.batch_size or self.training.batch_size
+
+    @property
     def spacings(self) -> list[float]:
         """Point spacing of each stage in meters: the edge of its grid cells."""
         return [self.fields.grid_size * 2**n for n in range(len(self.model.stages))]

@@ -1,0 +1,100 @@
+"""Prediction from reading to writing: points a second and peak memory.
+
+Run:
+    python benchmarks/bench_prediction.py
+    python benchmarks/bench_prediction.py --cloud scan.laz
+    python benchmarks/bench_prediction.py --tiles 57 --repeats 1   # 20 million points
+
+The network is that of configs/dense_als.yaml, trained for one step: its speed
+does not depend on what it learned. It votes twice. Importing, loading and
+compiling are left out: the first prediction is not counted. Without --cloud the
+cloud is data/town_train.laz, laid out --tiles times side by side.
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import laspy
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+
+
+def tiled(source: Path, target: Path, tiles: int) -> None:
+    """Copies of a cloud side by side, as one file."""
+    cloud = laspy.read(source)
+    step = (np.ptp(cloud.x), np.ptp(cloud.y))
+    side = int(np.ceil(np.sqrt(tiles)))
+    with laspy.open(target, "w", header=cloud.header) as writer:
+        for tile in range(tiles):
+            points = cloud.points.copy()
+            row, column = divmod(tile, side)
+            points["X"] += round(column * step[0] / cloud.header.scales[0])
+            points["Y"] += round(row * step[1] / cloud.header.scales[1])
+            writer.write_points(points)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cloud", type=Path)
+    parser.add_argument("--tiles", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+
+    from vl3d_lite import pipeline
+    from vl3d_lite.run_folder import RunFolder
+    from vl3d_lite.spec.reader import read_spec
+
+    town = ROOT / "data/town_train.laz"
+    loaded = read_spec(
+        ROOT / "configs/dense_als.yaml",
+        [
+            f"clouds.train=['{town}']",
+            "training.epochs=1",
+            "training.steps_per_epoch=1",
+            "training.jit=off",
+        ],
+    )
+    options = pipeline.Options(threads=arguments.threads, quiet=True, overwrite=True)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        pipeline.train(loaded, run, options)
+        cloud = arguments.cloud
+        if cloud is None:
+            cloud = Path(folder) / "town.laz"
+            tiled(town, cloud, arguments.tiles)
+        spec, scaling = pipeline.open_run(run)
+        inference = pipeline.Inference(pipeline.load_model(run.model), spec)
+        target = Path(folder) / f"out{cloud.suffix}"
+        seconds = []
+        with pipeline.Interrupts() as interrupts:
+            for repeat in range(arguments.repeats + 1):
+                began = time.perf_counter()
+                outcome = pipeline.predict_cloud(
+                    inference,
+                    spec,
+                    scaling,
+                    cloud if repeat else town,
+                    target,
+                    options,
+                    interrupts,
+                )
+                if repeat:
+                    seconds.append(time.perf_counter() - began)
+    median = statistics.median(seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("| points | threads | seconds | points a second | peak memory, MB |")
+    print("|--:|--:|--:|--:|--:|")
+    print(
+        f"| {outcome.points:,} | {arguments.threads} | {median:.2f} "
+        f"| {outcome.points / median:,.0f} | {peak:,.0f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
