@@ -1,0 +1,77 @@
+"""Votes and what they amount to."""
+
+import numpy as np
+import pytest
+
+from vl3d_lite.predict import CellPrediction, Votes, softmax
+
+
+def votes_by_loops(n, classes, batches):
+    total, count = np.zeros((n, classes)), np.zeros(n, int)
+    for indices, probabilities in batches:
+        for field in range(len(indices)):
+            for row, cell in enumerate(indices[field]):
+                if cell >= 0:
+                    total[cell] += probabilities[field, row]
+                    count[cell] += 1
+    return total, count
+
+
+@pytest.fixture
+def batches():
+    rng = np.random.default_rng(0)
+    result = []
+    for _ in range(3):
+        indices = np.stack([rng.permutation(12)[:5] for _ in range(2)])
+        indices[0, -2:] = -1
+        result.append((indices, rng.dirichlet(np.ones(3), (2, 5)).astype("f4")))
+    return result
+
+
+def test_probabilities_are_averaged_over_fields(batches):
+    votes = Votes(12, 3)
+    for batch in batches:
+        votes.add(*batch)
+    total, count = votes_by_loops(12, 3, batches)
+    np.testing.assert_array_equal(votes.count, count)
+    np.testing.assert_allclose(votes.sum, total, rtol=1e-6)
+    result = votes.result(np.zeros((12, 3)))
+    voted = count > 0
+    np.testing.assert_array_equal(result.voted, voted)
+    np.testing.assert_allclose(
+        result.probabilities[voted], total[voted] / count[voted][:, None], rtol=1e-6
+    )
+
+
+def test_votes_of_two_workers_merge(batches):
+    one, first, second = Votes(12, 3), Votes(12, 3), Votes(12, 3)
+    for batch in batches:
+        one.add(*batch)
+    first.add(*batches[0])
+    for batch in batches[1:]:
+        second.add(*batch)
+    first.merge(second)
+    np.testing.assert_array_equal(first.count, one.count)
+    np.testing.assert_allclose(first.sum, one.sum, rtol=1e-6)
+
+
+def test_a_cell_without_votes_asks_its_nearest_neighbor():
+    votes = Votes(4, 2)
+    votes.add(np.array([[0, 3]]), np.array([[[0.9, 0.1], [0.2, 0.8]]]))
+    result = votes.result(np.array([[0.0, 0, 0], [1, 0, 0], [8, 0, 0], [10, 0, 0]]))
+    np.testing.assert_array_equal(result.classes, [0, 0, 1, 1])
+    np.testing.assert_array_equal(result.voted, [True, False, False, True])
+
+
+def test_confidence_and_entropy_have_their_ranges():
+    sure, torn = [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]
+    result = CellPrediction(np.array([sure, torn]), np.ones(2, bool))
+    np.testing.assert_allclose(result.confidence, [1, 1 / 3])
+    np.testing.assert_allclose(result.entropy, [0, 1], atol=1e-6)
+    np.testing.assert_array_equal(result.classes, [0, 0])
+
+
+def test_softmax_bears_large_logits():
+    np.testing.assert_allclose(
+        softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0]], atol=1e-7
+    )

@@ -1,0 +1,57 @@
+"""Limits of processors and memory, in a container and out of one."""
+
+import os
+
+import pytest
+
+from vl3d_lite import resources
+from vl3d_lite.errors import ResourceError
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_a_quota_caps_the_processors(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert resources.cpu_limit(tmp_path) == 8
+    write(tmp_path, cpu_DOT_max="150000 100000\n")
+    assert resources.cpu_limit(tmp_path) == 2
+    write(tmp_path, cpu_DOT_max="10000 100000\n")
+    assert resources.cpu_limit(tmp_path) == 1
+    write(tmp_path, cpu_DOT_max="max 100000\n")
+    assert resources.cpu_limit(tmp_path) == 8
+
+
+def test_the_older_quota_counts_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    write(
+        tmp_path,
+        cpu__cpu_DOT_cfs_quota_us="300000",
+        cpu__cpu_DOT_cfs_period_us="100000",
+    )
+    assert resources.cpu_limit(tmp_path) == 3
+    write(tmp_path, cpu__cpu_DOT_cfs_quota_us="-1")
+    assert resources.cpu_limit(tmp_path) == 8
+
+
+def test_memory_is_what_the_container_leaves(tmp_path):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
+    assert resources.memory_limit(tmp_path, meminfo) == 4000 * 1024
+    write(tmp_path, memory_DOT_max="3000000", memory_DOT_current="1000000")
+    assert resources.memory_limit(tmp_path, meminfo) == 2_000_000
+    write(tmp_path, memory_DOT_max="max")
+    assert resources.memory_limit(tmp_path, meminfo) == 4000 * 1024
+
+
+def test_too_little_memory_is_told_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(resources, "memory_limit", lambda: 2**30)
+    resources.require_memory(2**30, "reading", "tile it")
+    with pytest.raises(
+        ResourceError, match=r"reading needs about 3\.0 GiB.*1\.0 GiB are free; tile it"
+    ):
+        resources.require_memory(3 * 2**30, "reading", "tile it")
