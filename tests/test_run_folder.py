@@ -37,7 +37,7 @@ def test_a_full_disk_is_a_resource_error_with_a_remedy(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ResourceError, match="No space left.*free some space"):
+    with pytest.raises(ResourceError, match=r"No space left.*free some space"):
         write_text(tmp_path / "note.txt", "text")
     assert not list(tmp_path.iterdir())
 
@@ -88,7 +88,7 @@ def test_a_receipt_grows_and_is_checked(tmp_path):
     run.update_receipt(best_epoch=2)
     assert json.loads(run.receipt.read_text()) == {"seed": 1, "best_epoch": 2}
     run.receipt.write_text("[]")
-    with pytest.raises(DataError, match="not a run's receipt"):
+    with pytest.raises(DataError, match=r"not a run.s receipt"):
         run.read_receipt()
 
 
@@ -97,5 +97,5 @@ def test_an_unfinished_training_is_told_apart(tmp_path):
     for path in (run.spec, run.features, run.last_checkpoint):
         write_text(path, "")
     write_json(run.receipt, {})
-    with pytest.raises(DataError, match="training did not end.*--resume"):
+    with pytest.raises(DataError, match=r"training did not end.*--resume"):
         run.require_model()
