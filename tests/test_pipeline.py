@@ -198,7 +198,7 @@ def test_the_same_seed_gives_the_same_weights(trained, place, tmp_path):
 
 
 def test_an_existing_run_is_refused(trained, place):
-    with pytest.raises(SpecError, match="--resume.*--overwrite"):
+    with pytest.raises(SpecError, match=r"--resume.*--overwrite"):
         pipeline.train(read_spec(place / "spec.yaml"), trained, OPTIONS)
 
 
