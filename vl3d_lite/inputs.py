@@ -1,7 +1,8 @@
 """From cloud files to clouds that fields can be cut out of."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,7 +50,22 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
         require_classes(spec, codes)
 
 
-def prepare_file(path: Path, spec: Spec, threads: int) -> PreparedCloud:
+@contextlib.contextmanager
+def _bar(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    with tqdm(
+        desc=description, unit="point", unit_scale=True, leave=False, disable=quiet
+    ) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tell
+
+
+def prepare_file(
+    path: Path, spec: Spec, threads: int, *, quiet: bool = True
+) -> PreparedCloud:
     """Read a cloud with the dimensions its features need, and prepare it.
 
     Raises:
@@ -62,12 +78,15 @@ def prepare_file(path: Path, spec: Spec, threads: int) -> PreparedCloud:
         f"{path}: reading {points:,} points",
         "predict smaller tiles, or on a machine with more memory",
     )
-    cloud = read_las(
-        path,
-        dimensions=required_dimensions(spec.features),
-        classes=spec.class_codes,
-    )
-    return prepare_cloud(cloud, spec, threads=threads)
+    with _bar(f"reading {path.name}", quiet) as tell:
+        cloud = read_las(
+            path,
+            dimensions=required_dimensions(spec.features),
+            classes=spec.class_codes,
+            progress=tell,
+        )
+    with _bar(f"preparing {path.name}", quiet) as tell:
+        return prepare_cloud(cloud, spec, threads=threads, progress=tell)
 
 
 def prepare_files(
@@ -75,7 +94,7 @@ def prepare_files(
 ) -> list[PreparedCloud]:
     """Prepare several clouds, with a progress bar."""
     return [
-        prepare_file(path, spec, threads)
+        prepare_file(path, spec, threads, quiet=quiet)
         for path in tqdm(
             paths, desc=f"preparing {what}", unit="cloud", disable=quiet or not paths
         )

@@ -197,7 +197,7 @@ def predict_cloud(
 ) -> CloudOutcome:
     """Read, predict and write one cloud."""
     began = time.monotonic()
-    cloud = prepare_file(source, spec, options.threads)
+    cloud = prepare_file(source, spec, options.threads, quiet=options.quiet)
     batches = SweepBatches(
         cloud,
         spec,
