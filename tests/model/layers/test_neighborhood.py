@@ -11,6 +11,7 @@ from vl3d_lite.model.layers import (
     gather_neighbors,
     is_present,
     is_real,
+    settle,
 )
 
 MISSING = [-1, 7, 12, -100]
@@ -113,3 +114,31 @@ def test_the_type_of_the_features_stays(neighbors, dtype):
     assert keras.backend.standardize_dtype(gathered.dtype) == dtype
     expected = gather_by_loops(features, neighbors)
     np.testing.assert_array_equal(numpy_of(gathered), expected)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Settle(keras.layers.Layer):
+    """Make a layer of the function, for the modes of the contract."""
+
+    def call(self, values, neighbors):
+        return settle(values, neighbors)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("first", [-(2**31), -1, 0, 1, 7, 2**31 - 1])
+def test_settling_leaves_every_bit(rng, dtype, first):
+    values = rng.normal(size=(2, 7, 3)).astype(dtype)
+    values[0, 0] = np.nan, np.inf, -0.0
+    neighbors = np.full((2, 7, 4), first, "int32")
+    result = numpy_of(settle(values, neighbors))
+    assert result.dtype == values.dtype
+    assert result.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+def test_settling_has_a_gradient_of_one(features, mode):
+    inputs = features, np.full((2, 7, 4), -1, "int32")
+    np.testing.assert_array_equal(run(Settle(), inputs, mode=mode), features)
+    cotangent = np.arange(features.size, dtype="float32").reshape(features.shape)
+    _, _, of_inputs = gradients(Settle(), inputs, mode=mode, cotangents=[cotangent])
+    np.testing.assert_array_equal(of_inputs[0], cotangent)

@@ -9,6 +9,7 @@ from vl3d_lite.model.layers.neighborhood import (
     gather_neighbors,
     is_present,
     is_real,
+    settle,
 )
 from vl3d_lite.model.layers.pooling import NeighborMaxPool, NeighborUpsample
 from vl3d_lite.model.layers.torf_gva import TORFGVALayer
@@ -27,4 +28,5 @@ __all__ = [
     "gather_neighbors",
     "is_present",
     "is_real",
+    "settle",
 ]

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from vl3d_lite.model.layers.neighborhood import gather_neighbors
+from vl3d_lite.model.layers.neighborhood import gather_neighbors, settle
 
 
 def kpconvx_operator(
@@ -42,6 +42,7 @@ def kpconvx_operator(
     Returns:
         ``(B, M, D)`` float.
     """
+    features = settle(features, neighbors)
     gathered = gather_neighbors(features, neighbors, zero_missing=not finite)
     products = ops.take(weights, nearest, axis=0) * gathered  # (B, M, K, D)
     if modulations is None:

@@ -80,3 +80,22 @@ def gather_neighbors(features, neighbors, zero_missing=True):
         return gathered
     present = is_present(neighbors, features)[..., None]
     return ops.where(present, gathered, ops.zeros_like(gathered))
+
+
+def settle(values, neighbors):
+    """Have XLA store `values` before they are gathered.
+
+    XLA joins the cheap operations that made a tensor with the gather that reads
+    it, and so repeats them for each neighbor. A division stops that: XLA holds
+    it too dear to repeat. The divisor is 1 at run time, which XLA cannot know,
+    so the values stay as they are to the last bit, on every device.
+
+    Args:
+        values: Float of rank 3.
+        neighbors: ``(B, M, K)`` int; any.
+
+    Returns:
+        `values`.
+    """
+    one = ops.clip(neighbors[:1, :1, :1], 1, 1)
+    return ops.divide(values, ops.cast(one, values.dtype))
