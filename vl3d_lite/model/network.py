@@ -123,7 +123,7 @@ def _kpconvx(model, inputs, geometry, spacing, name, attention=True):
     return KPConvXLayer(
         **_kernel_arguments(model, spacing),
         DH=round(kernel.hidden_ratio * inputs[1].shape[-1]),
-        groups=kernel.groups,
+        groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
         drop_path=kernel.drop_path,
         order=kernel.order,
@@ -171,7 +171,7 @@ def _strided(model, features, inputs, level, spacings):
     return KPConvXLayer(
         **_kernel_arguments(model, spacings[level - 1]),
         DH=round(model.kpconvx.hidden_ratio * features.shape[-1]),
-        groups=model.kpconvx.groups,
+        groups=1,
         strided=True,
         attention=False,
         name=f"strided_{level}",
