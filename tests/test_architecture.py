@@ -52,6 +52,7 @@ FLOORS = {
         "kernel_files",
         "kernel_page",
         "kernel_plots",
+        "kernel_statistics",
         "model.kernels",
         "outputs",
         "plots",

@@ -1,7 +1,10 @@
 """Whole verbs on a small place: what they leave, and what they refuse."""
 
+import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,8 +15,10 @@ import pytest
 from conftest import write_place
 
 from vl3d_lite import pipeline
-from vl3d_lite.errors import DataError, DivergedError, SpecError
+from vl3d_lite.errors import DataError, DivergedError, InterruptedRunError, SpecError
+from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.run_folder import RunFolder
+from vl3d_lite.run_report import read_history
 from vl3d_lite.spec.reader import read_spec
 
 OPTIONS = pipeline.Options(threads=2, quiet=True)
@@ -127,6 +132,52 @@ def test_classification_is_overwritten_save_for_codes_to_keep(trained, place, tm
     assert (after.classification[:100] == 18).all()
     np.testing.assert_array_equal(after.classification[100:], after.prediction[100:])
     assert "confidence" not in after.point_format.dimension_names
+
+
+def copy_of(run, folder):
+    shutil.copytree(run.root, folder)
+    return RunFolder(folder)
+
+
+def test_an_output_without_classes_is_not_scored(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        ["prediction.write=[confidence]"],
+    )
+    with pytest.raises(DataError, match="holds no predicted classes"):
+        pipeline.evaluate(copy, tmp_path / "out")
+
+
+def test_kept_codes_are_not_scored_as_predictions(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        ["prediction.write=[classification]", "prediction.keep=[6]"],
+    )
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    roofs = int(np.sum(laspy.read(place / "test.laz").classification == 6))
+    assert roofs > 0
+    assert result.pooled.ignored == roofs
+
+
+def test_scores_of_other_clouds_do_not_stay_beside_the_report(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    las = laspy.read(place / "test.laz")
+    las.classification[:] = 0
+    las.write(tmp_path / "bare.laz")
+    pipeline.predict(copy, [tmp_path / "bare.laz"], tmp_path / "out", OPTIONS)
+    assert copy.metrics.is_file()
+    assert pipeline.evaluate(copy, tmp_path / "out") is None
+    assert not copy.metrics.exists()
+    assert not copy.scores.exists()
+    assert copy.report.stat().st_mtime > trained.report.stat().st_mtime
 
 
 def test_a_trained_run_changes_nothing_but_prediction(trained, place, tmp_path):
@@ -263,7 +314,7 @@ def test_a_loss_that_is_not_finite_saves_its_batch(place, tmp_path):
 
 
 def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
-    pipeline.export(trained, tmp_path / "kernels")
+    pipeline.export(trained, tmp_path / "kernels", OPTIONS)
     for stage in ("INIT", "TRAINED"):
         for name in ("Q.csv", "W0.csv"):
             relative = f"{stage}_kpconvx_0_0/{name}"
@@ -274,3 +325,90 @@ def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
     before = np.loadtxt(tmp_path / "kernels/INIT_kpconvx_0_0/W0.csv")
     after = np.loadtxt(tmp_path / "kernels/TRAINED_kpconvx_0_0/W0.csv")
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_export_measures_a_cloud_although_the_run_exported_nothing(
+    trained, place, tmp_path
+):
+    copy = copy_of(trained, tmp_path / "copy")
+    shutil.rmtree(copy.kernels)
+    text = copy.spec.read_text()
+    assert "kernels: true" in text
+    copy.spec.write_text(text.replace("kernels: true", "kernels: false"))
+    pipeline.export(copy, copy.kernels, OPTIONS, place / "test.laz")
+    statistics = json.loads((copy.kernels / "statistics.json").read_text())
+    assert set(statistics["layers"]) == {"kpconvx_0_0", "kpconvd_1_0"}
+    assert "gva_0_1" in kernel_page(copy.kernels)
+
+
+SHORT = ["training.epochs=1", "training.steps_per_epoch=1", "export.kernels=false"]
+
+
+def test_a_run_cut_off_at_its_beginning_is_begun_again(place, tmp_path):
+    spec = read_spec(place / "spec.yaml", [*SHORT[:2], "export.plots=false"])
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(spec, run, OPTIONS)
+    for path in (run.model, run.last_checkpoint, run.initial_kernels, run.features):
+        path.unlink()
+    shutil.rmtree(run.kernels)
+    pipeline.train(spec, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    assert (run.kernels / "INIT_kpconvx_0_0/Q.csv").is_file()
+    assert run.features.is_file()
+    assert run.model.is_file()
+
+
+def test_a_resumed_training_does_without_its_best_weights(place, tmp_path):
+    spec = read_spec(place / "spec.yaml", SHORT)
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(spec, run, OPTIONS)
+    run.model.unlink()
+    run.best_weights.unlink()
+    pipeline.train(spec, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    with np.load(run.best_weights) as best, np.load(run.last_checkpoint) as last:
+        np.testing.assert_array_equal(best["v0"], last["v0"])
+    assert run.model.is_file()
+
+
+def test_validation_clouds_without_labels_leave_the_loss_to_choose(place, tmp_path):
+    las = laspy.read(place / "val.laz")
+    las.classification[:] = 0
+    las.write(tmp_path / "bare.laz")
+    spec = read_spec(
+        place / "spec.yaml", [*SHORT, f"clouds.validation=[{tmp_path / 'bare.laz'}]"]
+    )
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(spec, run, OPTIONS)
+    assert run.model.is_file()
+    assert "val_miou" not in run.history.read_text()
+
+
+def test_history_tells_the_learning_rate_of_half_precision(place, tmp_path):
+    settings = ["training.precision=mixed_float16", "training.schedule=constant"]
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *settings]), run, OPTIONS)
+    (row,) = read_history(run.history)
+    assert float(row["learning_rate"]) == pytest.approx(0.01)
+
+
+def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkeypatch):
+    save = pipeline.save_model
+
+    def save_and_signal(model, path):
+        save(model, path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pipeline, "save_model", save_and_signal)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(InterruptedRunError) as stop:
+        pipeline.run(read_spec(place / "spec.yaml", SHORT), run, OPTIONS)
+    assert stop.value.exit_code == 143
+    assert run.model.is_file()
+    assert not run.predictions.exists()
+
+
+def test_tensorboard_logs_need_tensorboard(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    spec = read_spec(place / "spec.yaml", [*SHORT, "training.tensorboard=true"])
+    with pytest.raises(SpecError, match="pip install tensorboard"):
+        pipeline.train(spec, RunFolder(tmp_path / "run"), OPTIONS)
+    assert not (tmp_path / "run").exists()

@@ -179,16 +179,25 @@ def export(
     output: Annotated[
         Path | None, typer.Option(help="Folder; RUN/kernels by default.")
     ] = None,
+    cloud: Annotated[
+        Path | None,
+        typer.Option(help="A LAS file to measure modulations and coverage on."),
+    ] = None,
+    threads: Threads = None,
     quiet: Quiet = False,
 ):
-    """Write the kernels of a run, at initialization and after training."""
+    """Write the kernels of a run, at initialization and after training.
+
+    With --cloud also statistics.json: modulations and influence coverage by kernel
+    point, and the entropy of attention heads, over fields of that cloud.
+    """
     _set_up(quiet)
     from vl3d_lite.run_folder import RunFolder
 
     folder = RunFolder(run)
     folder.require_model()
-    pipeline, _ = _pipeline(None, quiet)
-    pipeline.export(folder, output or folder.kernels)
+    pipeline, options = _pipeline(threads, quiet)
+    pipeline.export(folder, output or folder.kernels, options, cloud)
     typer.echo(f"kernels  {output or folder.kernels}")
 
 

@@ -29,6 +29,9 @@ class CloudOutcome:
         voted: Points whose grid cell was voted on by overlapping fields.
         nearest: Points that took the class of the nearest voted cell.
         seconds: Reading to writing.
+        column: The dimension of the output that holds the classes; empty where
+            none was asked for.
+        kept: Codes that `classification` kept.
     """
 
     source: str
@@ -37,6 +40,8 @@ class CloudOutcome:
     voted: int
     nearest: int
     seconds: float
+    column: str = "prediction"
+    kept: Sequence[int] = ()
 
 
 class Outputs:
@@ -105,6 +110,14 @@ def _output_name(source: Path) -> str:
     if source.name.lower().endswith(".copc.laz"):
         return source.name[: -len(".copc.laz")] + ".laz"
     return source.name
+
+
+def class_column(spec: Spec) -> str:
+    """The dimension that predicted classes are written to; empty without one."""
+    for name in ("prediction", "classification"):
+        if name in spec.prediction.write:
+            return name
+    return ""
 
 
 def read_outcomes(folder: Path) -> list[CloudOutcome]:
@@ -212,12 +225,15 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
         if not path.is_file():
             raise DataError(f"{path}: is gone; predict again with --overwrite")
     has = describe_las(output).dimensions
-    column = "prediction" if "prediction" in spec.prediction.write else "classification"
-    if column not in has:
-        raise DataError(f"{output}: no dimension `{column}` to evaluate")
+    column = outcome.column
+    if not column or column not in has:
+        raise DataError(
+            f"{output}: holds no predicted classes; predict again with --overwrite and "
+            "`prediction` or `classification` in `prediction.write`"
+        )
     wanted = [name for name in (column, "confidence") if name in has]
     predicted = read_las(output, dimensions=wanted)
-    truth = read_las(source, classes=spec.class_codes)
+    truth = read_las(source, dimensions=["classification"], classes=spec.class_codes)
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: has {len(predicted):,} points and {source} {len(truth):,}; "
@@ -228,7 +244,10 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
         index_of_code[entry.code] = index
     prediction = index_of_code[predicted.attributes[column].astype(np.int64)]
     # A code that was kept is no prediction of the network's.
-    reference = np.where(prediction >= 0, truth.labels, -1)
+    kept = prediction < 0
+    if column == "classification":
+        kept |= np.isin(truth.attributes["classification"], outcome.kept)
+    reference = np.where(kept, -1, truth.labels)
     return Pair(
         outcome.output,
         outcome,

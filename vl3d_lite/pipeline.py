@@ -23,22 +23,26 @@ from vl3d_lite.evaluate import evaluate as score_clouds
 from vl3d_lite.export import export_model_kernels
 from vl3d_lite.inputs import check_clouds, prepare_file, prepare_files
 from vl3d_lite.interrupts import Interrupts
+from vl3d_lite.kernel_page import STATISTICS
+from vl3d_lite.kernel_statistics import measure_kernels
 from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
 from vl3d_lite.model.network import build_network
 from vl3d_lite.outputs import (
     CloudOutcome,
     Outputs,
+    class_column,
     read_outcomes,
     read_pair,
     write_prediction,
 )
 from vl3d_lite.predict import predict_cells
-from vl3d_lite.run_folder import RunFolder, write_json, write_text
+from vl3d_lite.prepare import PreparedCloud
+from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.run_report import write_run_report
 from vl3d_lite.scores import Scores, confusion_matrix
 from vl3d_lite.spec.reader import LoadedSpec, dump_spec, read_spec
 from vl3d_lite.spec.schema import Spec
-from vl3d_lite.train import class_weights, fit
+from vl3d_lite.train import class_weights, fit, require_tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,12 @@ def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation |
     if not loaded.clouds["predict"]:
         return None
     predict(folder, loaded.clouds["predict"], folder.predictions, options)
+    if not class_column(loaded.spec):
+        logger.info(
+            "`prediction.write` names neither `prediction` nor `classification`; "
+            "there is nothing to evaluate"
+        )
+        return None
     return evaluate(folder, folder.predictions)
 
 
@@ -80,6 +90,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         if run.model.is_file():
             logger.info("%s: is trained already", run.root)
             return
+    require_tensorboard(spec)
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
     prepare_backend(spec.seed, options.threads)
@@ -89,7 +100,9 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             prepare_files, spec=spec, threads=options.threads, quiet=options.quiet
         )
         clouds = prepare(loaded.clouds["train"], what="training clouds")
-        held_out = prepare(loaded.clouds["validation"], what="validation clouds")
+        held_out = _labelled_only(
+            prepare(loaded.clouds["validation"], what="validation clouds")
+        )
         interrupts.check("interrupted before training began; nothing was written")
         scaling = FeatureScaling.fit(clouds)
         batches = TrainingBatches(clouds, spec, scaling)
@@ -102,6 +115,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         )
         if not options.resume:
             run.create(overwrite=options.overwrite)
+        if not run.last_checkpoint.is_file():
             _begin_run(loaded, run, scaling, kernels_of(model))
         prepared = time.monotonic()
         progress = fit(
@@ -117,7 +131,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             quiet=options.quiet,
         )
         kernels = kernels_of(model)
-        _export(run, spec, run.kernels, "TRAINED", kernels, _initial(run, kernels))
+        if spec.export.kernels:
+            _export(run, spec, run.kernels, "TRAINED", kernels, _initial(run, kernels))
         save_model(model, run.model)
         run.update_receipt(
             seconds_of_preparation=round(prepared - began, 2),
@@ -125,6 +140,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             best_epoch=progress.best_epoch,
             parameters=model.count_params(),
         )
+        interrupts.check(f"{run.root}: interrupted; the training itself is finished")
 
 
 def predict(
@@ -177,6 +193,7 @@ def predict(
                 troubles.append(error)
             else:
                 outputs.record(outcome)
+                interrupts.check("interrupted; go on with the other clouds by --resume")
     if troubles:
         first = troubles[0]
         first.args = (
@@ -231,6 +248,8 @@ def predict_cloud(
         voted=voted,
         nearest=len(cloud.cell_of_point) - voted,
         seconds=round(time.monotonic() - began, 3),
+        column=class_column(spec),
+        kept=list(spec.prediction.keep),
     )
     logger.info(
         "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
@@ -264,6 +283,9 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     if not result.clouds:
         logger.info("no cloud carries labels; there is nothing to score")
         result = None
+        with output_errors(run.root):
+            for stale in (run.metrics, run.scores, run.confusion_plot):
+                stale.unlink(missing_ok=True)
     else:
         write_json(run.metrics, result.to_dict())
         result.write_csv(run.scores)
@@ -271,13 +293,24 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     return result
 
 
-def export(run: RunFolder, folder: Path) -> None:
-    """Write the kernels of a run, at initialization and after training."""
-    spec, _ = open_run(run)
-    kernels = kernels_of(load_model(run.model))
+def export(
+    run: RunFolder, folder: Path, options: Options, cloud: Path | None = None
+) -> None:
+    """Write the kernels of a run, at initialization and after training.
+
+    With a cloud also ``statistics.json``: what the trained kernels and attention
+    heads do there.
+    """
+    spec, scaling = open_run(run)
+    model = load_model(run.model)
+    kernels = kernels_of(model)
     initial = _initial(run, kernels)
     _export(run, spec, folder, "INIT", initial, None)
     _export(run, spec, folder, "TRAINED", kernels, initial)
+    if cloud is not None:
+        prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
+        found = measure_kernels(model, prepared, spec, scaling)
+        write_json(folder / STATISTICS, found)
 
 
 def open_run(
@@ -303,6 +336,13 @@ def open_run(
     return spec, scaling
 
 
+def _labelled_only(clouds: list[PreparedCloud]) -> list[PreparedCloud]:
+    for cloud in clouds:
+        if not np.any(cloud.labels >= 0):
+            logger.warning("%s: has no labels; it cannot validate", cloud.name)
+    return [cloud for cloud in clouds if np.any(cloud.labels >= 0)]
+
+
 def _require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
     before = run.read_receipt().get("spec_sha256")
     if before != receipt.text_hash(dump_spec(loaded.spec)):
@@ -314,8 +354,6 @@ def _require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
 
 def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
     text = dump_spec(loaded.spec)
-    write_text(run.spec, text)
-    write_text(run.features, scaling.to_json())
     write_json(
         run.receipt,
         {
@@ -328,8 +366,11 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
             ),
         },
     )
+    write_text(run.spec, text)
+    write_text(run.features, scaling.to_json())
     save_kernels(run.initial_kernels, kernels)
-    _export(run, loaded.spec, run.kernels, "INIT", kernels, None)
+    if loaded.spec.export.kernels:
+        _export(run, loaded.spec, run.kernels, "INIT", kernels, None)
 
 
 def _validator(model, clouds, spec, scaling, options):
@@ -375,15 +416,14 @@ def _initial(run: RunFolder, kernels: list[Kernel]) -> list[Kernel]:
 
 
 def _export_epoch(run: RunFolder, spec: Spec, epoch: int, model) -> None:
-    if spec.export.every and epoch % spec.export.every == 0:
+    every = spec.export.every if spec.export.kernels else None
+    if every and epoch % every == 0:
         kernels = kernels_of(model)
         stage = f"EPOCH_{epoch:03d}"
         _export(run, spec, run.kernels, stage, kernels, _initial(run, kernels))
 
 
 def _export(run, spec, folder, stage, kernels, before: list[Kernel] | None) -> None:
-    if not spec.export.kernels and folder == run.kernels:
-        return
     past = {kernel.name: kernel.W for kernel in before} if before else None
     facts = {"spec_hash": run.read_receipt()["spec_sha256"]}
     rows = [(kernel.name, kernel.Q, kernel.W, kernel.facts) for kernel in kernels]

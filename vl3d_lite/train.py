@@ -1,6 +1,7 @@
 """Training: steps, validation, checkpoints, and going on after an interruption."""
 
 import csv
+import importlib.util
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vl3d_lite.backend import make_deterministic, uses_accelerator
-from vl3d_lite.errors import DataError, DivergedError
+from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.model.losses import PointCrossEntropy
 from vl3d_lite.model.optimizers import build_optimizer
@@ -106,6 +107,19 @@ def class_weights(spec: Spec, labels: list[np.ndarray]) -> list[float] | None:
     return (weights / np.sum(weights * share)).tolist()
 
 
+def require_tensorboard(spec: Spec) -> None:
+    """Complain early where logs are asked for and TensorBoard is not there.
+
+    Raises:
+        SpecError: `training.tensorboard` is on and the package is missing.
+    """
+    if spec.training.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise SpecError(
+            "`training.tensorboard` needs the package tensorboard; install it with "
+            "`pip install tensorboard`, or set it to false"
+        )
+
+
 def fit(
     model: keras.Model,
     batches,
@@ -157,6 +171,13 @@ def fit(
     if resume and run.last_checkpoint.is_file():
         progress = restore(run, model)
         logger.info("resumed at epoch %d, step %d", progress.epoch + 1, progress.step)
+        if progress.epoch and not run.best_weights.is_file():
+            logger.warning(
+                "%s: is gone; the weights of the checkpoint count as the best so far",
+                run.best_weights,
+            )
+            save_variables(run.best_weights, model.variables)
+            progress.best_score, progress.best_epoch = -math.inf, progress.epoch
     callbacks = _tensorboard(training, run, model)
     callbacks.on_train_begin()
 
@@ -248,7 +269,9 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
 
 
 def _rate(optimizer):
-    # The rate of the step just made, not of the one to come.
+    # The rate of the step just made, not of the one to come. Under float16 Keras
+    # puts the optimizer into another one, which scales the loss.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return rate(keras.ops.maximum(optimizer.iterations - 1, 0))
