@@ -136,8 +136,13 @@ def test_positions_are_float32_about_the_center(name):
     )
 
 
-def test_farthest_sampling_nests_levels_and_searches_inside_the_field():
-    spec = make_spec({**CYLINDER, "sampling": "farthest"}, points=(100, 30, 12))
+@pytest.mark.parametrize(("upsampling", "up"), [("nearest", 1), ("interpolated", 3)])
+def test_farthest_sampling_nests_levels_and_searches_inside_the_field(upsampling, up):
+    spec = make_spec(
+        {**CYLINDER, "sampling": "farthest"},
+        points=(100, 30, 12),
+        model={"upsampling": upsampling},
+    )
     cloud = prepared(spec)
     field = FieldCutter(cloud, spec).cut(CENTER)
     assert [len(xyz) for xyz in field.xyz] == [100, 30, 12]
@@ -154,7 +159,7 @@ def test_farthest_sampling_nests_levels_and_searches_inside_the_field():
         found = np.take_along_axis(gaps, field.down[number].astype(int), axis=1)
         np.testing.assert_allclose(found, np.sort(gaps, axis=1)[:, :8], atol=1e-5)
         found = np.take_along_axis(gaps.T, field.up[number].astype(int), axis=1)
-        np.testing.assert_allclose(found, np.sort(gaps.T, axis=1)[:, :3], atol=1e-5)
+        np.testing.assert_allclose(found, np.sort(gaps.T, axis=1)[:, :up], atol=1e-5)
 
 
 def test_a_field_half_full_keeps_the_ratio_of_its_levels():

@@ -51,10 +51,10 @@ def field_shape(fields: FieldsSpec) -> Shape:
 def transfer_widths(spec: Spec) -> tuple[list[int], int]:
     """Slots of `down` at each level but the last, and of `up`."""
     stages = spec.model.stages[:-1]
+    up = INTERPOLATED if spec.model.upsampling == "interpolated" else 1
     if spec.fields.transfer == "nearest" or spec.fields.sampling == "farthest":
-        return [stage.neighbors for stage in stages], INTERPOLATED
-    interpolated = spec.model.upsampling == "interpolated"
-    return [CHILDREN] * len(stages), INTERPOLATED if interpolated else 1
+        return [stage.neighbors for stage in stages], up
+    return [CHILDREN] * len(stages), up
 
 
 class FieldCutter:
@@ -70,6 +70,7 @@ class FieldCutter:
         self.stages = spec.model.stages
         self.shape = field_shape(spec.fields)
         self.farthest = spec.fields.sampling == "farthest"
+        self.up_width = transfer_widths(spec)[1]
         self.gathers_nearest = spec.fields.shape == "nearest"
         self.grid_size = spec.fields.grid_size
         self.first_reach = spec.fields.grid_size * np.sqrt(self.stages[0].points) / 2
@@ -223,7 +224,7 @@ class FieldCutter:
             )
         for fine, coarse, stage in zip(points, points[1:], self.stages, strict=False):
             field.down.append(nearest(make_tree(fine), coarse, stage.neighbors))
-            field.up.append(nearest(make_tree(coarse), fine, INTERPOLATED))
+            field.up.append(nearest(make_tree(coarse), fine, self.up_width))
         return field
 
 

@@ -36,13 +36,16 @@ def test_levels_are_means_of_nested_grid_cells():
     assert levels[3].up is None
 
 
-def test_transfer_by_distance_names_the_nearest_points():
+@pytest.mark.parametrize(("interpolate", "up"), [(False, 1), (True, 3)])
+def test_transfer_by_distance_names_the_nearest_points(interpolate, up):
     xyz, keys = cells()
-    levels = build_hierarchy(xyz, keys, [5, 4, 4], transfer="nearest").levels
+    levels = build_hierarchy(
+        xyz, keys, [5, 4, 4], transfer="nearest", interpolate=interpolate
+    ).levels
     for fine, coarse, k in zip(levels, levels[1:], [5, 4], strict=False):
         for source, queries, rows, count in (
             (fine.xyz, coarse.xyz, fine.down, k),
-            (coarse.xyz, fine.xyz, fine.up, 3),
+            (coarse.xyz, fine.xyz, fine.up, up),
         ):
             gaps = np.linalg.norm(source - queries[:, None], axis=2)
             assert rows.shape == (len(queries), count)

@@ -70,8 +70,8 @@ def build_hierarchy(
         neighbors: Neighbors of a point at each level, itself included.
         radii: Largest distance of a neighbor at each level in meters.
         transfer: Cells' parents and children, or the nearest points.
-        interpolate: Whether `up` names the three nearest coarse points
-            although `transfer` is by parents.
+        interpolate: Whether `up` names the three nearest coarse points, not
+            one: the parent, or where `transfer` says so the nearest.
         threads: Threads that search.
         progress: Called with (points searched so far, points of all levels).
     """
@@ -100,7 +100,8 @@ def build_hierarchy(
         else:
             down = children_of(parent, len(coarse))
         if by_distance or interpolate:
-            up = nearest(make_tree(coarse), level_xyz, INTERPOLATED, threads=threads)
+            count = INTERPOLATED if interpolate else 1
+            up = nearest(make_tree(coarse), level_xyz, count, threads=threads)
         else:
             up = parent[:, None]
         levels.append(Level(level_xyz, rows, down, up, parent))
