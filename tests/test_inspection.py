@@ -35,7 +35,10 @@ def run(tmp_path):
     export_model_kernels(layers, kernels, "INIT", plots=False)
     past = {name: W for name, _, W, _ in layers}
     layers = [(name, Q, 1.5 * W, meta) for name, Q, W, meta in layers]
-    export_model_kernels(layers, kernels, "TRAINED", past=past, plots=False)
+    extra = {"spec_hash": "93ce0cff" * 8}
+    export_model_kernels(
+        layers, kernels, "TRAINED", past=past, extra=extra, plots=False
+    )
     return folder
 
 
@@ -268,5 +271,8 @@ def test_page_works_in_a_browser_without_a_complaint(run, tmp_path):
         assert shown == pytest.approx(list(np.sqrt((weights**2).sum(axis=1))), rel=1e-5)
         coverage = "document.getElementById('coverage').textContent"
         assert "<i>roof" in browser.evaluate(coverage)
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        browser.send("Emulation.setDeviceMetricsOverride", **phone)
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390
         assert browser.complaints == []
         assert browser.requests == [file.as_uri()]
