@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vl3d_lite.predict import CellPrediction, Votes, softmax
+from vl3d_lite.errors import DataError
+from vl3d_lite.predict import CellPrediction, Votes, predict_cells, softmax
 
 
 def votes_by_loops(n, classes, batches):
@@ -75,3 +76,18 @@ def test_softmax_bears_large_logits():
     np.testing.assert_allclose(
         softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0]], atol=1e-7
     )
+
+
+def test_an_answer_that_is_not_finite_is_no_class():
+    class Network:
+        output_shape = (None, 2, 3)
+
+        def predict_on_batch(self, logits):
+            return logits
+
+    logits = np.zeros((1, 2, 3))
+    batches = [(logits, np.array([[0, 1]]))]
+    assert predict_cells(Network(), batches, np.zeros((2, 3))).voted.all()
+    logits[0, 1, 2] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        predict_cells(Network(), batches, np.zeros((2, 3)))

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from vl3d_lite.errors import DataError
 from vl3d_lite.interrupts import Interrupts
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,10 @@ def predict_cells(
         interrupts: Asked before every batch whether a signal came.
         quiet: No progress bar.
         description: Text before the progress bar.
+
+    Raises:
+        DataError: The network's answer is not finite.
+        InterruptedRunError: A signal came.
     """
     votes = Votes(len(xyz), model.output_shape[-1])
     with tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar:
@@ -118,6 +123,11 @@ def predict_cells(
             if interrupts is not None:
                 interrupts.check(f"{description} was interrupted; nothing was written")
             logits = np.asarray(model.predict_on_batch(inputs))
+            if not np.isfinite(logits).all():
+                raise DataError(
+                    f"{description}: the network's answer is not finite; train again "
+                    "with `training.precision: float32` or a lower learning rate"
+                )
             votes.add(indices, softmax(logits))
             bar.update()
     return votes.result(xyz)
