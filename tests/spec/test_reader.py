@@ -207,6 +207,12 @@ BAD = {
         "15:27",
         "must have one entry for each of the 3 classes. Received: 2",
     ),
+    "weights that learn nothing": (
+        "epochs: 20",
+        "class_weights: [0, 0, 0]",
+        "15:27",
+        "must not all be 0: nothing would be learned",
+    ),
     "code claimed twice": (
         "building: 6",
         "building: [6, 4]",

@@ -453,6 +453,11 @@ class Spec(Section):
                 f"Received: {len(weights)}",
                 (("training", "class_weights"),),
             )
+        if isinstance(weights, list) and not any(weights):
+            yield Trouble(
+                f"must not all be 0: nothing would be learned. Received: {weights}",
+                (("training", "class_weights"),),
+            )
 
     def _class_troubles(self) -> Iterator[Trouble]:
         owner: dict[int, str] = {}
