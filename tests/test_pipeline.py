@@ -288,6 +288,30 @@ def test_a_damaged_run_is_told_apart(trained, place, tmp_path, broken, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("written", "other", "message"),
+    [
+        ("radius: 8.0", "radius: 9.0", "not the spec that"),
+        ("points: 128", "points: 64", "not the model of"),
+        ("  building:", "  other: {codes: [9]}\n  building:", "not the model of"),
+    ],
+    ids=["fields", "stages", "classes"],
+)
+def test_the_spec_of_another_model_is_refused(
+    trained, place, tmp_path, written, other, message
+):
+    copy = copy_of(trained, tmp_path / "copy")
+    text = copy.spec.read_text()
+    assert written in text
+    copy.spec.write_text(text.replace(written, other, 1))
+    if "model" in message:  # as where model.keras alone comes from another run
+        spec = read_spec(copy.spec, check_files=False).spec
+        copy.update_receipt(network_sha256=pipeline._network_hash(spec))
+    with pytest.raises(DataError, match=message):
+        pipeline.predict(copy, [place / "test.laz"], tmp_path / "out", OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_class_that_no_cloud_holds_is_told_before_training(place, tmp_path):
     spec = read_spec(place / "spec.yaml", ["classes.building=17"])
     run = RunFolder(tmp_path / "run")

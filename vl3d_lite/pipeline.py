@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from vl3d_lite import receipt
@@ -172,7 +173,7 @@ def predict(
     if not outputs.remaining:
         return list(outputs.outcomes.values())
     prepare_backend(spec.seed, options.threads)
-    inference = Inference(load_model(run.model), spec)
+    inference = Inference(_load_network(run, spec, scaling), spec)
     troubles: list[VL3DError] = []
     with Interrupts() as interrupts:
         for path in outputs.remaining:
@@ -331,9 +332,43 @@ def open_run(
         raise DataError(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
+    if run.read_receipt().get("network_sha256") not in (None, _network_hash(spec)):
+        raise DataError(
+            f"{run.spec}: is not the spec that {run.model} was trained with; restore "
+            "it from a copy. `--set prediction.<key>=<value>` changes how a model "
+            "predicts"
+        )
     if overrides:
         spec = read_spec(run.spec, overrides, check_files=False).spec
     return spec, scaling
+
+
+def _network_hash(spec: Spec) -> str:
+    """Of all in a spec that a trained model depends on."""
+    free = ("clouds", "prediction", "export")
+    defaults = {name: Spec.model_fields[name].default for name in free}
+    return receipt.text_hash(dump_spec(spec.model_copy(update=defaults)))
+
+
+def _load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
+    """The model of a run, checked against the run's spec.
+
+    Raises:
+        DataError: The model cannot be loaded or is another run's.
+    """
+    model = load_model(run.model)
+    wanted = {
+        name: shape for name, (shape, _) in batch_spec(spec, len(scaling.names)).items()
+    }
+    found = {tensor.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
+    classes = model.output_shape[-1]
+    if found != wanted or classes != len(spec.classes):
+        raise DataError(
+            f"{run.model}: is not the model of {run.spec}, whose inputs are {wanted} "
+            f"for {len(spec.classes)} classes. Received: {found} for {classes}. "
+            "Restore both from one run, or train again"
+        )
+    return model
 
 
 def _labelled_only(clouds: list[PreparedCloud]) -> list[PreparedCloud]:
@@ -360,6 +395,7 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
             **receipt.environment(),
             "spec": str(loaded.path),
             "spec_sha256": receipt.text_hash(text),
+            "network_sha256": _network_hash(loaded.spec),
             "seed": loaded.spec.seed,
             "inputs": receipt.inputs(
                 [*loaded.clouds["train"], *loaded.clouds["validation"]]
