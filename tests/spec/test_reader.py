@@ -246,6 +246,19 @@ BAD = {
         "14:16",
         "a point of 8 has at most 8 neighbors, itself included. Received: 16",
     ),
+    "class without a name": ("building: 6", '"": 6', "6:7", "a class needs a name"),
+    "class too long for a dimension": (
+        "building: 6",
+        f"{'b' * 31}: 6\nprediction: {{write: [probabilities]}}",
+        "6:36",
+        "a dimension LAS gives 32 ASCII characters. Received: 33",
+    ),
+    "class that is no ASCII": (
+        "building: 6",
+        "bâtiment: 6\nprediction: {write: [probabilities]}",
+        "6:13",
+        "`p_bâtiment`",
+    ),
     "growing stages": ("points: 1024", "points: 5000", "14:16", "at most the 4096"),
     "feature without radius": (
         "intensity",

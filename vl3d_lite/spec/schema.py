@@ -23,6 +23,7 @@ COMPUTED_FEATURES = (
     "verticality",
     "curvature",
 )
+LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
 EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
 
 
@@ -430,6 +431,7 @@ class Spec(Section):
     def searches(self) -> list[Iterator[Trouble]]:
         return [
             self._class_troubles(),
+            self._name_troubles(),
             self._feature_troubles(),
             self._weight_troubles(),
         ]
@@ -458,6 +460,23 @@ class Spec(Section):
                 f"must not all be 0: nothing would be learned. Received: {weights}",
                 (("training", "class_weights"),),
             )
+
+    def _name_troubles(self) -> Iterator[Trouble]:
+        for name in self.classes:
+            if not name.strip():
+                yield Trouble("a class needs a name", (("classes", name),))
+        if "probabilities" not in self.prediction.write:
+            return
+        for name in self.classes:
+            dimension = f"p_{name}"
+            fits = len(dimension) <= LONGEST_DIMENSION
+            if not (fits and dimension.isascii() and dimension.isprintable()):
+                yield Trouble(
+                    f"`probabilities` names `{dimension}`, a dimension LAS gives "
+                    f"{LONGEST_DIMENSION} ASCII characters. Received: "
+                    f"{len(dimension)}; rename the class",
+                    (("classes", name),),
+                )
 
     def _class_troubles(self) -> Iterator[Trouble]:
         owner: dict[int, str] = {}
