@@ -1,11 +1,226 @@
-"""Networks of odd specs."""
+"""Networks of every spec: they build, ignore padding, and travel."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
+import keras
 import numpy as np
+import pytest
 from conftest import SPEC
 
 from vl3d_lite.dataset import batch_spec, empty_batch
-from vl3d_lite.model.network import build_network
+from vl3d_lite.model.layers import (
+    GroupedVectorAttentionLayer,
+    KernelGeometryLayer,
+    KPConvXLayer,
+    NeighborMaxPool,
+)
+from vl3d_lite.model.losses import PointCrossEntropy
+from vl3d_lite.model.network import BLOCKS, DOWNSAMPLING, UPSAMPLING, build_network
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.spec.schema import ModelSpec
+
+POINTS = (48, 12)
+SHAPES = {
+    "features": ((48, 3), "float32"),
+    "xyz_0": ((48, 3), "float32"),
+    "neighbors_0": ((48, 6), "int32"),
+    "down_0": ((12, 5), "int32"),
+    "up_0": ((48, 3), "int32"),
+    "xyz_1": ((12, 3), "float32"),
+    "neighbors_1": ((12, 4), "int32"),
+}
+LOAD = """
+import sys
+import keras, numpy as np
+import vl3d_lite.model.layers
+model = keras.saving.load_model(sys.argv[1])
+inputs = dict(np.load(sys.argv[2]))
+logits = model({name: keras.ops.convert_to_tensor(x) for name, x in inputs.items()})
+np.save(sys.argv[3], keras.ops.convert_to_numpy(logits))
+print(keras.backend.backend())
+"""
+
+
+def make_model(blocks=("kpconvx", "gva"), precision="float32", neighbors=1, **changes):
+    """A small network, and the shapes of its inputs."""
+    stages = [
+        {"points": points, "channels": channels, "neighbors": 4, "blocks": list(blocks)}
+        for points, channels in zip(POINTS, (8, 16), strict=True)
+    ]
+    settings = {"kpconvx": {"groups": 4, "hidden_ratio": 2}, "gva": {"groups": 4}}
+    for name, value in changes.items():
+        settings[name] = (
+            {**settings.get(name, {}), **value} if name in settings else value
+        )
+    shapes = {**SHAPES, "up_0": ((48, neighbors), "int32")}
+    keras.utils.set_random_seed(5)
+    model = build_network(
+        ModelSpec.model_validate({"stages": stages, **settings}),
+        {name: (shape, np.dtype(kind)) for name, (shape, kind) in shapes.items()},
+        n_classes=3,
+        spacings=[0.5, 1.0],
+        precision=precision,
+    )
+    return model, shapes
+
+
+def make_batch(shapes, real=(40, 10)):
+    """Two random fields; what follows the `real` points of a level is padding."""
+    rng = np.random.default_rng(11)
+    batch = {}
+    for name, (shape, kind) in shapes.items():
+        if kind == "float32":
+            batch[name] = rng.normal(size=(2, *shape)).astype(kind)
+    rows_and_targets = {
+        "neighbors_0": (0, 0),
+        "neighbors_1": (1, 1),
+        "down_0": (1, 0),
+        "up_0": (0, 1),
+    }
+    for name, (level, target) in rows_and_targets.items():
+        shape = (2, *shapes[name][0])
+        rows = rng.integers(0, real[target], shape).astype("int32")
+        rows[rng.random(shape) < 0.25] = -1
+        rows[..., 0] = rng.integers(0, real[target], shape[:2])
+        if name.startswith("neighbors"):
+            rows[..., 0] = np.arange(shape[1])
+        rows[:, real[level] :] = -1
+        batch[name] = rows
+    for name in ("features", "xyz_0"):
+        batch[name][:, real[0] :] = 0
+    batch["xyz_1"][:, real[1] :] = 0
+    return batch
+
+
+def logits_of(model, batch):
+    return keras.ops.convert_to_numpy(model(batch, training=False))
+
+
+@pytest.mark.parametrize("order", ["seed", "official"])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_builds_and_learns(block, order):
+    if block == "gva" and order == "official":
+        pytest.skip("the attention has one order")
+    model, shapes = make_model([block], kpconvx={"order": order})
+    batch = make_batch(shapes)
+    labels = np.where(batch["neighbors_0"][..., 0] < 0, -1, 1).astype("int32")
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss=PointCrossEntropy())
+    before = logits_of(model, batch)
+    assert before.shape == (2, 48, 3)
+    weights = [keras.ops.convert_to_numpy(value) for value in model.trainable_weights]
+    losses = [float(model.train_on_batch(batch, labels)) for _ in range(8)]
+    assert losses[-1] < 0.8 * losses[0]
+    for weight, value in zip(model.trainable_weights, weights, strict=True):
+        moved = keras.ops.convert_to_numpy(weight)
+        assert np.isfinite(moved).all()
+        assert not np.array_equal(moved, value), weight.path
+
+
+@pytest.mark.parametrize("down", DOWNSAMPLING)
+@pytest.mark.parametrize("up", UPSAMPLING)
+@pytest.mark.parametrize("deformable", [False, True])
+def test_what_padding_holds_does_not_reach_real_points(down, up, deformable):
+    model, shapes = make_model(
+        downsampling=down,
+        upsampling=up,
+        neighbors=3 if up == "interpolated" else 1,
+        kpconvx={"deformable": deformable},
+    )
+    clean = make_batch(shapes)
+    expected = logits_of(model, clean)
+    assert np.abs(expected[:, :40]).max() > 0.1
+    dirty = {name: value.copy() for name, value in clean.items()}
+    dirty["features"][:, 40:] = np.nan
+    dirty["xyz_0"][:, 40:] = 1e9
+    dirty["xyz_1"][:, 10:] = np.nan
+    bounds = {"neighbors_0": 48, "neighbors_1": 12, "down_0": 48, "up_0": 12}
+    for name, bound in bounds.items():
+        dirty[name][dirty[name] < 0] = bound + 5
+    result = logits_of(model, dirty)
+    np.testing.assert_allclose(result[:, :40], expected[:, :40], rtol=0, atol=1e-6)
+
+
+def test_a_real_neighbor_does_reach_its_point():
+    model, shapes = make_model()
+    batch = make_batch(shapes)
+    before = logits_of(model, batch)
+    batch["features"][:, 0] += 1
+    listing = (batch["neighbors_0"] == 0).any(axis=-1)
+    listing[:, 0] = False
+    assert np.abs(logits_of(model, batch) - before)[listing].max(axis=-1).min() > 1e-5
+
+
+def test_what_padding_holds_does_not_reach_the_statistics():
+    model, shapes = make_model()
+    batch = make_batch(shapes)
+    full = keras.ops.convert_to_numpy(model(batch, training=True))[:, :40]
+    for name in ("features", "xyz_0", "neighbors_0"):
+        batch[name][:, 40:] = -1 if name == "neighbors_0" else 7.0
+    again = keras.ops.convert_to_numpy(model(batch, training=True))[:, :40]
+    np.testing.assert_allclose(again, full, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_gives_float32_logits_near_those_of_float32(precision):
+    model, shapes = make_model()
+    mixed, _ = make_model(precision=precision)
+    mixed.set_weights(model.get_weights())
+    batch = make_batch(shapes)
+    logits = mixed(batch, training=False)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    kinds = {layer.compute_dtype for layer in mixed.layers if "kpconvx" in layer.name}
+    assert kinds == {precision.removeprefix("mixed_")}
+    logits, expected = keras.ops.convert_to_numpy(logits), logits_of(model, batch)
+    assert 0 < np.abs(logits - expected)[:, :40].max() < 0.1 * np.abs(expected).max()
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_blocks_of_a_stage_share_one_geometry():
+    model, _ = make_model(["kpconvx", "kpconvd", "gva"])
+    kinds = [type(layer) for layer in model.layers]
+    assert kinds.count(KernelGeometryLayer) == 2
+    assert kinds.count(KPConvXLayer) == 4
+    assert kinds.count(GroupedVectorAttentionLayer) == 2
+    assert kinds.count(NeighborMaxPool) == 1
+
+
+def test_kernels_grow_with_the_spacing_of_the_stage():
+    model, _ = make_model()
+    for level, spacing in enumerate([0.5, 1.0]):
+        layer = model.get_layer(f"kpconvx_{level}_0")
+        assert layer.sigma == pytest.approx(2.1 * spacing)
+        assert layer.shell_radii[-1] == pytest.approx(2.1 * spacing)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_one_file_gives_the_same_logits_on_every_backend(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    model, shapes = make_model(
+        ["kpconvx", "kpconvd", "gva"],
+        neighbors=3,
+        downsampling="strided",
+        upsampling="interpolated",
+    )
+    batch = make_batch(shapes)
+    path, inputs, output = (tmp_path / name for name in ("m.keras", "i.npz", "o.npy"))
+    model.save(path)
+    np.savez(inputs, **batch)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD, path, inputs, output],
+        env={**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == backend
+    expected = logits_of(model, batch)
+    np.testing.assert_allclose(np.load(output), expected, rtol=0, atol=1e-4)
+    assert np.abs(expected).max() > 0.1
 
 
 def test_groups_of_the_attention_do_not_bind_layers_without_it(tmp_path):

@@ -1,0 +1,311 @@
+r"""The reference network against the literal Keras form: speed, memory, compiling.
+
+Run from the project root (about fifteen minutes on one core)::
+
+    taskset -c 1 python -m benchmarks.bench_network
+    taskset -c 1 python -m benchmarks.bench_network \
+        --store benchmarks/results/network.md
+    python -m benchmarks.bench_network --threads 2
+
+Four levels of 4096/1024/256/64 points, 32/64/128/192 channels, 16 neighbors, KPConvX
+blocks 1/1/2/1 (21 kernel points, 8 channels a modulation, hidden width 4 D), then a
+GVA block a level (8 groups); 5 inputs, 4 classes, batches of 4 fields. *literal* is
+the same network, weight for weight, as the papers write it and without XLA: the
+geometry anew in each block, modulated weights gathered per neighbor, keys and values
+projected per neighbor. Its logits are compared with ours before anything is timed.
+A step is forward, loss, gradients and AdamW. Steps are taken in turns in one process
+with the allocator kept from returning pages; memory and the time of a first call are
+those of a process of their own. A point is one of the finest level.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+from benchmarks.timing import (
+    peak_megabytes,
+    publish,
+    ratio,
+    restart_quietly,
+    take_turns,
+)
+
+BATCH, FEATURES, CLASSES, NEIGHBORS = 4, 5, 4, 16
+STAGES = ((4096, 32, 1), (1024, 64, 1), (256, 128, 2), (64, 192, 1))
+SPACING = 0.5
+FORMS = {
+    "ours, XLA": ("ours", True),
+    "ours, graph": ("ours", False),
+    "literal, graph": ("literal", False),
+}
+# Times as fast as the literal form: the least, the goal.
+TARGETS = {"training": (3.5, 4.8), "inference": (3.8, 5.3)}
+
+
+def make_batch():
+    """Fields on a hilly ground, every fourth point along a curve a level."""
+    import numpy as np
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(0)
+    inputs = {}
+    side = SPACING * STAGES[0][0] ** 0.5
+    fields = []
+    for _ in range(BATCH):
+        xyz = rng.uniform(-side / 2, side / 2, (STAGES[0][0], 3))
+        xyz[:, 2] = np.sin(xyz[:, 0] / 5) + rng.exponential(0.3, len(xyz))
+        cells = (xyz[:, :2] / SPACING + 512).astype(np.int64)
+        code = sum(
+            ((cells[:, axis] >> bit) & 1) << (2 * bit + axis)
+            for bit in range(10)
+            for axis in (0, 1)
+        )
+        fields.append(xyz[np.argsort(code)].astype("float32"))
+    xyz = np.stack(fields)
+    inputs["features"] = rng.normal(size=(*xyz.shape[:2], FEATURES)).astype("float32")
+
+    def search(support, centers, count):
+        pairs = zip(support, centers, strict=True)
+        found = [cKDTree(field).query(to, count)[1] for field, to in pairs]
+        return np.stack(found).reshape(BATCH, -1, count).astype("int32")
+
+    for level in range(len(STAGES)):
+        inputs[f"xyz_{level}"] = xyz
+        inputs[f"neighbors_{level}"] = search(xyz, xyz, NEIGHBORS)
+        if level + 1 < len(STAGES):
+            coarse = xyz[:, ::4]
+            inputs[f"down_{level}"] = search(xyz, coarse, 8)
+            inputs[f"up_{level}"] = search(coarse, xyz, 1)
+            xyz = np.ascontiguousarray(coarse)
+    labels = rng.integers(0, CLASSES, (BATCH, STAGES[0][0])).astype("int32")
+    return inputs, labels
+
+
+def literal_classes():
+    """The layers as the papers write them, on the weights of ours."""
+    from keras import ops
+
+    from vl3d_lite.model.layers import (
+        GroupedVectorAttentionLayer,
+        KPConvXLayer,
+        is_present,
+        is_real,
+    )
+
+    def rows_of(features, neighbors):
+        batch, rows = ops.shape(features)[:2]
+        start = ops.reshape(ops.arange(batch, dtype="int32") * rows, (-1, 1, 1))
+        present = is_present(neighbors, features)
+        flat = ops.reshape(features, (-1, features.shape[-1]))
+        gathered = ops.take(flat, ops.where(present, neighbors, 0) + start, axis=0)
+        return ops.where(present[..., None], gathered, 0.0)
+
+    def operator(features, neighbors, nearest, influence, weights, modulations, finite):
+        batch, rows, channels = ops.shape(features)
+        points = weights.shape[0]
+        modulations = ops.reshape(modulations, (batch, rows, points, -1, 1))
+        modulated = modulations * ops.reshape(
+            weights, (points, modulations.shape[3], -1)
+        )
+        table = ops.reshape(modulated, (-1, channels))
+        first = ops.arange(batch * rows, dtype="int32") * points
+        chosen = ops.take(table, nearest + ops.reshape(first, (batch, rows, 1)), axis=0)
+        gathered = rows_of(features, neighbors)
+        return ops.sum(gathered * influence[..., None] * chosen, axis=2)
+
+    class LiteralKPConvX(KPConvXLayer):
+        def call(self, inputs, training=False, mask=False):
+            return super().call(inputs[:3], training=training)  # geometry anew
+
+        def _geometry(self, X, N, rest):
+            offsets = rows_of(X, N) - X[:, :, None]
+            apart = offsets[..., None, :] - ops.convert_to_tensor(self.Q)
+            squared = ops.sum(ops.square(apart), axis=-1)  # (B, R, K, mq)
+            nearest = ops.cast(ops.argmin(squared, axis=-1), "int32")
+            distance = ops.sqrt(ops.maximum(ops.min(squared, axis=-1), 1e-24))
+            influence = ops.relu(1.0 - distance / self.sigma)
+            return nearest, ops.where(is_present(N, X), influence, 0.0)
+
+        def _block(self, *arguments):
+            name = "vl3d_lite.model.layers.kpconvx.kpconvx_operator"
+            with mock.patch(name, operator):
+                return super()._block(*arguments)
+
+    class LiteralGVA(GroupedVectorAttentionLayer):
+        def _attend(self, coordinates, features, neighbors, training):
+            present = is_present(neighbors, features)[..., None]
+            real = is_real(neighbors, ops.shape(features)[1])
+            gathered = rows_of(features, neighbors)  # (B, R, K, C)
+            query, key = self._normalized(
+                ops.matmul(features, self.query_kernel),
+                ops.matmul(gathered, self.key_kernel),
+                ops.matmul(features, self.key_kernel),
+                real,
+                training,
+            )
+            value = ops.matmul(gathered, self.value_kernel) + self.value_bias
+            bias = self._run_mlp(
+                self.bias_mlp,
+                (rows_of(coordinates, neighbors) - coordinates[:, :, None])
+                / self.scale,
+            )
+            encoded = ops.matmul(key - query[:, :, None] + bias, self.encoding_kernel)
+            encoded = ops.relu(encoded + self.encoding_bias)
+            alpha = self._softmax(encoded, present, training)
+            spread = ops.expand_dims(alpha, -1)
+            context = ops.sum(spread * self._split(value + bias), axis=2)
+            return self._merge(context), alpha
+
+        def _normalized(self, query, key, own_key, real, training):
+            # One set of moving statistics serves the gathered keys as well.
+            both = ops.concatenate([query, own_key], axis=-1)
+            channels = query.shape[-1]
+            both = self.norm(both, training=training, mask=real)
+            mean, variance = self.norm.moving_mean, self.norm.moving_variance
+            gain = self.norm.gamma * ops.rsqrt(variance + self.norm.epsilon)
+            shift = self.norm.beta - mean * gain
+            key = key * gain[channels:] + shift[channels:]
+            return ops.relu(both[..., :channels]), ops.relu(key)
+
+    return LiteralKPConvX, LiteralGVA
+
+
+def build(form, jit):
+    import keras
+
+    from vl3d_lite.model import network
+    from vl3d_lite.model.losses import PointCrossEntropy
+    from vl3d_lite.spec.schema import ModelSpec
+
+    keras.utils.set_random_seed(0)
+    stages = [
+        {"points": points, "channels": channels, "blocks": ["kpconvx"] * n + ["gva"]}
+        for points, channels, n in STAGES
+    ]
+    shapes = {
+        name: (value.shape[1:], value.dtype) for name, value in make_batch()[0].items()
+    }
+    with ExitStack() as stack:
+        if form == "literal":
+            kpconvx, gva = literal_classes()
+            stack.enter_context(mock.patch.object(network, "KPConvXLayer", kpconvx))
+            stack.enter_context(
+                mock.patch.object(network, "GroupedVectorAttentionLayer", gva)
+            )
+        model = network.build_network(
+            ModelSpec.model_validate({"stages": stages}),
+            shapes,
+            n_classes=CLASSES,
+            spacings=[SPACING * 2**level for level in range(len(STAGES))],
+        )
+    model.compile(
+        optimizer=keras.optimizers.AdamW(1e-3),
+        loss=PointCrossEntropy(),
+        jit_compile=jit,
+    )
+    return model
+
+
+def calls(form, jit):
+    """The training step and the inference of a form, and its model."""
+    model = build(form, jit)
+    inputs, labels = make_batch()
+    return (
+        lambda: model.train_on_batch(inputs, labels),
+        lambda: model.predict_on_batch(inputs),
+        model,
+    )
+
+
+def measure_alone(name, kind):
+    """First call, and peak memory after three more, of one form."""
+    train, infer, _ = calls(*FORMS[name])
+    call = train if kind == "training" else infer
+    before = peak_megabytes()
+    begin = time.perf_counter()
+    call()
+    first = time.perf_counter() - begin
+    for _ in range(3):
+        call()
+    return {"first": first, "peak": peak_megabytes(), "before": before}
+
+
+def alone(name, kind):
+    command = [sys.executable, "-m", "benchmarks.bench_network", "--alone", name, kind]
+    command += ["--threads", str(threads_of(sys.argv))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def threads_of(argv):
+    return int(argv[argv.index("--threads") + 1]) if "--threads" in argv else 1
+
+
+def check_agreement(models):
+    import numpy as np
+
+    inputs, _ = make_batch()
+    expected = models["ours, graph"].predict_on_batch(inputs)
+    for name, model in models.items():
+        model.set_weights(models["ours, graph"].get_weights())
+        apart = np.abs(model.predict_on_batch(inputs) - expected).max()
+        if apart > 1e-3 * np.abs(expected).max():
+            raise AssertionError(f"{name} is off by {apart:.1e}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--alone", nargs=2)
+    arguments = parser.parse_args()
+    restart_quietly(arguments.threads)
+    if arguments.alone:
+        sys.stdout.write(json.dumps(measure_alone(*arguments.alone)) + "\n")
+        return
+    begin = time.perf_counter()
+    made = {name: calls(*form) for name, form in FORMS.items()}
+    check_agreement({name: call[2] for name, call in made.items()})
+    parameters = made["ours, graph"][2].count_params()
+    points = BATCH * STAGES[0][0]
+    lines = [
+        f"Threads: {arguments.threads}. {parameters:,} parameters, {points:,} points a "
+        f"batch; medians of {arguments.rounds} rounds taken in turns. MB: peak of a "
+        "process that does nothing else (imports take about 450).",
+        "",
+        "| | form | points/s | times the literal | first call, s | peak MB |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    breaks = []
+    for index, kind in enumerate(("training", "inference")):
+        turns = {name: call[index] for name, call in made.items()}
+        seconds = take_turns(turns, arguments.rounds)
+        single = {name: alone(name, kind) for name in FORMS}
+        least, goal = TARGETS[kind]
+        for name, spent in seconds.items():
+            faster = ratio(seconds["literal, graph"], spent)
+            note = f" (target {least}, goal {goal})" if name == "ours, XLA" else ""
+            lines.append(
+                f"| {kind} | {name} | {points / median(spent):,.0f} "
+                f"| {faster:.2f}{note} | {single[name]['first']:.1f} "
+                f"| {single[name]['peak']} |"
+            )
+        extra = single["ours, XLA"]["first"] - single["ours, graph"]["first"]
+        saved = median(seconds["ours, graph"]) - median(seconds["ours, XLA"])
+        steps = f"{extra / saved:.0f}" if saved > 0 else "never"
+        breaks.append(f"{kind}: {extra:.1f} s more to compile, repaid after {steps}")
+    lines += ["", "XLA against a graph, in batches: " + "; ".join(breaks) + "."]
+    lines += ["", f"The run took {time.perf_counter() - begin:.0f} s."]
+    command = f"python -m benchmarks.bench_network --threads {arguments.threads}"
+    publish("The reference network", command, lines, arguments.store)
+
+
+if __name__ == "__main__":
+    main()
