@@ -1,6 +1,7 @@
 """The verbs, one step after the other: the only place where files meet models."""
 
 import functools
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import yaml
 
 from vl3d_lite import receipt
 from vl3d_lite.backend import Inference, load_model, prepare_backend, save_model
@@ -332,7 +334,10 @@ def open_run(
         raise DataError(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
-    if run.read_receipt().get("network_sha256") not in (None, _network_hash(spec)):
+    if run.read_receipt().get("network_sha256") not in (
+        None,
+        _network_hash(run.spec.read_text()),
+    ):
         raise DataError(
             f"{run.spec}: is not the spec that {run.model} was trained with; restore "
             "it from a copy. `--set prediction.<key>=<value>` changes how a model "
@@ -343,11 +348,16 @@ def open_run(
     return spec, scaling
 
 
-def _network_hash(spec: Spec) -> str:
-    """Of all in a spec that a trained model depends on."""
-    free = ("clouds", "prediction", "export")
-    defaults = {name: Spec.model_fields[name].default for name in free}
-    return receipt.text_hash(dump_spec(spec.model_copy(update=defaults)))
+def _network_hash(text: str) -> str:
+    """Of all in a run's spec that its model depends on.
+
+    It is taken from what was written then, so that a default that a later
+    version adds makes no stranger of an earlier run.
+    """
+    content = yaml.safe_load(text)
+    for free in ("clouds", "prediction", "export"):
+        content.pop(free, None)
+    return receipt.text_hash(json.dumps(content, sort_keys=True))
 
 
 def _load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
@@ -395,7 +405,7 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
             **receipt.environment(),
             "spec": str(loaded.path),
             "spec_sha256": receipt.text_hash(text),
-            "network_sha256": _network_hash(loaded.spec),
+            "network_sha256": _network_hash(text),
             "seed": loaded.spec.seed,
             "inputs": receipt.inputs(
                 [*loaded.clouds["train"], *loaded.clouds["validation"]]
