@@ -165,3 +165,24 @@ def test_a_reader_gone_is_no_bug(trained):
     )
     os.close(writing)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("MemoryError", 4), ("ResourceExhaustedError", 4), ("KeyError", 1)],
+)
+def test_memory_that_runs_out_is_no_bug(kind, code):
+    program = (
+        "import builtins, sys\n"
+        "from vl3d_lite import cli\n"
+        f"kind = getattr(builtins, '{kind}', type('{kind}', (Exception,), {{}}))\n"
+        "def app(): raise kind('told by TensorFlow')\n"
+        "cli.app = app\n"
+        "cli.main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert result.returncode == code
+    assert ("Traceback" in result.stderr) == (code == 1)
+    assert ("lower `training.batch_size`" in result.stderr) == (code == 4)

@@ -241,7 +241,11 @@ def main() -> None:
         _leave(str(error), error.exit_code)
     except KeyboardInterrupt:
         _leave("interrupted; nothing half-written is left", 130)
-    except MemoryError:
+    except Exception as error:
+        # TensorFlow's own kind is known by name: it is not imported for this.
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if not kinds & {"MemoryError", "ResourceExhaustedError"}:
+            raise
         _leave(
             "memory ran out; lower `training.batch_size` or predict smaller tiles",
             ResourceError.exit_code,
