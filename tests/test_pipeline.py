@@ -205,6 +205,29 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     assert (tmp_path / "out/good.laz").stat().st_mtime_ns == written
 
 
+def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path):
+    (tmp_path / "bad.laz").write_text("not a cloud")
+    clouds = f"clouds.predict=['{tmp_path / 'bad.laz'}', '{place / 'test.laz'}']"
+    loaded = read_spec(
+        place / "spec.yaml",
+        [clouds, "training.epochs=1", "training.steps_per_epoch=1"],
+    )
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match=r"1 of 2 clouds.*bad\.laz"):
+        pipeline.run(loaded, run, OPTIONS)
+    assert list(json.loads(run.metrics.read_text())["clouds"]) == ["test.laz"]
+    assert run.report.is_file()
+
+
+def test_clouds_of_one_name_are_told_before_training(place, tmp_path):
+    shutil.copy(place / "test.laz", tmp_path / "test.laz")
+    clouds = f"clouds.predict=['{tmp_path / 'test.laz'}', '{place / 'test.laz'}']"
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(SpecError, match=r"several clouds are named test\.laz"):
+        pipeline.run(read_spec(place / "spec.yaml", [clouds]), run, OPTIONS)
+    assert not run.root.exists()
+
+
 def test_a_cloud_is_never_written_onto_itself(trained, place):
     before = (place / "test.laz").read_bytes()
     overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)

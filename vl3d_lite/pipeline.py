@@ -70,12 +70,31 @@ class Options:
 
 
 def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
-    """Train, export, predict and evaluate: everything a spec describes."""
+    """Train, export, predict and evaluate: everything a spec describes.
+
+    Raises:
+        VL3DError: Of the first step that failed. A cloud that cannot be
+            predicted keeps none of the others from being scored.
+    """
+    clouds = loaded.clouds["predict"]
+    # Names that clash are told before the training, not after it.
+    Outputs(folder.predictions, clouds, resume=True, overwrite=options.overwrite)
     train(loaded, folder, options)
-    if not loaded.clouds["predict"]:
+    if not clouds:
         return None
-    predict(folder, loaded.clouds["predict"], folder.predictions, options)
-    if not class_column(loaded.spec):
+    try:
+        predict(folder, clouds, folder.predictions, options)
+    except InterruptedRunError:
+        raise
+    except VL3DError:
+        if read_outcomes(folder.predictions):
+            _evaluate_run(loaded.spec, folder)
+        raise
+    return _evaluate_run(loaded.spec, folder)
+
+
+def _evaluate_run(spec: Spec, folder: RunFolder) -> Evaluation | None:
+    if not class_column(spec):
         logger.info(
             "`prediction.write` names neither `prediction` nor `classification`; "
             "there is nothing to evaluate"
