@@ -117,6 +117,15 @@ def test_quiet_is_quiet_and_logs_never_reach_stdout(trained, place, tmp_path):
     assert loud.stdout == result.stdout
 
 
+def test_what_training_tells_goes_to_stderr(place, tmp_path):
+    short = ["--set", "training.epochs=1", "--set", "training.steps_per_epoch=1"]
+    result = vl3d("train", place / "spec.yaml", "--run", tmp_path / "run", *short)
+    assert result.returncode == 0
+    assert "epoch 1/1: loss" in result.stderr
+    assert "epoch" not in result.stdout
+    assert "training: 100%" in result.stderr
+
+
 def variables(run):
     with np.load(run / "checkpoints/last.npz") as file:
         return {name: file[name] for name in file.files if name != "progress"}

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -265,7 +266,8 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
     told = f"epoch {progress.epoch}/{training.epochs}: loss {loss:.4f}"
     if "miou" in scores:
         told += f", validation mIoU {scores['miou']:.4f}"
-    bar.write(told) if not bar.disable else logger.debug(told)
+    if not bar.disable:
+        bar.write(told, file=sys.stderr)
 
 
 def _rate(optimizer):
