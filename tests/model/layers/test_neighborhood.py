@@ -127,6 +127,8 @@ class Settle(keras.layers.Layer):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("first", [-(2**31), -1, 0, 1, 7, 2**31 - 1])
 def test_settling_leaves_every_bit(rng, dtype, first):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        pytest.skip("JAX has float64 off")
     values = rng.normal(size=(2, 7, 3)).astype(dtype)
     values[0, 0] = np.nan, np.inf, -0.0
     neighbors = np.full((2, 7, 4), first, "int32")
