@@ -15,7 +15,7 @@ from vl3d_lite.spec.schema import Spec
 logger = logging.getLogger(__name__)
 
 # Field points after which XLA's compile time is repaid in prediction, on a CPU
-# (benchmarks/results/layers.md).
+# (an estimate; benchmarks/bench_network.py measures it).
 BREAK_EVEN_POINTS = 4_000_000
 
 

@@ -18,7 +18,7 @@ from vl3d_lite.spec.schema import Spec
 logger = logging.getLogger(__name__)
 
 # Peak bytes per point of reading and reducing a file, before features
-# (benchmarks/results/prediction.md).
+# (an estimate; benchmarks/bench_prediction.py tells the peak).
 BYTES_PER_POINT = 150
 
 

@@ -26,7 +26,7 @@ from vl3d_lite.spec.schema import Spec
 logger = logging.getLogger(__name__)
 
 # Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
-# (benchmarks/results/layers.md).
+# (an estimate; benchmarks/bench_network.py measures it).
 BREAK_EVEN_STEPS = 40
 BREAK_EVEN_POINTS = 16_000
 
