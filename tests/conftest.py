@@ -1,6 +1,7 @@
 """A small labelled place that the tests of whole commands share."""
 
 import os
+import sys
 from pathlib import Path
 
 import laspy
@@ -80,3 +81,13 @@ def trained(place, tmp_path_factory):
         read_spec(place / "spec.yaml"), folder, pipeline.Options(threads=2, quiet=True)
     )
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_determinism():
+    """Undo what a training asked of TensorFlow: Keras refuses XLA after it."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
