@@ -74,7 +74,7 @@ def choose_jit(spec: Spec, total_steps: int) -> bool:
         return False
     if uses_accelerator():
         return True
-    points = spec.model.stages[0].points * spec.training.batch_size
+    points = spec.points_per_batch
     work = total_steps * points / (BREAK_EVEN_STEPS * BREAK_EVEN_POINTS)
     jit = work > 1
     logger.info(
@@ -229,7 +229,7 @@ def _run_epoch(model, batches, run, progress, interrupts, bar):
 
 def _end_epoch(model, batches, spec, run, progress, validate, bar):
     training = spec.training
-    points = progress.step * training.batch_size * spec.model.stages[0].points
+    points = progress.step * spec.points_per_batch
     loss = progress.loss_sum / max(progress.step, 1)
     row = {
         "epoch": progress.epoch + 1,

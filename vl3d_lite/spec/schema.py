@@ -510,6 +510,11 @@ class Spec(Section):
         return {name: entry.codes for name, entry in self.classes.items()}
 
     @property
+    def points_per_batch(self) -> int:
+        """Points of the finest stage in a training batch, padding included."""
+        return self.training.batch_size * self.model.stages[0].points
+
+    @property
     def prediction_batch(self) -> int:
         """Fields of a batch in prediction."""
         return self.prediction.batch_size or self.training.batch_size
