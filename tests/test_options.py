@@ -74,6 +74,7 @@ COMBINATIONS = {
     "farthest sampling": [
         "fields.sampling=farthest",
         "training.precision=mixed_float16",
+        "training.weight_averaging=0.5",
         "training.gradient_clipping=null",
         "model.gva.weights=channels",
         "model.gva.positional_multiplier=true",

@@ -8,7 +8,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import keras
@@ -177,7 +178,8 @@ def fit(
                 "%s: is gone; the weights of the checkpoint count as the best so far",
                 run.best_weights,
             )
-            save_variables(run.best_weights, model.variables)
+            with averaged_weights(model):
+                save_variables(run.best_weights, model.variables)
             progress.best_score, progress.best_epoch = -math.inf, progress.epoch
     callbacks = _tensorboard(training, run, model)
     callbacks.on_train_begin()
@@ -240,10 +242,13 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
         "wait_share": round(batches.wait_seconds / max(progress.seconds, 1e-9), 4),
     }
     batches.wait_seconds = 0.0
-    scores = validate() if validate else {}
-    row.update({f"val_{name}": value for name, value in scores.items()})
-    score = scores.get("miou", -loss)
-    improved = score > progress.best_score
+    with averaged_weights(model):
+        scores = validate() if validate else {}
+        row.update({f"val_{name}": value for name, value in scores.items()})
+        score = scores.get("miou", -loss)
+        improved = score > progress.best_score
+        if improved:
+            save_variables(run.best_weights, model.variables)
     progress.history.append(row)
     progress.epoch += 1
     progress.step, progress.loss_sum, progress.seconds = 0, 0.0, 0.0
@@ -251,7 +256,6 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
     progress.plateau_epochs = 0 if improved else progress.plateau_epochs + 1
     if improved:
         progress.best_score, progress.best_epoch = score, progress.epoch
-        save_variables(run.best_weights, model.variables)
     schedule = training.schedule
     if schedule.name == "plateau" and progress.plateau_epochs >= schedule.patience:
         progress.plateau_epochs = 0
@@ -268,6 +272,30 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
         told += f", validation mIoU {scores['miou']:.4f}"
     if not bar.disable:
         bar.write(told, file=sys.stderr)
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Lend a model the running mean of its weights, if its optimizer keeps one.
+
+    The statistics of BatchNormalization are running means already and stay.
+
+    Source:
+        Polyak and Juditsky, *Acceleration of Stochastic Approximation by
+        Averaging* (1992), with an exponential window.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = model.trainable_variables
+    own = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    optimizer.finalize_variable_values(variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
 
 
 def _rate(optimizer):

@@ -69,12 +69,12 @@ SCHEDULES = {
     "constant": lambda rate, steps, schedule: rate,
 }
 OPTIMIZERS = {
-    "adamw": lambda training, rate, **clip: keras.optimizers.AdamW(
-        rate, weight_decay=training.weight_decay, **clip
+    "adamw": lambda training, rate, **options: keras.optimizers.AdamW(
+        rate, weight_decay=training.weight_decay, **options
     ),
-    "adam": lambda training, rate, **clip: keras.optimizers.Adam(rate, **clip),
-    "sgd": lambda training, rate, **clip: keras.optimizers.SGD(
-        rate, momentum=0.9, nesterov=True, **clip
+    "adam": lambda training, rate, **options: keras.optimizers.Adam(rate, **options),
+    "sgd": lambda training, rate, **options: keras.optimizers.SGD(
+        rate, momentum=0.9, nesterov=True, **options
     ),
 }
 
@@ -84,8 +84,10 @@ def build_optimizer(training: TrainingSpec, steps: int) -> keras.optimizers.Opti
     rate = SCHEDULES[training.schedule.name](
         training.learning_rate, steps, training.schedule
     )
+    averaging = training.weight_averaging
+    options = {"use_ema": True, "ema_momentum": averaging} if averaging else {}
     optimizer = OPTIMIZERS[training.optimizer](
-        training, rate, global_clipnorm=training.gradient_clipping
+        training, rate, global_clipnorm=training.gradient_clipping, **options
     )
     if training.optimizer == "adamw":
         # Decay pulls on directions; offsets and scales have none.

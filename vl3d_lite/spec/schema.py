@@ -368,6 +368,9 @@ class TrainingSpec(Section):
     """Share of a label spread over all classes."""
     gradient_clipping: PositiveFloat | None = 10.0
     """Largest global norm of the gradient."""
+    weight_averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum, a step, of the running mean of the weights that is validated and
+    kept in place of the weights themselves, e.g. 0.99; 0 turns it off."""
     augmentation: AugmentationSpec = AugmentationSpec()
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Epochs without gain in validation mIoU after which training stops."""
