@@ -15,7 +15,13 @@ import pytest
 from conftest import write_place
 
 from vl3d_lite import pipeline
-from vl3d_lite.errors import DataError, DivergedError, InterruptedRunError, SpecError
+from vl3d_lite.errors import (
+    DataError,
+    DivergedError,
+    InterruptedRunError,
+    ResourceError,
+    SpecError,
+)
 from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
@@ -217,6 +223,48 @@ def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path)
         pipeline.run(loaded, run, OPTIONS)
     assert list(json.loads(run.metrics.read_text())["clouds"]) == ["test.laz"]
     assert run.report.is_file()
+
+
+def test_a_taken_dimension_is_told_before_training(place, tmp_path):
+    las = laspy.read(place / "test.laz")
+    las.add_extra_dim(laspy.ExtraBytesParams("prediction", np.uint8))
+    las.write(tmp_path / "taken.laz")
+    loaded = read_spec(
+        place / "spec.yaml", [f"clouds.predict=['{tmp_path / 'taken.laz'}']", *SHORT]
+    )
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match=r"`prediction` already.*--replace"):
+        pipeline.run(loaded, run, OPTIONS)
+    assert not run.root.exists()
+    replace = pipeline.Options(threads=2, quiet=True, replace=True)
+    assert pipeline.run(loaded, run, replace).clouds
+
+
+def test_an_output_that_cannot_be_written_is_told_before_predicting(
+    trained, place, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(pipeline, "predict_cloud", None)
+    with pytest.raises(ResourceError, match="cannot be written"):
+        pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
+
+
+def test_the_trouble_of_each_cloud_is_told_once(trained, tmp_path, caplog):
+    clouds = [tmp_path / "one.laz", tmp_path / "two.laz"]
+    for cloud in clouds:
+        cloud.write_text("not a cloud")
+    with pytest.raises(DataError, match=r"2 of 2 clouds.*one\.laz") as trouble:
+        pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    told = caplog.text + str(trouble.value)
+    assert told.count("one.laz") == 1
+    assert told.count("two.laz") == 1
+
+
+def test_a_cloud_that_trains_and_validates_is_told(place, tmp_path, caplog):
+    shared = f"clouds.validation=['{place / 'train.laz'}']"
+    loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
+    pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+    assert "is trained on and validates too" in caplog.text
 
 
 def test_clouds_of_one_name_are_told_before_training(place, tmp_path):

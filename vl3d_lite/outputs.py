@@ -2,13 +2,16 @@
 
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.las import describe_las, read_las
+from vl3d_lite.clouds.rewriting import check_names
 from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.predict import CellPrediction
@@ -48,7 +51,7 @@ class Outputs:
     """The folder predictions go to, and its list ``predictions.json``.
 
     Args:
-        folder: Made when the first file is written.
+        folder: Made by `require_writable`, or when the first file is written.
         sources: Clouds to predict; an output has the name of its source.
         resume: Clouds already predicted are skipped.
         overwrite: Earlier outputs are replaced.
@@ -96,6 +99,17 @@ class Outputs:
                 "replace them with --overwrite, or name another folder with --output"
             )
 
+    def require_writable(self) -> None:
+        """Make the folder and try it, before work is done that it is to hold.
+
+        Raises:
+            ResourceError: The folder cannot be made or written.
+        """
+        with output_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+
     def record(self, outcome: CloudOutcome) -> None:
         """Note a finished cloud in the list."""
         self.outcomes[outcome.output] = outcome
@@ -138,6 +152,24 @@ def read_outcomes(folder: Path) -> list[CloudOutcome]:
         ) from error
 
 
+def check_additions(source: Path, spec: Spec, *, replace: bool) -> None:
+    """Complain, before any work, about dimensions a cloud cannot be given.
+
+    Raises:
+        DataError: The cloud is damaged, or has a dimension of that name.
+    """
+    header = check_cloud(source)
+    check_names(header, _added_names(spec), replace, logger.debug)
+
+
+def _added_names(spec: Spec) -> list[str]:
+    own = ("prediction", "confidence", "entropy")
+    names = [name for name in own if name in spec.prediction.write]
+    if "probabilities" in spec.prediction.write:
+        names += [f"p_{name}" for name in spec.class_names]
+    return names
+
+
 def write_prediction(
     source: Path,
     target: Path,
@@ -165,12 +197,9 @@ def write_prediction(
         "confidence": (prediction.confidence, np.float32, "highest probability"),
         "entropy": (prediction.entropy, np.float32, "normalized entropy"),
     }
-    wanted = [name for name in columns if name in spec.prediction.write]
-    if "probabilities" in spec.prediction.write:
-        for index, name in enumerate(spec.class_names):
-            values = prediction.probabilities[:, index]
-            columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
-            wanted.append(f"p_{name}")
+    for index, name in enumerate(spec.class_names):
+        values = prediction.probabilities[:, index]
+        columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
 
     def per_point(values):
         return lambda start, stop: values[cell_of_point[start:stop]]
@@ -183,7 +212,10 @@ def write_prediction(
     write_las(
         source,
         target,
-        {name: (per_point(columns[name][0]), *columns[name][1:]) for name in wanted},
+        {
+            name: (per_point(columns[name][0]), *columns[name][1:])
+            for name in _added_names(spec)
+        },
         classification=classification,
         keep=spec.prediction.keep,
         replace=replace,

@@ -33,6 +33,7 @@ from vl3d_lite.model.network import build_network
 from vl3d_lite.outputs import (
     CloudOutcome,
     Outputs,
+    check_additions,
     class_column,
     read_outcomes,
     read_pair,
@@ -79,6 +80,7 @@ def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation |
     clouds = loaded.clouds["predict"]
     # Names that clash are told before the training, not after it.
     Outputs(folder.predictions, clouds, resume=True, overwrite=options.overwrite)
+    _check_predictable(clouds, loaded.spec, options)
     train(loaded, folder, options)
     if not clouds:
         return None
@@ -91,6 +93,25 @@ def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation |
             _evaluate_run(loaded.spec, folder)
         raise
     return _evaluate_run(loaded.spec, folder)
+
+
+def _check_predictable(clouds: Sequence[Path], spec: Spec, options: Options) -> None:
+    """Tell before the training which clouds cannot be predicted after it.
+
+    Raises:
+        VL3DError: Of the first one, if none can.
+    """
+    troubles = []
+    for path in clouds:
+        try:
+            check_clouds([path], spec, census=False)
+            check_additions(path, spec, replace=options.replace)
+        except VL3DError as error:
+            troubles.append(error)
+    if troubles and len(troubles) == len(clouds):
+        raise troubles[0]
+    for trouble in troubles:
+        logger.warning("this cloud will not be predicted: %s", trouble)
 
 
 def _evaluate_run(spec: Spec, folder: RunFolder) -> Evaluation | None:
@@ -115,6 +136,12 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     require_tensorboard(spec)
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
+    for path in _shared(loaded.clouds["train"], loaded.clouds["validation"]):
+        logger.warning(
+            "%s: is trained on and validates too, so validation scores will flatter; "
+            "take it out of `clouds.train` or `clouds.validation`",
+            path,
+        )
     prepare_backend(spec.seed, options.threads)
     with Interrupts() as interrupts:
         began = time.monotonic()
@@ -182,7 +209,7 @@ def predict(
 
     Raises:
         VL3DError: The trouble of the first cloud that failed, after all others
-            are done.
+            are done; that of the others is logged as it comes.
     """
     for override in overrides:
         if not override.startswith("prediction."):
@@ -195,6 +222,7 @@ def predict(
         return list(outputs.outcomes.values())
     prepare_backend(spec.seed, options.threads)
     inference = Inference(_load_network(run, spec, scaling), spec)
+    outputs.require_writable()
     troubles: list[VL3DError] = []
     with Interrupts() as interrupts:
         for path in outputs.remaining:
@@ -211,7 +239,8 @@ def predict(
             except InterruptedRunError:
                 raise
             except VL3DError as error:
-                logger.error("%s", error)
+                if troubles:
+                    logger.error("%s", error)
                 troubles.append(error)
             else:
                 outputs.record(outcome)
@@ -324,7 +353,7 @@ def export(
     heads do there.
     """
     spec, scaling = open_run(run)
-    model = load_model(run.model)
+    model = _load_network(run, spec, scaling)
     kernels = kernels_of(model)
     initial = _initial(run, kernels)
     _export(run, spec, folder, "INIT", initial, None)
@@ -398,6 +427,11 @@ def _load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.
             "Restore both from one run, or train again"
         )
     return model
+
+
+def _shared(some: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    known = {path.resolve() for path in others}
+    return [path for path in some if path.resolve() in known]
 
 
 def _labelled_only(clouds: list[PreparedCloud]) -> list[PreparedCloud]:

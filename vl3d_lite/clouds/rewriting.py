@@ -101,7 +101,7 @@ class Rewriting:
         self.code = standard_dimensions(header.point_format)["classification"]
 
         fields, entries = extra_fields(header)
-        _check_names(header, added, [f.name for f in fields], replace, log)
+        check_names(header, list(added), replace, log)
         start = standard_length(header.point_format)
         described = fields[-1].stop if fields else start
         spans = [(f.start, f.stop) for f in fields if f.name not in added]
@@ -209,13 +209,24 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _check_names(
+def check_names(
     header: FileHeader,
-    added: Mapping[str, ExtraDimension],
-    existing: list[str],
+    added: Sequence[str],
     replace: bool,
     log: Callable[[str], None],
 ) -> None:
+    """Complain about dimensions that cannot be added to a cloud.
+
+    Args:
+        header: Of the cloud.
+        added: Names of the extra dimensions.
+        replace: Whether a dimension of the same name is replaced.
+        log: Told what is odd and still allowed.
+
+    Raises:
+        DataError: A name is no LAS name, is the standard's, or is taken.
+    """
+    existing = [field.name for field in extra_fields(header)[0]]
     standard = standard_dimensions(header.point_format)
     for name in added:
         if not (name.isascii() and name.isprintable() and 0 < len(name) <= 32):

@@ -214,9 +214,11 @@ class StageSpec(Section):
 class KPConvXSpec(Section):
     """The kernel point convolutions of every stage."""
 
-    shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = Field([0.0, 0.5, 1.0])
+    shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.0, 0.5, 1.0], max_length=8
+    )
     """Radii of the shells as shares of the kernel radius."""
-    shell_points: list[Annotated[int, Field(ge=1)]] = Field([1, 7, 13])
+    shell_points: list[Annotated[int, Field(ge=1, le=128)]] = Field([1, 7, 13])
     """Kernel points on each shell."""
     kernel_radius: PositiveFloat = 2.1
     """Kernel radius in point spacings of the stage."""
