@@ -2,7 +2,7 @@
 
 Run:
     python benchmarks/bench_prediction.py
-    python benchmarks/bench_prediction.py --cloud scan.laz
+    python benchmarks/bench_prediction.py --cloud scan.laz --jit on
     python benchmarks/bench_prediction.py --tiles 57 --repeats 1   # 20 million points
 
 The network is that of configs/dense_als.yaml, trained for one step: its speed
@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--grid-size", type=float, default=0.4)
+    parser.add_argument("--jit", choices=("on", "off"), default="off")
     arguments = parser.parse_args()
 
     from vl3d_lite import pipeline
@@ -57,7 +59,8 @@ def main() -> None:
             f"clouds.train=['{town}']",
             "training.epochs=1",
             "training.steps_per_epoch=1",
-            "training.jit=off",
+            f"training.jit={arguments.jit}",
+            f"fields.grid_size={arguments.grid_size}",
         ],
     )
     options = pipeline.Options(threads=arguments.threads, quiet=True, overwrite=True)
@@ -88,10 +91,11 @@ def main() -> None:
                     seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print("| points | threads | seconds | points a second | peak memory, MB |")
-    print("|--:|--:|--:|--:|--:|")
+    print("| points | grid, m | XLA | threads | seconds | points a second | peak, MB |")
+    print("|--:|--:|---|--:|--:|--:|--:|")
     print(
-        f"| {outcome.points:,} | {arguments.threads} | {median:.2f} "
+        f"| {outcome.points:,} | {arguments.grid_size:g} | {arguments.jit} "
+        f"| {arguments.threads} | {median:.2f} "
         f"| {outcome.points / median:,.0f} | {peak:,.0f} |"
     )
 
