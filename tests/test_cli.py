@@ -195,3 +195,12 @@ def test_memory_that_runs_out_is_no_bug(kind, code):
     assert result.returncode == code
     assert ("Traceback" in result.stderr) == (code == 1)
     assert ("lower `training.batch_size`" in result.stderr) == (code == 4)
+
+
+def test_a_page_never_replaces_a_file_unasked(place, tmp_path):
+    target = tmp_path / "scan.laz"
+    target.write_text("mine")
+    result = vl3d("inspect", place / "train.laz", "--html", target)
+    assert result.returncode == 2
+    assert "--overwrite" in result.stderr
+    assert target.read_text() == "mine"

@@ -436,6 +436,31 @@ def test_export_measures_a_cloud_although_the_run_exported_nothing(
     assert "gva_0_1" in kernel_page(copy.kernels)
 
 
+def test_kernels_in_the_way_of_an_export_stay(trained, tmp_path):
+    pipeline.export(trained, tmp_path / "out", OPTIONS)
+    kernel = next((tmp_path / "out").glob("TRAINED_*/Q.csv"))
+    kernel.write_text("mine")
+    with pytest.raises(SpecError, match=r"exists already.*--overwrite"):
+        pipeline.export(trained, tmp_path / "out", OPTIONS)
+    assert kernel.read_text() == "mine"
+    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    pipeline.export(trained, tmp_path / "out", overwrite)
+    assert kernel.read_text() != "mine"
+
+
+def test_a_run_is_not_replaced_by_what_it_would_be_made_from(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    inside = copy.predictions / "inside.laz"
+    copy.predictions.mkdir(exist_ok=True)
+    shutil.copy(place / "train.laz", inside)
+    spec = read_spec(place / "spec.yaml", [f"clouds.train=['{inside}']"])
+    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    with pytest.raises(SpecError, match=r"inside\.laz: lies inside the run"):
+        pipeline.train(spec, copy, overwrite)
+    assert inside.is_file()
+    assert copy.model.is_file()
+
+
 SHORT = ["training.epochs=1", "training.steps_per_epoch=1", "export.kernels=false"]
 
 

@@ -44,6 +44,8 @@ def test_memory_is_what_the_container_leaves(tmp_path):
     assert resources.memory_limit(tmp_path, meminfo) == 4000 * 1024
     write(tmp_path, memory_DOT_max="3000000", memory_DOT_current="1000000")
     assert resources.memory_limit(tmp_path, meminfo) == 2_000_000
+    write(tmp_path, memory_DOT_stat="anon 600000\ninactive_file 400000\n")
+    assert resources.memory_limit(tmp_path, meminfo) == 2_400_000
     write(tmp_path, memory_DOT_max="max")
     assert resources.memory_limit(tmp_path, meminfo) == 4000 * 1024
 

@@ -65,6 +65,30 @@ def test_overwriting_removes_an_earlier_run(tmp_path):
     assert run.checkpoints.is_dir()
 
 
+def test_overwriting_leaves_what_others_put_beside_a_run(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create(overwrite=False)
+    write_json(run.receipt, {})
+    write_text(tmp_path / "notes.txt", "mine")
+    run.create(overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_with_nothing_but_a_spec_is_no_run(tmp_path):
+    run = RunFolder(tmp_path)
+    write_text(tmp_path / "spec.yaml", "seed: 1")
+    assert not run.exists()
+    with pytest.raises(SpecError, match="not a run"):
+        run.refuse_if_present(resume=False, overwrite=True)
+
+
+def test_an_input_inside_the_run_is_refused_before_overwriting(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.require_apart([tmp_path / "a.laz", run.root / "a.laz"])
+    with pytest.raises(SpecError, match=r"a\.laz: lies inside the run"):
+        run.require_apart([run.predictions / "a.laz"])
+
+
 @pytest.mark.parametrize(
     ("make", "flags", "message"),
     [

@@ -183,6 +183,7 @@ def export(
         Path | None,
         typer.Option(help="A LAS file to measure modulations and coverage on."),
     ] = None,
+    overwrite: Overwrite = False,
     threads: Threads = None,
     quiet: Quiet = False,
 ):
@@ -196,7 +197,7 @@ def export(
 
     folder = RunFolder(run)
     folder.require_model()
-    pipeline, options = _pipeline(threads, quiet)
+    pipeline, options = _pipeline(threads, quiet, overwrite=overwrite)
     pipeline.export(folder, output or folder.kernels, options, cloud)
     typer.echo(f"kernels  {output or folder.kernels}")
 
@@ -210,12 +211,17 @@ def inspect(
         Path | None,
         typer.Option(help="Also write a page with an interactive view of the kernels."),
     ] = None,
+    overwrite: Overwrite = False,
 ):
     """Say what a kernel folder, a run, a model or a LAS file holds."""
     _set_up(quiet=False)
     from vl3d_lite import inspection
     from vl3d_lite.run_folder import RunFolder, write_text
 
+    if html is not None and html.exists() and not overwrite:
+        raise SpecError(
+            f"{html}: exists already; replace it with --overwrite, or name another file"
+        )
     typer.echo(inspection.describe(path))
     if html is not None:
         kernels = RunFolder(path).kernels
@@ -239,6 +245,12 @@ def main() -> None:
         app()
     except VL3DError as error:
         _leave(str(error), error.exit_code)
+    except PermissionError as error:
+        _leave(
+            f"{error.filename}: {error.strerror}; check the permissions, or name "
+            "another file or folder",
+            ResourceError.exit_code,
+        )
     except KeyboardInterrupt:
         _leave("interrupted; nothing half-written is left", 130)
     except Exception as error:

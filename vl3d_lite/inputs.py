@@ -8,6 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vl3d_lite.census import require_classes
+from vl3d_lite.clouds.crs import meters_per_unit
+from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.las import describe_las, read_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.features import required_dimensions
@@ -32,11 +34,13 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
             counted and held against the classes.
 
     Raises:
-        DataError: A file is damaged, lacks a dimension, or a class is nowhere.
+        DataError: A file is damaged, lacks a dimension, is in degrees, or a class
+            is nowhere.
     """
     needed = required_dimensions(spec.features)
     codes = {}
     for path in paths:
+        meters_per_unit(check_cloud(path))
         summary = describe_las(path, census=census)
         missing = [name for name in needed if name not in summary.dimensions]
         if missing:
@@ -45,7 +49,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
                 f"{', '.join(summary.dimensions)}"
             )
         if census:
-            codes[path.name] = summary.census
+            codes[str(path)] = summary.census
     if codes:
         require_classes(spec, codes)
 

@@ -31,6 +31,15 @@ def describe(path: Path | str) -> str:
         DataError: There is nothing, it is of no known kind, or it is broken.
     """
     path = Path(path)
+    try:
+        return _describe(path)
+    except PermissionError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Check the permissions."
+        ) from error
+
+
+def _describe(path: Path) -> str:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
@@ -163,6 +172,12 @@ def _metrics(path: Path) -> str:
     return sections(facts, table(rows)) if per_class else facts
 
 
+def _unit(crs, meters: float) -> str:
+    if not crs.planar:
+        return "none on a plane; refused until reprojected"
+    return f"{meters:g} m"
+
+
 def _describe_cloud(path: Path) -> str:
     cloud = describe_las(path, census=True)
     low, high = (tuple(float(v) for v in corner) for corner in cloud.extent)
@@ -176,8 +191,8 @@ def _describe_cloud(path: Path) -> str:
         "to": "  ".join(f"{value:,.3f}" for value in high),
         "scale": "  ".join(f"{float(value):g}" for value in cloud.scales),
         "CRS": cloud.crs.name or "none named",
-        "unit of x, y": f"{cloud.crs.horizontal:g} m",
-        "unit of z": f"{cloud.crs.vertical:g} m",
+        "unit of x, y": _unit(cloud.crs, cloud.crs.horizontal),
+        "unit of z": _unit(cloud.crs, cloud.crs.vertical),
         "dimensions": ", ".join(plain),
         "extra": ", ".join(cloud.extra_dimensions) or None,
     }

@@ -133,6 +133,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         if run.model.is_file():
             logger.info("%s: is trained already", run.root)
             return
+    if options.overwrite:
+        run.require_apart(path for paths in loaded.clouds.values() for path in paths)
     require_tensorboard(spec)
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
@@ -353,6 +355,14 @@ def export(
     heads do there.
     """
     spec, scaling = open_run(run)
+    if folder.resolve() != run.kernels.resolve() and not options.overwrite:
+        with output_errors(folder):
+            taken = sorted([*folder.glob("*_*/Q.csv"), *folder.glob(STATISTICS)])
+        if taken:
+            raise SpecError(
+                f"{taken[0]}: exists already; replace it with --overwrite, or name "
+                "another folder with --output"
+            )
     model = _load_network(run, spec, scaling)
     kernels = kernels_of(model)
     initial = _initial(run, kernels)

@@ -31,13 +31,22 @@ def memory_limit(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -
     for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
-    for limit_name, used_name in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit_name, used_name, stat_name, cache_key in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
     ):
         limit, used = _words(cgroup / limit_name), _words(cgroup / used_name)
         if limit and limit[0] != "max":
-            limits.append(max(0, int(limit[0]) - int(used[0] if used else 0)))
+            stat = _words(cgroup / stat_name)
+            entries = dict(zip(stat[::2], stat[1::2], strict=False))
+            cache = int(entries.get(cache_key, 0))  # the system takes it back
+            taken = max(0, int(used[0] if used else 0) - cache)
+            limits.append(max(0, int(limit[0]) - taken))
     return min(limits, default=1 << 62)
 
 

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import vl3d_lite
@@ -70,6 +70,12 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def _series(version: str) -> list[str]:
+    """What versions that read each other's runs share; 0.x may change with x."""
+    parts = version.split(".")
+    return parts[: 2 if parts[0] == "0" else 1]
+
+
 class RunFolder:
     """One run on disk: spec, model, scaling, history, scores, kernels, clouds.
 
@@ -100,7 +106,27 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self.receipt.is_file() or self.spec.is_file()
+        return self.receipt.is_file()
+
+    def own(self) -> list[Path]:
+        """Everything a run writes at the top of its folder."""
+        paths = {path for name, path in vars(self).items() if name != "root"}
+        return sorted(path for path in paths if path.parent == self.root)
+
+    def require_apart(self, inputs: Iterable[Path]) -> None:
+        """Complain where replacing the run would remove what it is made from.
+
+        Raises:
+            SpecError: One of `inputs` lies where the run writes.
+        """
+        own = {path.resolve() for path in self.own()}
+        for path in inputs:
+            place = path.resolve()
+            if own & {place, *place.parents}:
+                raise SpecError(
+                    f"{path}: lies inside the run that --overwrite would remove; move "
+                    "it, or name another folder with --run"
+                )
 
     def refuse_if_present(self, *, resume: bool, overwrite: bool) -> None:
         """Complain early about a folder that must not be touched.
@@ -128,10 +154,16 @@ class RunFolder:
                 )
 
     def create(self, *, overwrite: bool) -> None:
-        """Make the folder; with `overwrite` an earlier run in it is removed."""
+        """Make the folder; with `overwrite` an earlier run in it is removed.
+
+        Only what a run writes is removed, not what others left beside it.
+        """
         with output_errors(self.root):
-            if overwrite and self.exists():
-                shutil.rmtree(self.root)
+            for path in self.own() if overwrite and self.exists() else ():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def require_model(self) -> None:
@@ -158,7 +190,7 @@ class RunFolder:
                 )
                 raise DataError(f"{self.root}: {path.name} is missing; {remedy}")
         version = self.read_receipt().get("vl3d_lite", "unknown")
-        if version.split(".")[0] != vl3d_lite.__version__.split(".")[0]:
+        if _series(version) != _series(vl3d_lite.__version__):
             raise DataError(
                 f"{self.root}: written by vl3d_lite {version}, this is "
                 f"{vl3d_lite.__version__}; install that version or train again"

@@ -69,6 +69,8 @@ def test_wkt_in_an_extended_record_counts(las):
         ([(3072, 2261), (4099, 9001)], [US_FOOT, US_FOOT, 1]),
         ([(3072, 32767), (3076, 9002)], [FOOT] * 3),
         ([(3072, 32767), (3076, 9003), (4099, 9002)], [US_FOOT, US_FOOT, FOOT]),
+        ([(3072, 32767), (3076, 9005)], [0.3047972654] * 3),
+        ([(3076, 9036)], [1000] * 3),
         ([(3076, 9001)], [1, 1, 1]),
         ([], [1, 1, 1]),
     ],
@@ -76,6 +78,25 @@ def test_wkt_in_an_extended_record_counts(las):
 def test_geotiff_keys_say_the_unit(pairs, expected, old_las):
     insert_vlr(old_las, geo_keys(*pairs))
     np.testing.assert_allclose(factors(old_las), expected, rtol=1e-12)
+
+
+def test_a_unit_of_the_files_own_has_the_size_it_gives(old_las):
+    keys = [1, 1, 0, 2, 3076, 0, 1, 32767, 3077, 34736, 1, 1]
+    directory = np.array(keys, "<u2").tobytes()
+    insert_vlr(old_las, vlr_bytes(b"LASF_Projection", 34735, directory))
+    doubles = np.array([7.0, 0.25]).tobytes()
+    insert_vlr(old_las, vlr_bytes(b"LASF_Projection", 34736, doubles))
+    np.testing.assert_allclose(factors(old_las), [0.25] * 3)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [[(3076, 32767)], [(3076, 9102)], [(4099, 32767)], [(3072, 2261), (4099, 1)]],
+)
+def test_a_unit_nobody_knows_is_refused(pairs, old_las):
+    insert_vlr(old_las, geo_keys(*pairs))
+    with pytest.raises(DataError, match=r"unit of length \(code .*Reproject"):
+        factors(old_las)
 
 
 def test_a_file_without_a_system_is_in_meters(las):

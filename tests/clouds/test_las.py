@@ -1,3 +1,4 @@
+import os
 import resource
 import struct
 import subprocess
@@ -274,3 +275,21 @@ def test_clouds_are_read_without_keras():
     )
     run = [sys.executable, "-c", code]
     assert subprocess.check_output(run, text=True).strip() == "set()"
+
+
+def test_a_shut_folder_under_a_glob_is_told(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    make_las(tmp_path / "a.las")
+    make_las(tmp_path / "sub/b.las")
+    pattern = str(tmp_path / "**/*.las")
+    assert len(find_clouds([pattern], tmp_path)) == 2
+    scandir = os.scandir
+
+    def shut(path="."):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", shut)
+    with pytest.raises(DataError, match="cannot be read"):
+        find_clouds([pattern], tmp_path)

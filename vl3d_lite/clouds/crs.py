@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 WKT = ("LASF_Projection", 2112)
 GEO_KEYS = ("LASF_Projection", 34735)
 GEOTIFF = tuple(("LASF_Projection", number) for number in (34735, 34736, 34737))
-# Keys of the GeoTIFF standard, and its codes of linear units in meters.
-PROJECTED, GEOGRAPHIC, PROJECTED_UNIT = 3072, 2048, 3076
+# Keys of the GeoTIFF standard.
+PROJECTED, GEOGRAPHIC, PROJECTED_UNIT, PROJECTED_UNIT_SIZE = 3072, 2048, 3076, 3077
 MODEL, VERTICAL, VERTICAL_UNIT = 1024, 4096, 4099
 NOT_PLANAR = (2, 3)  # models of degrees and of geocentric coordinates
-LINEAR_UNITS = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
+OWN_UNIT = 32767  # its size is a key of its own
+DOUBLES = ("LASF_Projection", 34736)
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def meters_per_unit(header: FileHeader) -> np.ndarray:
     """Meters in one unit of x, y and z, ``(3,)`` float64.
 
     Raises:
-        DataError: The coordinates are degrees, or geocentric.
+        DataError: The coordinates are degrees or geocentric, or their unit is not
+            known.
     """
     crs = read_crs(header)
     if not crs.planar:
@@ -70,12 +72,12 @@ def read_crs(header: FileHeader) -> Crs:
     if system is None:
         if keys.get(MODEL) in NOT_PLANAR and PROJECTED not in keys:
             return Crs("GeoTIFF keys without a projected system", planar=False)
-        return Crs("", *_key_units(keys, 1.0, None))
+        return Crs("", *_key_units(header, keys, 1.0, None))
     if system.is_geographic or system.is_geocentric:
         return Crs(system.name, planar=False)
     horizontal, vertical = _units(system)
     if header.find(WKT) is None:
-        horizontal, vertical = _key_units(keys, horizontal, vertical)
+        horizontal, vertical = _key_units(header, keys, horizontal, vertical)
     return Crs(system.name, horizontal, horizontal if vertical is None else vertical)
 
 
@@ -88,7 +90,7 @@ def keys_as_wkt(header: FileHeader) -> bytes | None:
     if system is None:
         return None
     units = _units(system)
-    if _key_units(geo_keys(header), *units) != _key_units({}, *units):
+    if _key_units(header, geo_keys(header), *units) != _key_units(header, {}, *units):
         return None
     # LAS 1.4 asks for the older WKT; a system it cannot say keeps its own.
     return (system.to_wkt("WKT1_GDAL") or system.to_wkt()).encode() + b"\0"
@@ -124,11 +126,16 @@ def parse_crs(header: FileHeader) -> "pyproj.CRS | None":
     return None
 
 
-def geo_keys(header: FileHeader) -> dict[int, int]:
-    """The GeoTIFF keys of a file that hold a number themselves."""
-    data = header.data(GEO_KEYS) or b""
-    keys = np.frombuffer(data[: len(data) // 8 * 8], "<u2").reshape(-1, 4)[1:]
-    return {int(key): int(value) for key, place, _, value in keys if place == 0}
+def geo_keys(header: FileHeader) -> dict[int, float]:
+    """The GeoTIFF keys of a file that hold one number, integer or double."""
+    data, doubles = header.data(GEO_KEYS) or b"", header.data(DOUBLES) or b""
+    keys = np.frombuffer(data[: len(data) // 8 * 8], "<u2").reshape(-1, 4)[1:].tolist()
+    sizes = np.frombuffer(doubles[: len(doubles) // 8 * 8], "<f8").tolist()
+    found: dict[int, float] = {key: value for key, place, _, value in keys if not place}
+    for key, place, count, index in keys:
+        if place == DOUBLES[1] and count == 1 and index < len(sizes):
+            found[key] = sizes[index]
+    return found
 
 
 def _from_wkt(header: FileHeader) -> "pyproj.CRS | None":
@@ -169,9 +176,30 @@ def _units(system: "pyproj.CRS") -> tuple[float, float | None]:
 
 
 def _key_units(
-    keys: dict[int, int], horizontal: float, vertical: float | None
+    header: FileHeader,
+    keys: dict[int, float],
+    horizontal: float,
+    vertical: float | None,
 ) -> tuple[float, float]:
     """The units that GeoTIFF keys name outright go before those of the system."""
-    horizontal = LINEAR_UNITS.get(keys.get(PROJECTED_UNIT), horizontal)
-    vertical = LINEAR_UNITS.get(keys.get(VERTICAL_UNIT), vertical)
+    size = keys.get(PROJECTED_UNIT_SIZE)
+    if keys.get(PROJECTED_UNIT):
+        horizontal = _linear_unit(header, int(keys[PROJECTED_UNIT]), size)
+    if keys.get(VERTICAL_UNIT):
+        vertical = _linear_unit(header, int(keys[VERTICAL_UNIT]), None)
     return horizontal, horizontal if vertical is None else vertical
+
+
+def _linear_unit(header: FileHeader, code: int, size: float | None) -> float:
+    """Meters in a unit of length that a GeoTIFF key names."""
+    from pyproj.database import get_units_map
+
+    known = get_units_map(auth_name="EPSG", category="linear").values()
+    factors = {int(unit.code): unit.conv_factor for unit in known}
+    factor = size if code == OWN_UNIT else factors.get(code)
+    if not factor or not np.isfinite(factor) or factor < 0:
+        raise DataError(
+            f"{header.path}: its GeoTIFF keys name a unit of length (code {code}) that "
+            "is not known. Reproject the file to meters, or correct its CRS"
+        )
+    return factor

@@ -1,6 +1,7 @@
 """Reading LAS and LAZ files."""
 
 import glob
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,21 @@ def _matches(pattern: Path, base: Path) -> list[Path]:
     else:
         names = glob.glob(str(pattern), root_dir=base, recursive=True)
         candidates = [base / name for name in names]
+        if "**" in pattern.parts:
+            _require_readable(base, pattern)
     return [p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
+
+
+def _require_readable(base: Path, pattern: Path) -> None:
+    """Raise where a folder that ``**`` crosses is shut; glob passes over it."""
+    root = base.joinpath(*pattern.parts[: pattern.parts.index("**")])
+
+    def refuse(error):
+        raise error
+
+    for top in glob.glob(str(root)):
+        for _ in os.walk(top, onerror=refuse):
+            pass
 
 
 def _pick(header: FileHeader, names: Sequence[str]) -> list[Dimension]:

@@ -1,0 +1,44 @@
+"""Clouds that are refused before any of them is read as a whole."""
+
+import laspy
+import pyproj
+import pytest
+from conftest import write_place
+
+from vl3d_lite.errors import DataError
+from vl3d_lite.inputs import check_clouds
+from vl3d_lite.spec.reader import read_spec
+
+
+@pytest.fixture
+def spec(place):
+    return read_spec(place / "spec.yaml").spec
+
+
+def only_ground(path):
+    las = laspy.read(path)
+    las.classification[:] = 2
+    las.write(path)
+
+
+def test_training_clouds_of_one_name_are_counted_apart(tmp_path, spec):
+    paths = [tmp_path / name / "t.laz" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        write_place(path, 0, n=600)
+    only_ground(paths[1])
+    check_clouds(paths, spec, census=True)
+    only_ground(paths[0])
+    with pytest.raises(DataError, match="class `vegetation`"):
+        check_clouds(paths, spec, census=True)
+
+
+def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
+    path = tmp_path / "degrees.laz"
+    write_place(path, 0, n=600)
+    las = laspy.read(path)
+    las.header.add_crs(pyproj.CRS("EPSG:4326"))
+    las.write(path)
+    for census in (True, False):
+        with pytest.raises(DataError, match=r"degrees\.laz.*Reproject"):
+            check_clouds([path], spec, census=census)
