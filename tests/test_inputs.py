@@ -42,3 +42,16 @@ def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
     for census in (True, False):
         with pytest.raises(DataError, match=r"degrees\.laz.*Reproject"):
             check_clouds([path], spec, census=census)
+
+
+def test_every_bad_cloud_is_told_at_once(tmp_path, place):
+    loaded = read_spec(place / "spec.yaml", ["features=[height, intensitty]"])
+    good, bad = tmp_path / "good.laz", tmp_path / "bad.laz"
+    write_place(good, 0, n=600)
+    bad.write_text("not a cloud")
+    with pytest.raises(DataError) as trouble:
+        check_clouds([bad, good], loaded.spec, census=False)
+    first, second = str(trouble.value).splitlines()
+    assert first.startswith(str(bad))
+    assert "no dimension `intensitty`" in second
+    assert "did you mean `intensity`?" in second

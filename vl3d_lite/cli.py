@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vl3d_lite.errors import (
+    DataError,
     InterruptedRunError,
     ResourceError,
     SpecError,
@@ -32,8 +33,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The YAML spec.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+# What cannot be read is told by who reads it, with the exit code of input data.
+SpecPath = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="The YAML spec.", readable=False)
+]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder.", readable=False)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the spec."),
@@ -90,9 +96,14 @@ def check(
     if files:
         from vl3d_lite.inputs import check_clouds
 
-        check_clouds(loaded.clouds["train"], loaded.spec, census=True)
-        for group in ("validation", "predict"):
-            check_clouds(loaded.clouds[group], loaded.spec, census=False)
+        troubles = []
+        for group in ("train", "validation", "predict"):
+            try:
+                check_clouds(loaded.clouds[group], loaded.spec, census=group == "train")
+            except DataError as error:
+                troubles.append(str(error))
+        if troubles:
+            raise DataError("\n".join(troubles))
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
     typer.echo(f"{spec}: good ({counts or 'no'} clouds)")
 
@@ -205,7 +216,10 @@ def export(
 @app.command(epilog="Example: vl3d-lite inspect runs/town --html kernels.html")
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A kernel folder, a run, a model or a LAS file.")
+        Path,
+        typer.Argument(
+            help="A kernel folder, a run, a model or a LAS file.", readable=False
+        ),
     ],
     html: Annotated[
         Path | None,

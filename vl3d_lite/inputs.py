@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from vl3d_lite.census import require_classes
 from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import check_cloud
-from vl3d_lite.clouds.las import describe_las, read_las
+from vl3d_lite.clouds.las import LasSummary, describe_las, read_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.features import required_dimensions
 from vl3d_lite.prepare import PreparedCloud, prepare_cloud
@@ -34,24 +35,36 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
             counted and held against the classes.
 
     Raises:
-        DataError: A file is damaged, lacks a dimension, is in degrees, or a class
-            is nowhere.
+        DataError: One line a file: it is damaged, lacks a dimension, or is in
+            degrees; or a class is nowhere.
     """
-    needed = required_dimensions(spec.features)
-    codes = {}
+    codes, troubles = {}, []
     for path in paths:
-        meters_per_unit(check_cloud(path))
-        summary = describe_las(path, census=census)
-        missing = [name for name in needed if name not in summary.dimensions]
-        if missing:
-            raise DataError(
-                f"{path}: no dimension `{missing[0]}`, which `features` needs. It has: "
-                f"{', '.join(summary.dimensions)}"
-            )
-        if census:
-            codes[str(path)] = summary.census
+        try:
+            summary = _summary(path, spec, census)
+        except DataError as error:
+            troubles.append(str(error))
+        else:
+            if census:
+                codes[str(path)] = summary.census
+    if troubles:
+        raise DataError("\n".join(troubles))
     if codes:
         require_classes(spec, codes)
+
+
+def _summary(path: Path, spec: Spec, census: bool) -> LasSummary:
+    meters_per_unit(check_cloud(path))
+    summary = describe_las(path, census=census)
+    for name in required_dimensions(spec.features):
+        if name not in summary.dimensions:
+            close = get_close_matches(name, summary.dimensions, n=1)
+            guess = f"; did you mean `{close[0]}`?" if close else "."
+            raise DataError(
+                f"{path}: no dimension `{name}`, which `features` needs{guess} It has: "
+                f"{', '.join(summary.dimensions)}"
+            )
+    return summary
 
 
 @contextlib.contextmanager

@@ -175,6 +175,12 @@ class RunFolder:
         """
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such run folder")
+        try:
+            self.receipt.exists()
+        except PermissionError as error:
+            raise DataError(
+                f"{self.root}: cannot be read ({error.strerror}); check the permissions"
+            ) from error
         if not self.exists():
             raise DataError(
                 f"{self.root}: not a run folder (it has no run.json); give the folder "
