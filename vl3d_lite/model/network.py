@@ -1,6 +1,7 @@
 """From a model's spec to a Keras network."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -69,7 +70,7 @@ def _build(model, inputs, n_classes, spacings):
         features = UnaryBlock(stage.channels, name=f"widen_{level}")(
             [features, neighbors]
         )
-        features = _blocks(model, stage, features, inputs, level, spacings[level])
+        features = _blocks(model, features, inputs, level, spacings[level])
         skips.append(features)
 
     for level in reversed(range(n_stages - 1)):
@@ -99,7 +100,28 @@ def _kernel_arguments(model: ModelSpec, spacing: float) -> dict:
     }
 
 
-def _blocks(model, stage: StageSpec, features, inputs, level, spacing):
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands: a stage and what its points share.
+
+    Attributes:
+        stage: What the spec says of it.
+        spacing: Of its points in meters.
+        xyz: ``(B, R, 3)``.
+        neighbors: ``(B, R, K)``.
+        geometry: Nearest kernel point and influence of each neighbor; empty
+            where no block asks for them.
+    """
+
+    stage: StageSpec
+    spacing: float
+    xyz: keras.KerasTensor
+    neighbors: keras.KerasTensor
+    geometry: list[keras.KerasTensor]
+
+
+def _blocks(model, features, inputs, level, spacing):
+    stage = model.stages[level]
     xyz, neighbors = inputs[f"xyz_{level}"], inputs[f"neighbors_{level}"]
     geometry = []
     convolves = {"kpconvx", "kpconvd"} & set(stage.blocks)
@@ -107,39 +129,33 @@ def _blocks(model, stage: StageSpec, features, inputs, level, spacing):
         geometry = KernelGeometryLayer(
             **_kernel_arguments(model, spacing), name=f"geometry_{level}"
         )([xyz, neighbors])
+    place = Place(stage, spacing, xyz, neighbors, list(geometry))
     for number, block in enumerate(stage.blocks):
-        features = BLOCKS[block](
-            model,
-            [xyz, features, neighbors],
-            list(geometry),
-            spacing,
-            f"{block}_{level}_{number}",
-        )
+        features = BLOCKS[block](model, place, features, f"{block}_{level}_{number}")
     return features
 
 
-def _kpconvx(model, inputs, geometry, spacing, name, attention=True):
+def _kpconvx(model, place, features, name, attention=True):
     kernel = model.kpconvx
     return KPConvXLayer(
-        **_kernel_arguments(model, spacing),
-        DH=round(kernel.hidden_ratio * inputs[1].shape[-1]),
+        **_kernel_arguments(model, place.spacing),
+        DH=round(kernel.hidden_ratio * features.shape[-1]),
         groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
         drop_path=kernel.drop_path,
         order=kernel.order,
         attention=attention,
         name=name,
-    )([*inputs, *geometry])
+    )([place.xyz, features, place.neighbors, *place.geometry])
 
 
-def _kpconvd(model, inputs, geometry, spacing, name):
-    return _kpconvx(model, inputs, geometry, spacing, name, attention=False)
+def _kpconvd(model, place, features, name):
+    return _kpconvx(model, place, features, name, attention=False)
 
 
-def _gva(model, inputs, geometry, spacing, name):
-    xyz, features, neighbors = inputs
+def _gva(model, place, features, name):
     gva = model.gva
-    normalized = layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(features)
+    normalized = _normalized(features, name)
     attended = GroupedVectorAttentionLayer(
         channels=features.shape[-1],
         groups=gva.groups,
@@ -147,14 +163,22 @@ def _gva(model, inputs, geometry, spacing, name):
         positional_multiplier=gva.positional_multiplier,
         positional_bias=gva.positional_bias,
         dropout=gva.dropout,
-        scale=spacing,
+        scale=place.spacing,
         name=name,
-    )([xyz, normalized, neighbors])
-    if gva.drop_path:
-        attended = layers.Dropout(
-            gva.drop_path, noise_shape=(None, 1, 1), name=f"{name}_drop_path"
-        )(attended)
-    return layers.Add(name=f"{name}_residual")([features, attended])
+    )([place.xyz, normalized, place.neighbors])
+    return _residual(features, attended, gva.drop_path, name)
+
+
+def _normalized(features, name):
+    return layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(features)
+
+
+def _residual(features, change, drop_path, name):
+    if drop_path:
+        change = layers.Dropout(
+            drop_path, noise_shape=(None, 1, 1), name=f"{name}_drop_path"
+        )(change)
+    return layers.Add(name=f"{name}_residual")([features, change])
 
 
 BLOCKS = {"kpconvx": _kpconvx, "kpconvd": _kpconvd, "gva": _gva}
