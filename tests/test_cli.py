@@ -44,7 +44,17 @@ def wait_for(path, seconds=200):
 
 @pytest.mark.parametrize(
     "verb",
-    ["run", "check", "train", "predict", "evaluate", "export", "inspect", "schema"],
+    [
+        "run",
+        "check",
+        "train",
+        "predict",
+        "evaluate",
+        "export",
+        "inspect",
+        "schema",
+        "convert",
+    ],
 )
 def test_every_verb_has_help_and_an_example(verb):
     result = vl3d(verb, "--help")

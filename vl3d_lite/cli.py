@@ -244,6 +244,47 @@ def inspect(
         typer.echo(f"\npage  {html}")
 
 
+@app.command(epilog="Example: vl3d-lite convert VL3D.json --output town.yaml")
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="VL3D", help="A spec of VL3D, as JSON.", readable=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The spec to write; VL3D's name with .yaml by default."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+):
+    """Translate a spec of VL3D that trains a network.
+
+    What was chosen, replaced or dropped, and why, is told and stands in the spec as
+    comments.
+    """
+    _set_up(quiet)
+    from vl3d_lite.guide.convert import convert as translate
+    from vl3d_lite.run_folder import write_text
+
+    target = output or Path(f"{source.stem}.yaml")
+    if target.exists() and not overwrite:
+        raise SpecError(
+            f"{target}: exists already; replace it with --overwrite, or name another "
+            "file with --output"
+        )
+    conversion = translate(source)
+    write_text(target, conversion.text())
+    if not quiet:
+        typer.echo(conversion.report(), err=True)
+    try:
+        _read(target, None, needs=(), check_files=False)
+    except SpecError as error:
+        raise SpecError(
+            f"{target}: written, but it needs your hand:\n{error}"
+        ) from None
+    typer.echo(f"spec  {target}")
+
+
 @app.command(epilog="Example: vl3d-lite schema > spec.schema.json")
 def schema():
     """Print the JSON schema of specs, for editors to complete from."""

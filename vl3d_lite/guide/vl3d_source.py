@@ -1,0 +1,235 @@
+"""A VL3D spec as it was read, and which of its values a conversion has used."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vl3d_lite.errors import DataError, SpecError
+
+KINDS = (
+    "train",
+    "class_transformer",
+    "miner",
+    "imputer",
+    "feature_transformer",
+    "clustering",
+    "predict",
+    "eval",
+    "writer",
+)
+_MISSING = object()
+
+Keys = tuple[str | int, ...]
+
+
+class Vl3dSource:
+    """The values of a VL3D spec, each either used or, in the end, left over.
+
+    Args:
+        path: What messages call the spec.
+        content: The JSON object. A spec without ``sequential_pipeline`` is taken
+            for its only component.
+
+    Attributes:
+        used: Places that were read; all that lies below one counts too.
+        chosen: Place of the component that is converted.
+
+    Raises:
+        SpecError: It is not what VL3D calls a spec.
+    """
+
+    def __init__(self, path: Path, content: Any):
+        self.path = path
+        self.content = content
+        self.used: set[Keys] = set()
+        self.chosen: Keys = ()
+        if not isinstance(content, dict):
+            raise SpecError(
+                f"{path}: a VL3D spec is a JSON object. Received: {_kind(content)}"
+            )
+        pipeline = content.get("sequential_pipeline", _MISSING)
+        if pipeline is _MISSING:
+            self.components = {(): content}
+        elif isinstance(pipeline, list) and all(isinstance(c, dict) for c in pipeline):
+            self.components = {
+                ("sequential_pipeline", number): component
+                for number, component in enumerate(pipeline)
+            }
+        else:
+            raise SpecError(
+                f"{path}: `sequential_pipeline` must be a list of objects. Received: "
+                f"{_kind(pipeline)}"
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> "Vl3dSource":
+        """Read a JSON file.
+
+        Raises:
+            DataError: The file cannot be read.
+            SpecError: It is not JSON, or not a VL3D spec.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise DataError(
+                f"{path}: cannot be read ({reason}); name a VL3D spec, a JSON file"
+            ) from error
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            place = f"{path}:{getattr(error, 'lineno', 1)}:{getattr(error, 'colno', 1)}"
+            raise SpecError(f"{place}: is not JSON ({error})") from error
+        except RecursionError as error:
+            raise SpecError(f"{path}: is nested too deeply for a spec") from error
+        return cls(path, content)
+
+    def of_kind(self, kind: str) -> list["Part"]:
+        """The components of a kind, such as ``train``, in order."""
+        return [
+            Part(self, base)
+            for base, component in self.components.items()
+            if component.get(kind) is not None
+        ]
+
+    def name(self, keys: Keys) -> str:
+        """A place as a message names it, such as ``ClassReducer.plot_path``."""
+        base = keys[:2] if keys[:1] == ("sequential_pipeline",) else ()
+        component = self.components.get(base, {})
+        kinds = [*KINDS, *(f"_{kind}" for kind in KINDS)]
+        owner = next((str(component[k]) for k in kinds if component.get(k)), "")
+        own = keys[len(base) :]
+        if not base or base == self.chosen:
+            owner = ""
+        inside = ".".join(map(str, own)).replace("model_args.", "", 1)
+        return f"{owner}.{inside}" if owner else inside
+
+    def leftovers(self) -> Iterator[Keys]:
+        """Places of all values that were not used; lists of plain values are one."""
+        for keys in _leaves(self.content, ()):
+            if not any(keys[:n] in self.used for n in range(len(keys) + 1)):
+                yield keys
+
+
+class Part:
+    """A part of a VL3D spec; what is read through it counts as used.
+
+    Args:
+        source: The spec.
+        base: Where the part lies.
+    """
+
+    def __init__(self, source: Vl3dSource, base: Keys):
+        self.source = source
+        self.base = base
+
+    def part(self, *keys: str) -> "Part":
+        """A part of this part, present or not."""
+        return Part(self.source, (*self.base, *keys))
+
+    def peek(self, *keys: str | int) -> Any:
+        """The value at a place, or None, without using it."""
+        value = self.source.content
+        for key in (*self.base, *keys):
+            inside = key in value if isinstance(value, dict) else _counts(value, key)
+            if not inside:
+                return None
+            value = value[key]
+        return value
+
+    def take(self, *keys: str | int) -> Any:
+        """The value at a place, or None; it counts as used."""
+        value = self.peek(*keys)
+        if value is not None:
+            self.source.used.add((*self.base, *keys))
+        return value
+
+    def text(self, *keys: str, default: str | None = None) -> str | None:
+        """A text, or `default` where there is none."""
+        return self._typed(keys, "text", lambda v: isinstance(v, str), default)
+
+    def number(self, *keys: str, default: float | None = None) -> float | None:
+        """A number, or `default` where there is none."""
+        return self._typed(keys, "a number", _is_number, default)
+
+    def whole(self, *keys: str, default: int | None = None) -> int | None:
+        """A whole number above 0, or `default` where there is none."""
+        return self._typed(
+            keys,
+            "a whole number above 0",
+            lambda v: isinstance(v, int) and _is_number(v) and v > 0,
+            default,
+        )
+
+    def wholes(self, *keys: str) -> list[int] | None:
+        """A list of whole numbers above 0, or None."""
+        return self._typed(
+            keys,
+            "a list of whole numbers above 0",
+            lambda v: (
+                _is_list(v, _is_number) and all(isinstance(n, int) and n > 0 for n in v)
+            ),
+            None,
+        )
+
+    def numbers(self, *keys: str) -> list[float] | None:
+        """A list of numbers, or None."""
+        return self._typed(
+            keys, "a list of numbers", lambda v: _is_list(v, _is_number), None
+        )
+
+    def texts(self, *keys: str) -> list[str] | None:
+        """A list of texts, or None."""
+        return self._typed(
+            keys,
+            "a list of texts",
+            lambda v: _is_list(v, lambda item: isinstance(item, str)),
+            None,
+        )
+
+    def complain(self, keys: tuple, expected: str, received: Any) -> SpecError:
+        """The error of a value that is not what VL3D would take."""
+        name = self.source.name((*self.base, *keys))
+        return SpecError(
+            f"{self.source.path}: `{name}` must be {expected}. Received: "
+            f"{json.dumps(received)[:60]}"
+        )
+
+    def _typed(self, keys, expected, fits, default):
+        value = self.take(*keys)
+        if value is None:
+            return default
+        if not fits(value):
+            raise self.complain(keys, expected, value)
+        return value
+
+
+def _leaves(value: Any, keys: Keys) -> Iterator[Keys]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*keys, key))
+    elif isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, (*keys, number))
+    else:
+        yield keys
+
+
+def _counts(value: Any, key: str | int) -> bool:
+    return isinstance(value, list) and isinstance(key, int) and key < len(value)
+
+
+def _is_number(value: Any) -> bool:
+    finite = isinstance(value, int | float) and abs(value) < float("inf")
+    return finite and not isinstance(value, bool)
+
+
+def _is_list(value: Any, fits) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(fits, value))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", type(None): "null"}
+    return names.get(type(value), "a plain value")
