@@ -42,7 +42,14 @@ FLOORS = {
         "spec.*",
         "clouds.*",
     ],
-    2: ["dataset", "inputs", "model.losses", "model.network", "model.optimizers"],
+    2: [
+        "cost",
+        "dataset",
+        "inputs",
+        "model.losses",
+        "model.network",
+        "model.optimizers",
+    ],
     3: [
         "backend",
         "evaluate",

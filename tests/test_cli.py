@@ -54,6 +54,7 @@ def wait_for(path, seconds=200):
         "inspect",
         "schema",
         "convert",
+        "init",
     ],
 )
 def test_every_verb_has_help_and_an_example(verb):

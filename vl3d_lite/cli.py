@@ -108,6 +108,43 @@ def check(
     typer.echo(f"{spec}: good ({counts or 'no'} clouds)")
 
 
+@app.command(epilog="Example: vl3d-lite init scans/*.laz --output town.yaml")
+def init(
+    clouds: Annotated[
+        list[str],
+        typer.Argument(metavar="CLOUD...", help="Labelled files, globs or folders."),
+    ],
+    output: Annotated[Path, typer.Option(help="The spec to write.")] = Path(
+        "spec.yaml"
+    ),
+    split_into: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the training and the validation block of a single cloud; "
+            "<spec>_blocks beside the spec by default."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+):
+    """Look at labelled clouds and write a commented spec that trains on them.
+
+    Of several labelled clouds one validates; a single one is cut into two blocks
+    apart in space, written as new files. Clouds without labels are predicted.
+    """
+    _set_up(quiet)
+    from vl3d_lite.clouds.las import find_clouds
+    from vl3d_lite.guide import init as guide
+
+    guide.init(
+        find_clouds(clouds, Path.cwd()),
+        output,
+        split_into=split_into,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: written; next: vl3d-lite plan {output}")
+
+
 @app.command(epilog="Example: vl3d-lite train spec.yaml --run runs/town --resume")
 def train(
     spec: SpecPath,

@@ -1,0 +1,153 @@
+"""From clouds to a spec, as a user meets it."""
+
+import subprocess
+import sys
+
+import laspy
+import numpy as np
+import pytest
+from conftest import write_place
+
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.guide.init import init
+from vl3d_lite.inputs import check_clouds
+from vl3d_lite.spec.reader import read_spec
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, name in enumerate("ab"):
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=(100 * number, 0, 0))
+    return tmp_path
+
+
+def forget(path):
+    las = laspy.read(path)
+    las.classification[:] = 0
+    las.write(path)
+
+
+def test_two_clouds_give_a_spec_that_passes_check(folder):
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert (folder / "spec.yaml").read_text() == text
+    assert len(text.splitlines()) <= 60
+    assert all(len(line) < 160 for line in text.splitlines())
+    loaded = read_spec(folder / "spec.yaml", needs=("train", "validation", "predict"))
+    assert loaded.spec.class_codes == {
+        "ground": [2],
+        "vegetation": [5],
+        "building": [6],
+    }
+    for group, paths in loaded.clouds.items():
+        check_clouds(paths, loaded.spec, census=group == "train")
+    assert {p.name for p in loaded.clouds["train"]} | {
+        p.name for p in loaded.clouds["validation"]
+    } == {"a.laz", "b.laz"}
+    names = [feature.name for feature in loaded.spec.features]
+    assert names == [
+        "height",
+        "return_ratio",
+        "number_of_returns",
+        "relative_intensity",
+    ]
+
+
+def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):
+    source = folder / "a.laz"
+    before = source.read_bytes()
+    init([source], folder / "town.yaml")
+    assert source.read_bytes() == before
+    loaded = read_spec(folder / "town.yaml")
+    (train,), (held_out,) = loaded.clouds["train"], loaded.clouds["validation"]
+    assert train.parent.name == held_out.parent.name == "town_blocks"
+    one, other = laspy.read(train), laspy.read(held_out)
+    assert 0.7 < (len(one) + len(other)) / 9000 < 1
+    gaps = np.maximum(
+        other.xyz.min(0) - one.xyz.max(0), one.xyz.min(0) - other.xyz.max(0)
+    )
+    assert gaps[:2].max() > 0.5
+
+
+def test_blocks_go_where_they_are_asked_to(folder):
+    init([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
+    assert sorted(p.name for p in (folder / "parts").iterdir()) == [
+        "a_train.laz",
+        "a_validation.laz",
+    ]
+
+
+def test_clouds_without_labels_are_to_predict(folder):
+    write_place(folder / "c.laz", 3, 2000)
+    forget(folder / "c.laz")
+    paths = [folder / f"{name}.laz" for name in "abc"]
+    init(paths, folder / "spec.yaml")
+    loaded = read_spec(folder / "spec.yaml")
+    assert [path.name for path in loaded.clouds["predict"]] == ["c.laz"]
+    assert len(loaded.clouds["train"]) == 1
+
+
+def test_a_dimension_that_one_cloud_lacks_is_no_feature(folder):
+    las = laspy.read(folder / "b.laz")
+    las.intensity[:] = 100
+    las.write(folder / "b.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert "  - relative_intensity" not in text
+
+
+def test_nothing_is_replaced_unasked(folder):
+    (folder / "spec.yaml").write_text("mine")
+    with pytest.raises(SpecError, match="--overwrite"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+    assert (folder / "spec.yaml").read_text() == "mine"
+    assert not (folder / "spec_blocks").exists()
+    (folder / "s_blocks").mkdir()
+    (folder / "s_blocks/a_train.laz").write_text("mine")
+    with pytest.raises(SpecError, match="--split-into"):
+        init([folder / "a.laz"], folder / "s.yaml")
+
+
+def test_a_block_never_takes_the_place_of_its_source(folder):
+    (folder / "a.laz").rename(folder / "a_train.laz")
+    (folder / "a.laz").symlink_to(folder / "a_train.laz")
+    with pytest.raises(SpecError, match="--split-into"):
+        init(
+            [folder / "a.laz"],
+            folder / "s.yaml",
+            split_into=folder,
+            overwrite=True,
+        )
+
+
+def test_clouds_without_labels_alone_are_refused(folder):
+    forget(folder / "a.laz")
+    with pytest.raises(DataError, match=r"a\.laz: carries no class codes"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+    assert not (folder / "spec.yaml").exists()
+
+
+def test_one_class_is_refused(folder):
+    las = laspy.read(folder / "a.laz")
+    las.classification[:] = 2
+    las.write(folder / "a.laz")
+    with pytest.raises(DataError, match=r"two classes.*9,000 of code 2"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+
+
+def test_a_folder_that_is_not_there_is_told_at_once(folder):
+    with pytest.raises(SpecError, match="no folder"):
+        init([folder / "a.laz"], folder / "none/spec.yaml")
+
+
+def test_the_command_writes_a_spec_without_keras(folder):
+    code = (
+        "import sys\n"
+        "from vl3d_lite.cli import app\n"
+        "app(['init', *sys.argv[2:], '--output', sys.argv[1]], standalone_mode=False)\n"
+        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
+    )
+    paths = [folder / "spec.yaml", folder / "a.laz", folder / "b.laz"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "next: vl3d-lite plan" in result.stdout

@@ -1,0 +1,48 @@
+"""Parameters by formula, against the network itself."""
+
+import pytest
+
+from vl3d_lite.cost import count_parameters, network_cost
+from vl3d_lite.dataset import batch_spec
+from vl3d_lite.model.network import build_network
+from vl3d_lite.spec.reader import read_spec
+
+CHANGES = {
+    "as it is": [],
+    "strided": ["model.downsampling=strided"],
+    "official": ["model.kpconvx.order=official"],
+    "official, strided": ["model.kpconvx.order=official", "model.downsampling=strided"],
+    "deformable": ["model.kpconvx.deformable=true", "model.kpconvx.drop_path=0.1"],
+    "a weight a channel": ["model.gva.weights=channels"],
+    "multiplier": [
+        "model.gva.positional_multiplier=true",
+        "model.gva.positional_bias=false",
+    ],
+    "interpolated": [
+        "model.upsampling=interpolated",
+        "model.head_channels=7",
+        "model.dropout=0.1",
+    ],
+    "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
+    "other kernels": [
+        "model.kpconvx.shell_points=[1, 9]",
+        "model.kpconvx.shell_radii=[0, 1]",
+        "model.kpconvx.groups=2",
+        "model.kpconvx.hidden_ratio=1.5",
+    ],
+}
+
+
+@pytest.mark.parametrize("sets", CHANGES.values(), ids=CHANGES)
+def test_parameters_are_those_of_the_network(place, sets):
+    spec = read_spec(place / "spec.yaml", sets).spec
+    network = build_network(
+        spec.model, batch_spec(spec, 5), n_classes=4, spacings=spec.spacings
+    )
+    assert count_parameters(spec.model, 5, 4) == network.count_params()
+
+
+def test_every_layer_belongs_to_a_stage(place):
+    spec = read_spec(place / "spec.yaml").spec
+    stages = {cost.stage for cost in network_cost(spec.model, 5, 4)}
+    assert stages == {0, 1}

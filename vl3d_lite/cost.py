@@ -1,0 +1,130 @@
+"""What a network costs, by formula: parameters, and bytes of a step. No Keras."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vl3d_lite.spec.schema import ModelSpec, StageSpec
+
+NORM = 4  # numbers a channel of batch normalization keeps
+AXES = 3
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer of a network.
+
+    Attributes:
+        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``pool`` or ``other``.
+        parameters: Trained or not.
+        per_point: Numbers a point that the layer keeps for the gradient.
+        per_neighbor: Numbers a neighbor slot that it keeps.
+        stage: Number of the stage whose points it works on.
+    """
+
+    kind: str
+    parameters: int
+    per_point: float
+    per_neighbor: float
+    stage: int
+
+
+def network_cost(model: ModelSpec, n_features: int, n_classes: int) -> list[LayerCost]:
+    """The layers that `model.network.build_network` makes, in order.
+
+    Args:
+        model: The network's part of a spec.
+        n_features: Inputs a point.
+        n_classes: Classes.
+    """
+    return list(_layers(model, n_features, n_classes))
+
+
+def count_parameters(model: ModelSpec, n_features: int, n_classes: int) -> int:
+    """Parameters of the network, trained or not."""
+    return sum(cost.parameters for cost in network_cost(model, n_features, n_classes))
+
+
+def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[LayerCost]:
+    stages = model.stages
+    width = n_features
+    for level, stage in enumerate(stages):
+        if level and model.downsampling == "strided":
+            yield _kpconvx(model, width, level, strided=True)
+        elif level:
+            yield LayerCost("pool", 0, width, 0, level)
+        yield _unary(width, stage.channels, level)
+        width = stage.channels
+        yield from _blocks(model, stage, level)
+    for level in reversed(range(len(stages) - 1)):
+        own = stages[level].channels
+        yield LayerCost("other", 0, 2 * width + own, 0, level)  # upsampled, joined
+        yield _unary(width + own, own, level)
+        width = own
+    head = model.head_channels or stages[0].channels
+    yield _unary(width, head, 0)
+    parameters = head * n_classes + n_classes
+    yield LayerCost("other", parameters, 3 * n_classes, 0, 0)
+
+
+def _unary(inputs: int, outputs: int, level: int) -> LayerCost:
+    parameters = inputs * outputs + NORM * outputs
+    return LayerCost("unary", parameters, inputs + 3 * outputs, 0, level)
+
+
+def _blocks(model: ModelSpec, stage: StageSpec, level: int) -> Iterator[LayerCost]:
+    convolves = {"kpconvx", "kpconvd"} & set(stage.blocks)
+    if convolves and not model.kpconvx.deformable:
+        points = sum(model.kpconvx.shell_points)
+        yield LayerCost("geometry", points * AXES, 0, 4, level)
+    for block in stage.blocks:
+        if block == "gva":
+            yield _gva(model, stage.channels, level)
+        else:
+            yield _kpconvx(model, stage.channels, level, attention=block == "kpconvx")
+
+
+def _kpconvx(
+    model: ModelSpec,
+    channels: int,
+    level: int,
+    *,
+    attention: bool = False,
+    strided: bool = False,
+) -> LayerCost:
+    kernel = model.kpconvx
+    points = sum(kernel.shell_points)
+    hidden = round(kernel.hidden_ratio * channels)
+    official = kernel.order == "official" and not strided
+    parameters = points * (AXES + channels)
+    parameters += channels * hidden + hidden + NORM * hidden
+    parameters += hidden * channels + channels + NORM * channels
+    per_point, per_neighbor = 6 * channels + 4 * hidden, 2 * channels
+    if attention:
+        width = points * (channels // kernel.groups)
+        parameters += channels * channels + channels + channels * width
+        parameters += 0 if official else width + NORM * channels
+        per_point += 3 * channels + 2 * width
+        per_neighbor += 2 * (channels // kernel.groups)
+    if official:
+        parameters += NORM * channels
+        per_point += 2 * channels
+    if strided or kernel.deformable:
+        per_neighbor += 4
+    return LayerCost("kpconvx", parameters, per_point, per_neighbor, level)
+
+
+def _gva(model: ModelSpec, channels: int, level: int) -> LayerCost:
+    gva = model.gva
+    groups = gva.groups
+    mlp = AXES * channels + channels + channels * channels + channels
+    parameters = 2 * channels  # of the normalization before
+    parameters += 3 * channels * channels + channels + NORM * 2 * channels
+    parameters += mlp * (gva.positional_bias + gva.positional_multiplier)
+    parameters += channels * groups + groups + groups * groups
+    per_point = (8 + groups * gva.positional_bias) * channels
+    per_neighbor = (1 + gva.positional_bias) * channels + 4 * groups
+    if gva.weights == "channels" or gva.positional_multiplier:
+        per_neighbor += 4 * channels
+    if gva.weights == "channels":
+        parameters += groups * channels + channels
+    return LayerCost("gva", parameters, per_point, per_neighbor, level)
