@@ -157,3 +157,45 @@ def slope_by_differences(function, arrays, directions, cotangent, step=1e-6):
     behind = {name: arrays[name] - step * directions[name] for name in arrays}
     difference = function(ahead) - function(behind)
     return float((difference * cotangent).sum() / (2 * step))
+
+
+def gqa_by_loops(query, key, value, attends, weights):
+    """Grouped-query attention over the keys that `attends`, ``(B, T, S)``, names.
+
+    Args:
+        query: ``(B, T, C)``.
+        key: ``(B, S, C)``.
+        value: ``(B, S, C)``.
+        attends: ``(B, T, S)`` bool.
+        weights: Of the projections ``query``, ``key``, ``value`` and
+            ``attention_output``: a kernel by name, and a bias where there is one.
+
+    Returns:
+        The output ``(B, T, C)`` and the scores ``(B, U, T, S)``.
+    """
+
+    def projected(name, token, head):
+        row = token @ weights[name]["kernel"][:, head]
+        return row + weights[name]["bias"][head] if "bias" in weights[name] else row
+
+    _, heads, depth = weights["query"]["kernel"].shape
+    repeats = heads // weights["key"]["kernel"].shape[1]
+    output = np.zeros(query.shape)
+    scores = np.zeros((len(query), heads, query.shape[1], key.shape[1]))
+    for b, i in np.ndindex(*query.shape[:2]):
+        chosen = [j for j in range(key.shape[1]) if attends[b, i, j]]
+        for u in range(heads):
+            context = np.zeros(depth)
+            asked = projected("query", query[b, i], u)
+            logits = [
+                asked @ projected("key", key[b, j], u // repeats) / np.sqrt(depth)
+                for j in chosen
+            ]
+            masses = np.exp(np.array(logits) - max(logits, default=0.0))
+            for j, mass in zip(chosen, masses, strict=True):
+                scores[b, u, i, j] = mass / masses.sum()
+                told = projected("value", value[b, j], u // repeats)
+                context += scores[b, u, i, j] * told
+            output[b, i] += context @ weights["attention_output"]["kernel"][u]
+        output[b, i] += weights["attention_output"].get("bias", 0.0)
+    return output, scores

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import keras
 import numpy as np
@@ -20,7 +21,7 @@ from vl3d_lite.model.layers import (
 from vl3d_lite.model.losses import PointCrossEntropy
 from vl3d_lite.model.network import BLOCKS, DOWNSAMPLING, UPSAMPLING, build_network
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema import ModelSpec
+from vl3d_lite.spec.schema import GQASpec, Initializer, ModelSpec
 
 POINTS = (48, 12)
 SHAPES = {
@@ -56,7 +57,11 @@ def make_model(
         {"points": points, "channels": channels, "neighbors": 4, "blocks": list(blocks)}
         for points, channels in zip(POINTS, (8, 16), strict=True)
     ]
-    settings = {"kpconvx": {"groups": 4, "hidden_ratio": 2}, "gva": {"groups": 4}}
+    settings = {
+        "kpconvx": {"groups": 4, "hidden_ratio": 2},
+        "gva": {"groups": 4},
+        "gqa": {"head_dim": 4},
+    }
     for name, value in changes.items():
         settings[name] = (
             {**settings.get(name, {}), **value} if name in settings else value
@@ -109,7 +114,7 @@ def logits_of(model, batch):
 @pytest.mark.parametrize("order", ["seed", "official"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_builds_and_learns(block, order):
-    if block == "gva" and order == "official":
+    if block in ("gva", "gqa") and order == "official":
         pytest.skip("the attention has one order")
     model, shapes = make_model([block], kpconvx={"order": order})
     batch = make_batch(shapes)
@@ -192,6 +197,75 @@ def test_mixed_precision_gives_float32_logits_near_those_of_float32(precision):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_global_attention_ignores_padding_and_reaches_across_the_field():
+    model, shapes = make_model(["gqa"])
+    clean = make_batch(shapes)
+    expected = logits_of(model, clean)
+    dirty = {name: value.copy() for name, value in clean.items()}
+    dirty["features"][:, 40:] = np.nan
+    dirty["xyz_0"][:, 40:] = np.inf
+    dirty["xyz_1"][:, 10:] = np.nan
+    for name, bound in {"neighbors_0": 48, "neighbors_1": 12}.items():
+        dirty[name][dirty[name] < 0] = bound + 5
+    result = logits_of(model, dirty)
+    np.testing.assert_allclose(result[:, :40], expected[:, :40], rtol=0, atol=1e-6)
+    clean["features"][:, 0] += 1
+    changed = np.abs(logits_of(model, clean) - expected)[:, :40].max(axis=-1)
+    assert changed.min() > 1e-6
+
+
+def test_every_key_of_the_global_attention_reaches_its_layer():
+    settings = {
+        "head_dim": 3,
+        "num_query_heads": 6,
+        "num_key_value_heads": 3,
+        "position": False,
+        "dropout": 0.25,
+        "use_bias": False,
+        "kernel_initializer": "he_normal",
+        "bias_initializer": "ones",
+        "kernel_regularizer": {"name": "l2", "strength": 0.5},
+        "bias_regularizer": "l1",
+        "activity_regularizer": {"name": "l1_l2", "strength": 0.25},
+        "kernel_constraint": {"name": "max_norm", "limit": 1.5},
+        "bias_constraint": "non_neg",
+        "flash_attention": False,
+        "drop_path": 0.125,
+    }
+    assert set(settings) == set(GQASpec.model_fields)
+    model, _ = make_model(["gqa"], gqa=settings)
+    layer = model.get_layer("gqa_1_0")
+    assert not layer.position
+    assert layer.scale == pytest.approx(np.sqrt(12 / np.pi) / 2)
+    assert model.get_layer("gqa_1_0_drop_path").rate == 0.125
+    config = layer.attention.get_config()
+    names = ("head_dim", "num_query_heads", "num_key_value_heads")
+    for name in (*names, "dropout", "use_bias", "flash_attention"):
+        assert config[name] == settings[name], name
+    inner = layer.attention.attention
+    kinds = keras.initializers
+    assert isinstance(inner.kernel_initializer, kinds.HeNormal)
+    assert isinstance(inner.bias_initializer, kinds.Ones)
+    penalties = [
+        (float(penalty.l1), float(penalty.l2))
+        for penalty in (
+            inner.kernel_regularizer,
+            inner.bias_regularizer,
+            inner.activity_regularizer,
+        )
+    ]
+    np.testing.assert_allclose(penalties, [(0, 0.5), (0.01, 0), (0.25, 0.25)])
+    assert inner.kernel_constraint.max_value == 1.5
+    assert isinstance(inner.bias_constraint, keras.constraints.NonNeg)
+
+
+@pytest.mark.parametrize("name", get_args(Initializer))
+def test_keras_knows_every_initializer_of_the_spec(name):
+    initializer = keras.initializers.get(name)
+    for shape in ((16, 4, 8), (4, 8), (16,)):
+        assert initializer(shape).shape == shape
+
+
 def test_blocks_of_a_stage_share_one_geometry():
     model, _ = make_model(["kpconvx", "kpconvd", "gva"])
     kinds = [type(layer) for layer in model.layers]
@@ -214,7 +288,7 @@ def test_one_file_gives_the_same_logits_on_every_backend(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     model, shapes = make_model(
-        ["kpconvx", "kpconvd", "gva"],
+        ["kpconvx", "kpconvd", "gva", "gqa"],
         neighbors=3,
         downsampling="strided",
         upsampling="interpolated",

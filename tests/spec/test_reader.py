@@ -259,6 +259,12 @@ BAD = {
         "6:13",
         "`p_bâtiment`",
     ),
+    "attention over too many points": (
+        "points: 1024",
+        "blocks: [gqa], points: 3000",
+        "14:16",
+        "`model.stages[1].blocks`: `gqa` scores all pairs of a stage's points",
+    ),
     "growing stages": ("points: 1024", "points: 5000", "14:16", "at most the 4096"),
     "feature without radius": (
         "intensity",

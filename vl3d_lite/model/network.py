@@ -1,5 +1,6 @@
 """From a model's spec to a Keras network."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ import numpy as np
 from keras import layers
 
 from vl3d_lite.model.layers import (
+    FieldAttentionLayer,
+    GroupedQueryAttentionLayer,
     GroupedVectorAttentionLayer,
     KernelGeometryLayer,
     KPConvXLayer,
@@ -15,7 +18,12 @@ from vl3d_lite.model.layers import (
     NeighborUpsample,
     UnaryBlock,
 )
-from vl3d_lite.spec.schema import ModelSpec, StageSpec
+from vl3d_lite.spec.schema import (
+    ConstraintSpec,
+    ModelSpec,
+    RegularizerSpec,
+    StageSpec,
+)
 
 
 def build_network(
@@ -169,6 +177,47 @@ def _gva(model, place, features, name):
     return _residual(features, attended, gva.drop_path, name)
 
 
+def _gqa(model, place, features, name):
+    gqa = model.gqa
+    attention = GroupedQueryAttentionLayer(
+        gqa.head_dim,
+        gqa.num_query_heads,
+        gqa.num_key_value_heads,
+        dropout=gqa.dropout,
+        use_bias=gqa.use_bias,
+        flash_attention=gqa.flash_attention,
+        kernel_initializer=gqa.kernel_initializer,
+        bias_initializer=gqa.bias_initializer,
+        kernel_regularizer=_regularizer(gqa.kernel_regularizer),
+        bias_regularizer=_regularizer(gqa.bias_regularizer),
+        activity_regularizer=_regularizer(gqa.activity_regularizer),
+        kernel_constraint=_constraint(gqa.kernel_constraint),
+        bias_constraint=_constraint(gqa.bias_constraint),
+        name=f"{name}_attention",
+    )
+    # Half the radius of a disc that the stage's points fill.
+    scale = place.spacing * math.sqrt(place.stage.points / math.pi) / 2
+    attended = FieldAttentionLayer(
+        attention, position=gqa.position, scale=scale, name=name
+    )([place.xyz, _normalized(features, name), place.neighbors])
+    return _residual(features, attended, gqa.drop_path, name)
+
+
+def _regularizer(penalty: RegularizerSpec | None):
+    if penalty is None:
+        return None
+    factors = {part: penalty.strength for part in penalty.name.split("_")}
+    return keras.regularizers.L1L2(**factors)
+
+
+def _constraint(constraint: ConstraintSpec | None):
+    if constraint is None:
+        return None
+    if constraint.name == "max_norm":
+        return keras.constraints.MaxNorm(constraint.limit)
+    return keras.constraints.get(constraint.name)
+
+
 def _normalized(features, name):
     return layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(features)
 
@@ -181,7 +230,7 @@ def _residual(features, change, drop_path, name):
     return layers.Add(name=f"{name}_residual")([features, change])
 
 
-BLOCKS = {"kpconvx": _kpconvx, "kpconvd": _kpconvd, "gva": _gva}
+BLOCKS = {"kpconvx": _kpconvx, "kpconvd": _kpconvd, "gva": _gva, "gqa": _gqa}
 
 
 def _max_pool(model, features, inputs, level, spacings):

@@ -111,7 +111,8 @@ def write(folder: Path) -> None:
 def _sections(kind: Kind, found: dict[type[Section], str], path: str = ""):
     """Every section and its path, in the order of the schema."""
     if kind.section:
-        found[kind.section] = path
+        places = [found[kind.section]] if kind.section in found else []
+        found[kind.section] = "`, `".join([*places, path])
         for name, child in fields_of(kind.section).items():
             _sections(child, found, f"{path}.{name}".removeprefix("."))
     elif kind.item:

@@ -182,7 +182,8 @@ class FieldsSpec(Section):
         return min(self.size[:2]) / 2 if self.size else self.radius
 
 
-BlockName = Literal["kpconvx", "kpconvd", "gva"]
+BlockName = Literal["kpconvx", "kpconvd", "gva", "gqa"]
+MOST_TOKENS = 2048  # 64 MiB of scores a field for four heads, several times in training
 
 
 class StageSpec(Section):
@@ -197,7 +198,8 @@ class StageSpec(Section):
     neighbor_radius: PositiveFloat | None = None
     """Neighbors beyond this distance in meters count as missing."""
     blocks: list[BlockName] = Field(["kpconvx", "gva"])
-    """Blocks in order: kpconvx, kpconvd (no attention), gva."""
+    """Blocks in order: kpconvx, kpconvd (no attention), gva, gqa (every point
+    attends to all of its field; for coarse stages of at most 2048 points)."""
 
     def searches(self) -> list[Iterator[Trouble]]:
         return [self._neighbors_troubles()]
@@ -266,6 +268,100 @@ class GVASpec(Section):
     """Probability of dropping the block of a sample in training."""
 
 
+Initializer = Literal[
+    "glorot_uniform",
+    "glorot_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "variance_scaling",
+    "random_normal",
+    "random_uniform",
+    "truncated_normal",
+    "zeros",
+    "ones",
+]
+
+
+class RegularizerSpec(Section):
+    """A penalty that joins the loss."""
+
+    short_form: ClassVar[str] = "name"
+
+    name: Literal["l1", "l2", "l1_l2"]
+    """Sum of absolute values (l1), of squares (l2), or of both."""
+    strength: PositiveFloat = 0.01
+    """Factor of the sum."""
+
+
+class ConstraintSpec(Section):
+    """What a weight is brought back to after every step."""
+
+    short_form: ClassVar[str] = "name"
+
+    name: Literal["max_norm", "unit_norm", "non_neg"]
+    """Norms along the first axis of at most `limit`, or of 1; or no negatives."""
+    limit: PositiveFloat = 2.0
+    """Largest norm, of max_norm."""
+
+
+class GQASpec(Section):
+    """The grouped-query attention among all points of a stage's field."""
+
+    head_dim: Annotated[int, Field(ge=1)] = 16
+    """Channels of a head."""
+    num_query_heads: Annotated[int, Field(ge=1)] = 4
+    """Heads of queries."""
+    num_key_value_heads: Annotated[int, Field(ge=1)] = 2
+    """Heads of keys and values, which groups of query heads share; as many as
+    query heads is multi-head attention, 1 is multi-query attention."""
+    position: bool = True
+    """Add an encoding of the coordinates, relative to the field's center, to
+    queries and keys."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of attention weights."""
+    use_bias: bool = True
+    """Biases in the four projections."""
+    kernel_initializer: Initializer = "glorot_uniform"
+    """Start of the four matrices."""
+    bias_initializer: Initializer = "zeros"
+    """Start of the biases."""
+    kernel_regularizer: RegularizerSpec | None = None
+    """Penalty on the matrices."""
+    bias_regularizer: RegularizerSpec | None = None
+    """Penalty on the biases."""
+    activity_regularizer: RegularizerSpec | None = None
+    """Penalty on what the projections give."""
+    kernel_constraint: ConstraintSpec | None = None
+    """Constraint on the matrices."""
+    bias_constraint: ConstraintSpec | None = None
+    """Constraint on the biases."""
+    flash_attention: bool | None = None
+    """true: the fused kernel of JAX on a GPU; false: none; null: as Keras sees fit."""
+    drop_path: Fraction = 0.0
+    """Probability of dropping the block of a sample in training."""
+
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._head_troubles(), self._flash_troubles()]
+
+    def _head_troubles(self) -> Iterator[Trouble]:
+        if self.num_query_heads % self.num_key_value_heads:
+            yield Trouble(
+                "must be a multiple of `num_key_value_heads` = "
+                f"{self.num_key_value_heads}. Received: {self.num_query_heads}",
+                (("num_query_heads",), ("num_key_value_heads",)),
+            )
+
+    def _flash_troubles(self) -> Iterator[Trouble]:
+        if self.flash_attention and self.dropout:
+            yield Trouble(
+                "flash attention has no dropout; set `dropout: 0` or leave "
+                f"`flash_attention` out. Received: dropout {self.dropout:g}",
+                (("flash_attention",), ("dropout",)),
+            )
+
+
 class ModelSpec(Section):
     """The network: an encoder of stages, a decoder with skips, a head."""
 
@@ -273,6 +369,7 @@ class ModelSpec(Section):
     """From the finest level to the coarsest."""
     kpconvx: KPConvXSpec = KPConvXSpec()
     gva: GVASpec = GVASpec()
+    gqa: GQASpec = GQASpec()
     downsampling: Literal["max", "strided"] = "max"
     """Maximum over a coarse point's children, or a strided convolution."""
     upsampling: Literal["nearest", "interpolated"] = "nearest"
@@ -288,6 +385,7 @@ class ModelSpec(Section):
             *(self._size_troubles(number) for number in numbers[1:]),
             *(self._group_troubles(number, "kpconvx") for number in numbers),
             *(self._group_troubles(number, "gva") for number in numbers),
+            *(self._token_troubles(number) for number in numbers),
         ]
 
     def _size_troubles(self, number: int) -> Iterator[Trouble]:
@@ -306,6 +404,18 @@ class ModelSpec(Section):
                 f"must be a multiple of `{block}.groups` = {groups}. "
                 f"Received: {stage.channels}",
                 (("stages", number, "channels"), (block, "groups")),
+            )
+
+    def _token_troubles(self, number: int) -> Iterator[Trouble]:
+        stage = self.stages[number]
+        if "gqa" in stage.blocks and stage.points > MOST_TOKENS:
+            heads = self.gqa.num_query_heads
+            size = 4 * heads * stage.points**2 / 2**20
+            yield Trouble(
+                f"`gqa` scores all pairs of a stage's points and may have at most "
+                f"{MOST_TOKENS}. Received: {stage.points} points, which with {heads} "
+                f"heads make {size:.0f} MiB a field; move `gqa` to a coarser stage",
+                (("stages", number, "blocks"), ("stages", number, "points")),
             )
 
 

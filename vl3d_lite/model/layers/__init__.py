@@ -1,6 +1,8 @@
 """Keras layers for point clouds: tensors in, tensors out."""
 
 from vl3d_lite.model.layers.fibonacci import FibonacciShellInitializer
+from vl3d_lite.model.layers.field_attention import FieldAttentionLayer
+from vl3d_lite.model.layers.grouped_query_attention import GroupedQueryAttentionLayer
 from vl3d_lite.model.layers.gva import GroupedVectorAttentionLayer
 from vl3d_lite.model.layers.kernel_geometry import KernelGeometryLayer
 from vl3d_lite.model.layers.kpconvx import KPConvXLayer
@@ -17,6 +19,8 @@ from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [
     "FibonacciShellInitializer",
+    "FieldAttentionLayer",
+    "GroupedQueryAttentionLayer",
     "GroupedVectorAttentionLayer",
     "KPConvXLayer",
     "KernelGeometryLayer",
