@@ -1,5 +1,11 @@
 """Keras layers for point clouds: tensors in, tensors out."""
 
+from vl3d_lite.model.layers.envelope_attention import EnvelopeGatedAttention
+from vl3d_lite.model.layers.envelope_softmax import (
+    cutoff_envelope,
+    envelope_gated_softmax,
+    segment_envelope_gated_softmax,
+)
 from vl3d_lite.model.layers.fibonacci import FibonacciShellInitializer
 from vl3d_lite.model.layers.field_attention import FieldAttentionLayer
 from vl3d_lite.model.layers.grouped_query_attention import GroupedQueryAttentionLayer
@@ -11,6 +17,7 @@ from vl3d_lite.model.layers.neighborhood import (
     gather_neighbors,
     is_present,
     is_real,
+    neighbor_offsets,
     settle,
 )
 from vl3d_lite.model.layers.pooling import NeighborMaxPool, NeighborUpsample
@@ -18,6 +25,7 @@ from vl3d_lite.model.layers.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [
+    "EnvelopeGatedAttention",
     "FibonacciShellInitializer",
     "FieldAttentionLayer",
     "GroupedQueryAttentionLayer",
@@ -28,9 +36,13 @@ __all__ = [
     "NeighborUpsample",
     "TORFGVALayer",
     "UnaryBlock",
+    "cutoff_envelope",
+    "envelope_gated_softmax",
     "flat_rows",
     "gather_neighbors",
     "is_present",
     "is_real",
+    "neighbor_offsets",
+    "segment_envelope_gated_softmax",
     "settle",
 ]

@@ -4,14 +4,23 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.envelope_softmax import (
+    envelope_gated_softmax,
+    neighbor_envelope,
+    neighbor_weights,
+    takes_weights,
+)
 from vl3d_lite.model.layers.neighborhood import (
+    at_least_float32,
     gather_neighbors,
     is_present,
     is_real,
+    neighbor_offsets,
 )
 from vl3d_lite.model.layers.torf_gva import contract_neighbors
 
 WEIGHTS = ("groups", "channels")
+SOFTMAX = ("plain", "envelope")
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -35,6 +44,11 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
     is no residual and no normalization of the input or output: those are the
     block's.
 
+    ``softmax="envelope"`` takes `envelope_gated_softmax` instead, with
+    `cutoff_envelope` of the distance and, if they are given, the neighbors'
+    source weights. The output is then continuous where a neighbor enters or
+    leaves the radius; with the plain softmax it jumps.
+
     With ``w = 1`` and no multiplier the same function is computed in a factored
     form: ``k`` and ``q`` are projected to ``G`` channels before the gather, and
     the last linear map of ``bias`` acts once per point, past the sum over the
@@ -53,6 +67,9 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         scale: Length that coordinate differences are divided by, in meters;
             the stage's point spacing makes them of order one. Positive.
         momentum: Of the moving statistics, in [0, 1].
+        softmax: "plain" or "envelope".
+        radius: Distance at which a neighbor has faded out, in meters; for
+            "envelope", where it must be positive.
         kernel_initializer: For every matrix.
         kernel_regularizer: For every matrix.
         seed: Of the dropout.
@@ -60,14 +77,16 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
     Call arguments:
         inputs: A list of three: coordinates ``(B, R, 3)`` float in meters;
             features ``(B, R, C_in)`` float; neighbors ``(B, R, K)`` int, -1
-            where missing.
+            where missing. With "envelope" perhaps a fourth: source weights
+            ``(B, R)`` or ``(B, R, 1)`` float, not negative, best at most 1; 0
+            takes a point out of all attention, its own included.
 
     Returns:
         ``(B, R, channels)`` float.
 
     Raises:
         DeepLearningException: An argument is out of range, groups do not
-            divide the channels, or the inputs are not three of rank 3.
+            divide the channels, or the inputs are not those above.
 
     Source:
         Wu et al., *Point Transformer V2* (2022), eq. 3-6. Differences: the
@@ -86,6 +105,8 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         dropout=0.0,
         scale=1.0,
         momentum=0.9,
+        softmax="plain",
+        radius=None,
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         seed=None,
@@ -100,6 +121,11 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             "dropout": (0 <= dropout < 1, "in [0, 1)"),
             "scale": (scale > 0, "positive (meters)"),
             "momentum": (0 <= momentum <= 1, "in [0, 1]"),
+            "softmax": (softmax in SOFTMAX, f"one of {SOFTMAX}"),
+            "radius": (
+                (radius or 0) > 0 if softmax == "envelope" else radius is None,
+                "positive (meters) with softmax='envelope', None with 'plain'",
+            ),
         }
         given = dict(locals())
         for name, (fits, expected) in checks.items():
@@ -116,6 +142,8 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         self.dropout = dropout
         self.scale = scale
         self.momentum = momentum
+        self.softmax = softmax
+        self.radius = radius
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.seed = seed
@@ -137,10 +165,13 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
 
     def build(self, input_shape):
         shapes = [shape for shape in input_shape if hasattr(shape, "__len__")]
-        if [len(shape) for shape in shapes] != [3, 3, 3]:
+        ranks = [len(shape) for shape in shapes]
+        weighted = self.softmax == "envelope"
+        if ranks[:3] != [3, 3, 3] or not takes_weights(shapes[3:], weighted):
             raise DeepLearningException(
                 f"{self.name}: expected a list of coordinates (B, R, 3), features "
-                "(B, R, C) and neighbors (B, R, K). "
+                "(B, R, C) and neighbors (B, R, K)"
+                f"{' and perhaps source weights (B, R)' if weighted else ''}. "
                 f"Received: shapes {list(input_shape)}"
             )
         dimensions, width = shapes[0][-1], shapes[1][-1]
@@ -161,7 +192,9 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             self.multiplier_mlp = self._mlp("multiplier", dimensions, channels)
         self.encoding_kernel = self._matrix("encoding_kernel", channels, self.groups)
         self.encoding_bias = self._vector("encoding_bias", self.groups)
-        # The softmax over neighbors cancels a bias here.
+        if weighted:
+            self.z_bias_raw = self._vector("z_bias_raw", self.groups)
+        # The softmax over neighbors cancels a bias here; z_bias_raw is one.
         self.logits_kernel = self._matrix("logits_kernel", self.groups, self.groups)
         if self.weights_per == "channels":
             self.weight_kernel = self._matrix("weight_kernel", self.groups, channels)
@@ -188,19 +221,19 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         )
 
     def call(self, inputs, training=False):
-        coordinates, features, neighbors = inputs
-        return self._attend(coordinates, features, neighbors, training)[0]
+        return self._attend(inputs, training)[0]
 
     def attention_weights(self, inputs):
         """Give alpha at inference, ``(B, R, K, G)``; zero where missing."""
-        return self._attend(*inputs, training=False)[1]
+        return self._attend(inputs, training=False)[1]
 
-    def _attend(self, coordinates, features, neighbors, training):
-        present = is_present(neighbors, features)[..., None]  # (B, R, K, 1)
+    def _attend(self, inputs, training):
+        coordinates, features, neighbors, *weights = inputs
         query, key, value = self._project(features, neighbors, training)
-        offsets = self._offsets(coordinates, neighbors, present)
+        offsets, gate = self._geometry(coordinates, neighbors, weights)
+        gate["present"] = is_present(neighbors, features)  # (B, R, K)
         form = self._factored if self.factored else self._plain
-        return form(query, key, value, offsets, neighbors, present, training)
+        return form(query, key, value, offsets, neighbors, gate, training)
 
     def _project(self, features, neighbors, training):
         real = is_real(neighbors, ops.shape(features)[1])  # (B, R)
@@ -215,15 +248,21 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         value = projected[..., 2 * channels :] + self._cast(self.value_bias)
         return both[..., :channels], both[..., channels:], value
 
-    def _offsets(self, coordinates, neighbors, present):
-        if not (self.positional_bias or self.positional_multiplier):
-            return None
+    def _geometry(self, coordinates, neighbors, weights):
+        """Scaled offsets ``(B, R, K, 3)``, or None; and what gates the softmax."""
+        gate = {}
+        positional = self.positional_bias or self.positional_multiplier
+        if not positional and self.softmax == "plain":
+            return None, gate
         coordinates = ops.cast(coordinates, self._at_least_float32())
-        offsets = gather_neighbors(coordinates, neighbors, zero_missing=False)
-        offsets = (offsets - ops.expand_dims(coordinates, 2)) / self.scale
-        return ops.where(present, self._cast(offsets), 0.0)  # (B, R, K, 3)
+        offsets = neighbor_offsets(coordinates, neighbors)
+        if self.softmax == "envelope":
+            gate["envelope"] = neighbor_envelope(offsets, self.radius)
+            if weights:
+                gate["source_weights"] = neighbor_weights(weights[0], neighbors)
+        return (self._cast(offsets / self.scale) if positional else None), gate
 
-    def _factored(self, query, key, value, offsets, neighbors, present, training):
+    def _factored(self, query, key, value, offsets, neighbors, gate, training):
         encoding = self._cast(self.encoding_kernel)
         channels = value.shape[-1]
         # Two gathers: the backward pass of a joint one is 1.7 times slower in a graph.
@@ -237,7 +276,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
             relation = relation + ops.matmul(hidden, ops.matmul(kernel, encoding))
             shift = shift + ops.matmul(bias, encoding)
-        alpha = self._softmax(ops.relu(relation + shift), present, training)
+        alpha = self._softmax(ops.relu(relation + shift), gate, training)
         value = gather_neighbors(value, neighbors, zero_missing=False)
         context = contract_neighbors(alpha, self._split(value))  # (B, R, G, C / G)
         if self.positional_bias:
@@ -249,7 +288,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             context = context + total * ops.reshape(bias, (self.groups, -1))
         return self._merge(context), alpha
 
-    def _plain(self, query, key, value, offsets, neighbors, present, training):
+    def _plain(self, query, key, value, offsets, neighbors, gate, training):
         relation = gather_neighbors(key, neighbors, zero_missing=False)
         relation = relation - ops.expand_dims(query, 2)
         value = gather_neighbors(value, neighbors, zero_missing=False)
@@ -261,7 +300,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             value = value + bias
         encoded = ops.matmul(relation, self._cast(self.encoding_kernel))
         encoded = ops.relu(encoded + self._cast(self.encoding_bias))
-        alpha = self._softmax(encoded, present, training)
+        alpha = self._softmax(encoded, gate, training)
         w = None
         if self.weights_per == "channels":
             w = ops.matmul(encoded, self._cast(self.weight_kernel))
@@ -273,17 +312,21 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
         return ops.matmul(hidden, kernel) + bias
 
-    def _softmax(self, encoded, present, training):
+    def _softmax(self, encoded, gate, training):
         logits = ops.matmul(encoded, self._cast(self.logits_kernel))
         logits = ops.cast(logits, self._at_least_float32())
-        logits = ops.where(present, logits, -1e30)
-        alpha = ops.where(present, ops.softmax(logits, axis=2), 0.0)
+        if self.softmax == "envelope":
+            alpha = envelope_gated_softmax(logits, z_bias_raw=self.z_bias_raw, **gate)
+        else:
+            present = gate["present"][..., None]
+            logits = ops.where(present, logits, -1e30)
+            alpha = ops.where(present, ops.softmax(logits, axis=2), 0.0)
         if self.attention_dropout is not None:
             alpha = self.attention_dropout(alpha, training=training)
         return ops.cast(alpha, self.compute_dtype)  # (B, R, K, G)
 
     def _at_least_float32(self):
-        return keras.backend.result_type(self.compute_dtype, "float32")
+        return at_least_float32(self.compute_dtype)
 
     def _cast(self, values):
         return ops.cast(values, self.compute_dtype)
@@ -311,6 +354,8 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             "dropout": self.dropout,
             "scale": self.scale,
             "momentum": self.momentum,
+            "softmax": self.softmax,
+            "radius": self.radius,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "seed": self.seed,

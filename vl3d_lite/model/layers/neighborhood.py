@@ -8,6 +8,7 @@ centers are another set), ``K`` neighbors, ``C`` channels. ``B`` may be unknown
 when a model is built.
 """
 
+import keras
 from keras import ops
 
 
@@ -80,6 +81,32 @@ def gather_neighbors(features, neighbors, zero_missing=True):
         return gathered
     present = is_present(neighbors, features)[..., None]
     return ops.where(present, gathered, ops.zeros_like(gathered))
+
+
+def at_least_float32(dtype):
+    """Name the type to compute in: `dtype`, or float32 where that is less.
+
+    On PyTorch, Keras' own `result_type` makes float32 of float64.
+    """
+    dtype = keras.backend.standardize_dtype(dtype)
+    return dtype if dtype in ("float32", "float64") else "float32"
+
+
+def neighbor_offsets(coordinates, neighbors):
+    """Subtract each point's coordinates from its neighbors', ``x_j - x_i``.
+
+    Args:
+        coordinates: ``(B, R, 3)`` float; computed at least in float32.
+        neighbors: ``(B, R, K)`` int, rows of the coordinates; -1 where missing.
+
+    Returns:
+        ``(B, R, K, 3)``; zeros where missing, whatever lies there.
+    """
+    coordinates = ops.convert_to_tensor(coordinates)
+    coordinates = ops.cast(coordinates, at_least_float32(coordinates.dtype))
+    gathered = gather_neighbors(coordinates, neighbors, zero_missing=False)
+    offsets = gathered - ops.expand_dims(coordinates, 2)
+    return ops.where(is_present(neighbors, coordinates)[..., None], offsets, 0.0)
 
 
 def settle(values, neighbors):

@@ -1,0 +1,261 @@
+"""Softmax over neighbors whose weights fade out at a cutoff."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.neighborhood import at_least_float32, gather_neighbors
+
+
+def cutoff_envelope(distances, rcut):
+    """Fade from 1 to 0 between distance 0 and the cutoff, three times smoothly.
+
+    With ``x = distance / rcut``, cut to [0, 1]::
+
+        E = (1 - x)^4 * (1 + 4 x + 10 x^2 + 20 x^3 + 35 x^4)
+
+    Value and first three derivatives are continuous everywhere and vanish at
+    the cutoff; those at distance 0 vanish too. ``E`` is exactly 1 at 0 and
+    exactly 0 from the cutoff on, and nowhere negative.
+
+    Args:
+        distances: Float of any shape, not negative.
+        rcut: The cutoff, in the unit of the distances. Positive.
+
+    Returns:
+        ``E`` in [0, 1], shape and type of `distances`.
+
+    Raises:
+        DeepLearningException: `rcut` is not positive and finite.
+    """
+    if not 0 < rcut < float("inf"):
+        raise DeepLearningException(
+            f"cutoff_envelope: `rcut` must be positive and finite. Received: {rcut}"
+        )
+    distances = ops.convert_to_tensor(distances)
+    # The expanded polynomial cancels near the cutoff and falls to -1e-7.
+    u = ops.clip(1.0 - distances / rcut, 0.0, 1.0)
+    x = 1.0 - u
+    rise = 1.0 + x * (4.0 + x * (10.0 + x * (20.0 + x * 35.0)))
+    return ops.square(ops.square(u)) * rise
+
+
+def envelope_gated_softmax(
+    logits, envelope, z_bias_raw, eps=1e-7, source_weights=None, present=None
+):
+    """Softmax over neighbors and a null mass, gated by envelope and sources.
+
+    For a neighbor ``k`` of a point and the trailing axes ``h`` (heads, groups)::
+
+        w_k = envelope_k^2 * source_weights_k        (0 where not present)
+        zeta_h = softplus(z_bias_raw_h)
+        alpha_kh = w_k exp(l_kh) / (zeta_h + eps + sum_k' w_k' exp(l_k'h))
+
+    The null mass ``zeta + eps`` keeps the weights of the others steady while a
+    neighbor fades out, so that ``alpha`` is continuous in the distances: plain
+    softmax jumps. A neighbor of weight 0 gets exactly 0 and passes no gradient
+    on, whatever its logit is (NaN, inf); so do all where none is left.
+
+    Everything is computed in log space below the largest mass, the null mass
+    included, and at least in float32.
+
+    Shapes: ``*L`` leading axes, ``K`` neighbors, ``*H`` trailing axes; for
+    fields ``(B, R, K, G)``.
+
+    Args:
+        logits: ``(*L, K, *H)`` float.
+        envelope: ``(*L, K)`` float, as of `cutoff_envelope`; 0 removes, and so
+            does a negative number.
+        z_bias_raw: ``(*H)`` float.
+        eps: Least null mass. Not negative.
+        source_weights: ``(*L, K)`` float, or None for ones; 0 removes.
+        present: ``(*L, K)`` bool or number, True (not 0) where a neighbor is;
+            None for everywhere.
+
+    Returns:
+        ``alpha`` ``(*L, K, *H)``, type of `logits`; its sum over ``K`` is below 1.
+
+    Raises:
+        DeepLearningException: `eps` is negative or not finite, or the ranks do
+            not fit.
+
+    Source:
+        DeePMD-kit, DPA-4's ``segment_envelope_gated_softmax``. Its products
+        overflow for large logits; here logarithms of the weights are added to
+        them, and the null mass takes part in the maximum.
+    """
+    if not 0 <= eps < float("inf"):
+        raise DeepLearningException(
+            f"envelope_gated_softmax: `eps` must be finite and not negative. "
+            f"Received: {eps}"
+        )
+    logits, envelope = map(ops.convert_to_tensor, (logits, envelope))
+    z_bias_raw = ops.convert_to_tensor(z_bias_raw)
+    trailing = len(logits.shape) - len(envelope.shape)
+    if not len(envelope.shape) or trailing != len(z_bias_raw.shape):
+        raise DeepLearningException(
+            "envelope_gated_softmax: expected logits (*L, K, *H), an envelope "
+            "(*L, K) and z_bias_raw (*H). Received: shapes "
+            f"{tuple(logits.shape)}, {tuple(envelope.shape)}, "
+            f"{tuple(z_bias_raw.shape)}"
+        )
+    kind = keras.backend.standardize_dtype(logits.dtype)
+    if "float" not in kind:
+        kind = "float32"
+    real = at_least_float32(kind)
+
+    active, log_weights = _log_weights(envelope, source_weights, present, real)
+    ones = (1,) * trailing
+    active = ops.reshape(active, (*ops.shape(active), *ones))
+    log_weights = ops.reshape(log_weights, (*ops.shape(log_weights), *ones))
+    masses = ops.where(active, ops.cast(logits, real), 0.0) + log_weights
+    null = ops.softplus(ops.cast(z_bias_raw, real)) + eps
+    tiny = float(np.finfo(real).tiny)
+    null = ops.log(ops.where(null > tiny, null, tiny))  # (*H)
+
+    axis = len(envelope.shape) - 1
+    highest = ops.max(ops.where(active, masses, null), axis=axis, keepdims=True)
+    highest = ops.stop_gradient(ops.maximum(highest, null))
+    # Two cuts: the first keeps exp finite, so that the second's slope is 0.
+    masses = ops.exp(ops.where(active, masses - highest, 0.0))
+    masses = ops.where(active, masses, 0.0)
+    total = ops.exp(null - highest) + ops.sum(masses, axis=axis, keepdims=True)
+    return ops.cast(masses / total, kind)
+
+
+def _log_weights(envelope, source_weights, present, kind):
+    """Which weights count, and their logarithms; 0 where they do not.
+
+    A weight that is NaN counts, so that it shows in the output.
+    """
+    envelope = ops.cast(envelope, kind)
+    active = ops.logical_not(envelope <= 0)
+    if present is not None:
+        active = ops.logical_and(active, ops.cast(present, "bool"))
+    if source_weights is not None:
+        source_weights = ops.cast(ops.convert_to_tensor(source_weights), kind)
+        active = ops.logical_and(active, ops.logical_not(source_weights <= 0))
+    log_weights = 2.0 * ops.log(ops.where(active, envelope, 1.0))
+    if source_weights is not None:
+        log_weights = log_weights + ops.log(ops.where(active, source_weights, 1.0))
+    return active, log_weights
+
+
+def neighbor_envelope(offsets, radius):
+    """Give the envelope of each neighbor's distance.
+
+    Args:
+        offsets: ``(B, R, K, 3)`` float, zero where missing, as of
+            `neighbor_offsets`.
+        radius: The cutoff, in the unit of the offsets. Positive.
+
+    Returns:
+        ``(B, R, K)``, type of `offsets`.
+    """
+    squares = ops.sum(ops.square(offsets), axis=-1)
+    # The slope of a square root at 0, where each point meets itself, is NaN.
+    squares = ops.where(squares > 1e-12, squares, 1e-12)
+    return cutoff_envelope(ops.sqrt(squares), radius)
+
+
+def neighbor_weights(source_weights, neighbors):
+    """Gather each neighbor's source weight.
+
+    Args:
+        source_weights: ``(B, R)`` or ``(B, R, 1)`` float.
+        neighbors: ``(B, R, K)`` int, rows of the weights; -1 where missing.
+
+    Returns:
+        ``(B, R, K)``, type of the weights; 0 where missing.
+    """
+    if len(source_weights.shape) == 2:
+        source_weights = ops.expand_dims(source_weights, -1)
+    return gather_neighbors(source_weights, neighbors)[..., 0]
+
+
+def takes_weights(shapes, allowed=True):
+    """Tell whether these inputs after the neighbors are fit: none, or weights.
+
+    Args:
+        shapes: Of the inputs after the neighbors.
+        allowed: Whether source weights are.
+    """
+    if not shapes:
+        return True
+    (shape, *more) = shapes
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] == 1)
+    return allowed and fits and not more
+
+
+def segment_envelope_gated_softmax(
+    logits, edge_env, n_nodes, z_bias_raw, eps, src_weight=None, edge_mask=None
+):
+    """Envelope-gated softmax over the edges of each node, edges padded.
+
+    `envelope_gated_softmax` of edges in rows: slot ``(i, j)`` of ``E = n_nodes *
+    nnei`` belongs to node ``i``.
+
+    Args:
+        logits: ``(E, F, H)`` float.
+        edge_env: ``(E, 1)`` or ``(E,)`` float, envelope of each edge.
+        n_nodes: Nodes. Positive; divides ``E``.
+        z_bias_raw: ``(F, H)`` float; its softplus is the null mass.
+        eps: Least null mass. Not negative.
+        src_weight: ``(E, 1)`` or ``(E,)`` float, factor of the source; 0 removes
+            the edge. None for ones.
+        edge_mask: ``(E,)`` or ``(E, 1)`` bool or number; False or 0 marks a slot
+            without an edge. None where every slot has one.
+
+    Returns:
+        ``(E, F, H)``, type of `logits`; exactly 0 on invalid slots.
+
+    Raises:
+        DeepLearningException: `n_nodes` is not positive or does not divide
+            ``E``, `eps` is negative, or the shapes do not fit.
+    """
+    logits = ops.convert_to_tensor(logits)
+    z_bias_raw = ops.convert_to_tensor(z_bias_raw)
+    shape = tuple(logits.shape)
+    if not isinstance(n_nodes, int | np.integer) or n_nodes <= 0:
+        raise DeepLearningException(
+            "segment_envelope_gated_softmax: `n_nodes` must be a positive whole "
+            f"number. Received: {n_nodes}"
+        )
+    if len(shape) != 3 or tuple(z_bias_raw.shape) != shape[1:]:
+        raise DeepLearningException(
+            "segment_envelope_gated_softmax: expected `logits` (E, F, H) and "
+            f"`z_bias_raw` (F, H). Received: shapes {shape} and "
+            f"{tuple(z_bias_raw.shape)}"
+        )
+    edges, nodes = shape[0], int(n_nodes)
+    if edges is not None and edges % nodes:
+        raise DeepLearningException(
+            f"segment_envelope_gated_softmax: the {edges} edges of `logits` must be "
+            f"a multiple of `n_nodes`. Received: n_nodes={nodes}"
+        )
+    if edges == 0:
+        return logits
+    by_node = {}
+    per_edge = {"edge_env": edge_env, "src_weight": src_weight, "edge_mask": edge_mask}
+    for name, values in per_edge.items():
+        if values is None:
+            by_node[name] = None
+            continue
+        values = ops.convert_to_tensor(values)
+        if tuple(values.shape) not in ((edges,), (edges, 1)):
+            raise DeepLearningException(
+                f"segment_envelope_gated_softmax: `{name}` must have shape "
+                f"({edges},) or ({edges}, 1), one number an edge. "
+                f"Received: shape {tuple(values.shape)}"
+            )
+        by_node[name] = ops.reshape(values, (nodes, -1))
+    alpha = envelope_gated_softmax(
+        ops.reshape(logits, (nodes, -1, *shape[1:])),
+        by_node["edge_env"],
+        z_bias_raw,
+        eps,
+        by_node["src_weight"],
+        by_node["edge_mask"],
+    )
+    return ops.reshape(alpha, ops.shape(logits))
