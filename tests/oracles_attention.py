@@ -53,8 +53,13 @@ def mlp_by_loops(name, offset, weights):
     return np.maximum(hidden, 0) @ weights[f"{name}_kernel"] + weights[f"{name}_bias"]
 
 
-def gva_by_loops(coordinates, features, neighbors, weights, groups, scale, training):
+def gva_by_loops(
+    coordinates, features, neighbors, weights, groups, scale, training, softmax=None
+):
     """Grouped vector attention; a weight that is not there is an option not taken.
+
+    `softmax` gives the weights of a point's present neighbors from their logits
+    ``(n, G)``, distances ``(n,)`` and rows ``(b, [j, ...])``; None for the plain one.
 
     Returns:
         The output ``(B, R, C)`` and alpha ``(B, R, K, G)``.
@@ -95,7 +100,11 @@ def gva_by_loops(coordinates, features, neighbors, weights, groups, scale, train
                 factor = encoded @ weights["weight_kernel"] + weights["weight_bias"]
             factors.append(factor)
             values.append(modulated)
-        for g in range(groups):
+        if softmax is not None:
+            chosen = [int(j) for j in neighbors[b, i, slots]]
+            far = [distance(coordinates[b, j], coordinates[b, i]) for j in chosen]
+            alpha[b, i, slots] = softmax(np.array(logits), far, (b, chosen))
+        for g in range(groups if softmax is None else 0):
             masses = np.exp([logit[g] for logit in logits])
             for slot, mass in zip(slots, masses, strict=True):
                 alpha[b, i, slot, g] = mass / masses.sum()

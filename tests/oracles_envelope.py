@@ -34,6 +34,22 @@ def gated_softmax_by_loops(
     return result
 
 
+def gate_of_gva(z_bias_raw, radius, source_weights=None):
+    """Make the `softmax` of `gva_by_loops` that "envelope" stands for."""
+
+    def softmax(logits, distances, rows):
+        envelope = [[envelope_by_formula(r, radius) for r in distances]]
+        source = None
+        if source_weights is not None:
+            b, chosen = rows
+            source = np.reshape(source_weights, source_weights.shape[:2])[b][[chosen]]
+        return gated_softmax_by_loops(
+            logits[None], np.array(envelope), z_bias_raw, 1e-7, source
+        )[0]
+
+    return softmax
+
+
 def envelope_attention_by_loops(
     coordinates, features, neighbors, weights, heads, radius, source_weights=None
 ):

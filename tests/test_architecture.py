@@ -32,6 +32,7 @@ FLOORS = {
         "augmentation",
         "prepare",
         "scaling",
+        "source_weights",
         "prefetch",
         "sweep",
         "receipt",

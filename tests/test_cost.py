@@ -23,6 +23,14 @@ CHANGES = {
         "model.head_channels=7",
         "model.dropout=0.1",
     ],
+    "envelope": [
+        "model.gva.softmax=envelope",
+        "model.stages.1.blocks=[gva, envelope, kpconvx]",
+    ],
+    "envelope without positions": [
+        "model.stages.1.blocks=[envelope]",
+        "model.envelope={heads: 2, positional_bias: false}",
+    ],
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
     "other kernels": [
         "model.kpconvx.shell_points=[1, 9]",

@@ -14,7 +14,8 @@ class LayerCost:
     """One layer of a network.
 
     Attributes:
-        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``pool`` or ``other``.
+        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``pool``
+            or ``other``.
         parameters: Trained or not.
         per_point: Numbers a point that the layer keeps for the gradient.
         per_neighbor: Numbers a neighbor slot that it keeps.
@@ -79,6 +80,8 @@ def _blocks(model: ModelSpec, stage: StageSpec, level: int) -> Iterator[LayerCos
     for block in stage.blocks:
         if block == "gva":
             yield _gva(model, stage.channels, level)
+        elif block == "envelope":
+            yield _envelope(model, stage.channels, level)
         else:
             yield _kpconvx(model, stage.channels, level, attention=block == "kpconvx")
 
@@ -125,6 +128,23 @@ def _gva(model: ModelSpec, channels: int, level: int) -> LayerCost:
     per_neighbor = (1 + gva.positional_bias) * channels + 4 * groups
     if gva.weights == "channels" or gva.positional_multiplier:
         per_neighbor += 4 * channels
+    if gva.softmax == "envelope":
+        parameters += groups
+        per_neighbor += 4 + 4 * groups
     if gva.weights == "channels":
         parameters += groups * channels + channels
     return LayerCost("gva", parameters, per_point, per_neighbor, level)
+
+
+def _envelope(model: ModelSpec, channels: int, level: int) -> LayerCost:
+    envelope = model.envelope
+    heads = envelope.heads
+    parameters = 2 * channels  # of the normalization before
+    parameters += 4 * channels * channels + heads
+    per_point, per_neighbor = 7 * channels, 3 * channels + 4 + 8 * heads
+    if envelope.positional_bias:
+        parameters += AXES * channels + channels
+        parameters += channels * heads + channels * channels
+        per_point += heads * channels
+        per_neighbor += channels
+    return LayerCost("envelope", parameters, per_point, per_neighbor, level)

@@ -31,12 +31,15 @@ def batch_spec(
     ``neighbors_<l>``         ``(R_l, K_l)``       int32 rows of stage l, self first
     ``down_<l>``, not last    ``(R_{l+1}, D_l)``   int32 rows of stage l
     ``up_<l>``, not last      ``(R_l, U)``         int32 rows of stage l + 1
+    ``source_weights``        ``(R_0, 1)``         float32; where the spec has them
     ========================  ===================  ==================================
     """
     stages = spec.model.stages
     real, whole = np.dtype(np.float32), np.dtype(np.int32)
     down, up = transfer_widths(spec)
     result = {"features": ((stages[0].points, n_features), real)}
+    if spec.model.source_weights is not None:
+        result["source_weights"] = ((stages[0].points, 1), real)
     for number, stage in enumerate(stages):
         result[f"xyz_{number}"] = ((stage.points, 3), real)
         result[f"neighbors_{number}"] = ((stage.points, stage.neighbors), whole)
@@ -101,6 +104,9 @@ class FieldSource:
             names = self.prepared.feature_names
             change_features(features, names, self.spec.training.augmentation, rng)
         batch["features"][slot, : len(features)] = features
+        weights = self.prepared.source_weights
+        if weights is not None:
+            batch["source_weights"][slot, : len(features), 0] = weights[field.indices]
         for number in range(len(xyz)):
             count = len(xyz[number])
             batch[f"xyz_{number}"][slot, :count] = xyz[number]

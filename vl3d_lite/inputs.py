@@ -13,9 +13,9 @@ from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.las import LasSummary, describe_las, read_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.features import required_dimensions
 from vl3d_lite.prepare import PreparedCloud, prepare_cloud
 from vl3d_lite.resources import require_memory
+from vl3d_lite.source_weights import dimensions_to_read
 from vl3d_lite.spec.schema import Spec
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,12 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
 def _summary(path: Path, spec: Spec, census: bool) -> LasSummary:
     meters_per_unit(check_cloud(path))
     summary = describe_las(path, census=census)
-    for name in required_dimensions(spec.features):
+    for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
             close = get_close_matches(name, summary.dimensions, n=1)
             guess = f"; did you mean `{close[0]}`?" if close else "."
             raise DataError(
-                f"{path}: no dimension `{name}`, which `features` needs{guess} It has: "
+                f"{path}: no dimension `{name}`, which `{key}` needs{guess} It has: "
                 f"{', '.join(summary.dimensions)}"
             )
     return summary
@@ -83,7 +83,7 @@ def _bar(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 def prepare_file(
     path: Path, spec: Spec, threads: int, *, quiet: bool = True
 ) -> PreparedCloud:
-    """Read a cloud with the dimensions its features need, and prepare it.
+    """Read a cloud with the dimensions that the spec needs, and prepare it.
 
     Raises:
         DataError: The cloud cannot be used.
@@ -98,7 +98,7 @@ def prepare_file(
     with _bar(f"reading {path.name}", quiet) as tell:
         cloud = read_las(
             path,
-            dimensions=required_dimensions(spec.features),
+            dimensions=list(dimensions_to_read(spec)),
             classes=spec.class_codes,
             progress=tell,
         )

@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from vl3d_lite.dataset import FieldSource, Inputs, empty_batch
-from vl3d_lite.model.layers import GroupedVectorAttentionLayer, KPConvXLayer
+from vl3d_lite.model.layers import (
+    EnvelopeGatedAttention,
+    GroupedVectorAttentionLayer,
+    KPConvXLayer,
+)
 from vl3d_lite.model.layers.kernel_geometry import kernel_geometry
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.scaling import FeatureScaling
@@ -127,26 +131,29 @@ class KernelProbe:
 
 
 class AttentionProbe:
-    """Entropy of one grouped vector attention.
+    """Entropy of one attention over neighbors.
 
     Args:
-        layer: A `GroupedVectorAttentionLayer` of a network.
+        layer: A `GroupedVectorAttentionLayer` or `EnvelopeGatedAttention` of a
+            network.
     """
 
     part = "attention"
 
-    def __init__(self, layer: GroupedVectorAttentionLayer, _n_classes: int):
+    def __init__(self, layer: keras.layers.Layer, _n_classes: int):
         self.layer = layer
         self.level = _level(layer)
-        self.total, self.count = np.zeros(layer.groups), 0
+        self.total, self.count = 0, 0
 
     def add(self, inputs: list, _classes: np.ndarray) -> None:
         """Add the entropies of a batch of the layer's inputs."""
-        X, _, N = inputs
+        X, _, N = inputs[:3]
         neighbors = _present(N, X).sum(axis=-1)
         several = neighbors > 1
         alpha = ops.cast(self.layer.attention_weights(inputs), "float32")
         alpha = ops.convert_to_numpy(alpha)[several].astype(np.float64)  # (n, K, G)
+        # With an envelope, a null mass takes part of the whole.
+        alpha /= np.maximum(alpha.sum(axis=1, keepdims=True), 1e-30)
         entropy = -np.sum(alpha * np.log(np.maximum(alpha, 1e-30)), axis=1)
         self.total += (entropy / np.log(neighbors[several])[:, None]).sum(axis=0)
         self.count += int(several.sum())
@@ -156,7 +163,11 @@ class AttentionProbe:
         return {"entropy": (self.total / max(self.count, 1)).tolist()}
 
 
-PROBES = {KPConvXLayer: KernelProbe, GroupedVectorAttentionLayer: AttentionProbe}
+PROBES = {
+    KPConvXLayer: KernelProbe,
+    GroupedVectorAttentionLayer: AttentionProbe,
+    EnvelopeGatedAttention: AttentionProbe,
+}
 
 
 def _sample(

@@ -10,6 +10,7 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.features import compute_features, required_dimensions
 from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
 from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
+from vl3d_lite.source_weights import point_weights
 from vl3d_lite.spec.schema import Spec
 
 VERTICAL_BLOCK = 64  # cells; edge of the blocks where a cloud has no reach
@@ -30,6 +31,8 @@ class PreparedCloud:
         labels: ``(N,)`` int32 class indices; -1 ignored or unlabelled.
         cell_of_point: ``(n,)`` int32, the cell of each point of the file.
         point_counts: ``(N,)`` int32, points in each cell.
+        source_weights: ``(N,)`` float32, not negative, the mean of a cell's
+            points; None where the spec asks for none.
     """
 
     name: str
@@ -40,6 +43,7 @@ class PreparedCloud:
     labels: np.ndarray
     cell_of_point: np.ndarray
     point_counts: np.ndarray
+    source_weights: np.ndarray | None = None
 
     @property
     def xyz(self) -> np.ndarray:
@@ -123,10 +127,16 @@ def prepare_cloud(
 
     Raises:
         DataError: The cloud is empty, too large for the grid, or a coordinate
-            or a feature is not finite.
+            or a feature is not finite, or a source weight negative.
     """
     grid_size = spec.fields.grid_size
+    weights = None
+    if spec.model.source_weights is not None:
+        weights = point_weights(cloud, spec.model.source_weights)
     cells, reduced = _reduce(cloud, grid_size)
+    if weights is not None:
+        # Of points, not of cells: a mean of codes is no code.
+        weights = run_means(weights[cells.order], cells.starts).astype(np.float32)
     _require_finite(cloud, reduced, required_dimensions(spec.features))
     features, names = compute_features(reduced, spec.features, grid_size, threads)
     if "vertical" in names:
@@ -153,6 +163,7 @@ def prepare_cloud(
         labels=reduced.labels,
         cell_of_point=cells.cell_of_point,
         point_counts=np.diff(cells.starts, append=len(cells.order)).astype(np.int32),
+        source_weights=weights,
     )
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from keras import layers
 
 from vl3d_lite.model.layers import (
+    EnvelopeGatedAttention,
     FieldAttentionLayer,
     GroupedQueryAttentionLayer,
     GroupedVectorAttentionLayer,
     KernelGeometryLayer,
     KPConvXLayer,
     NeighborMaxPool,
+    NeighborMeanPool,
     NeighborUpsample,
     UnaryBlock,
 )
@@ -44,7 +46,7 @@ def build_network(
         model: The network's part of the spec.
         inputs: Shape without the batch axis and dtype of each array of a batch,
             by name: ``features``, ``xyz_l``, ``neighbors_l``, ``down_l``,
-            ``up_l`` (`dataset.batch_spec`).
+            ``up_l``, perhaps ``source_weights`` (`dataset.batch_spec`).
         n_classes: Classes.
         spacings: Point spacing of each stage in meters. Kernel radius and
             influence distance are multiples of it.
@@ -68,6 +70,7 @@ def build_network(
 def _build(model, inputs, n_classes, spacings):
     n_stages = len(model.stages)
     features = inputs["features"]
+    weights = inputs.get("source_weights")
     skips = []
     for level, stage in enumerate(model.stages):
         neighbors = inputs[f"neighbors_{level}"]
@@ -75,10 +78,14 @@ def _build(model, inputs, n_classes, spacings):
             features = DOWNSAMPLING[model.downsampling](
                 model, features, inputs, level, spacings
             )
+            if weights is not None:
+                weights = NeighborMeanPool(name=f"source_weights_{level}")(
+                    [weights, inputs[f"down_{level - 1}"]]
+                )
         features = UnaryBlock(stage.channels, name=f"widen_{level}")(
             [features, neighbors]
         )
-        features = _blocks(model, features, inputs, level, spacings[level])
+        features = _blocks(model, features, inputs, level, spacings[level], weights)
         skips.append(features)
 
     for level in reversed(range(n_stages - 1)):
@@ -119,6 +126,8 @@ class Place:
         neighbors: ``(B, R, K)``.
         geometry: Nearest kernel point and influence of each neighbor; empty
             where no block asks for them.
+        reach: Distance in meters at which envelope-gated attention ends.
+        source_weights: One tensor ``(B, R, 1)``, or empty.
     """
 
     stage: StageSpec
@@ -126,9 +135,11 @@ class Place:
     xyz: keras.KerasTensor
     neighbors: keras.KerasTensor
     geometry: list[keras.KerasTensor]
+    reach: float
+    source_weights: list[keras.KerasTensor]
 
 
-def _blocks(model, features, inputs, level, spacing):
+def _blocks(model, features, inputs, level, spacing, weights):
     stage = model.stages[level]
     xyz, neighbors = inputs[f"xyz_{level}"], inputs[f"neighbors_{level}"]
     geometry = []
@@ -137,7 +148,9 @@ def _blocks(model, features, inputs, level, spacing):
         geometry = KernelGeometryLayer(
             **_kernel_arguments(model, spacing), name=f"geometry_{level}"
         )([xyz, neighbors])
-    place = Place(stage, spacing, xyz, neighbors, list(geometry))
+    reach = stage.neighbor_radius or model.kpconvx.kernel_radius * spacing
+    weights = [] if weights is None else [weights]
+    place = Place(stage, spacing, xyz, neighbors, list(geometry), reach, weights)
     for number, block in enumerate(stage.blocks):
         features = BLOCKS[block](model, place, features, f"{block}_{level}_{number}")
     return features
@@ -163,6 +176,7 @@ def _kpconvd(model, place, features, name):
 
 def _gva(model, place, features, name):
     gva = model.gva
+    fades = gva.softmax == "envelope"
     normalized = _normalized(features, name)
     attended = GroupedVectorAttentionLayer(
         channels=features.shape[-1],
@@ -172,9 +186,31 @@ def _gva(model, place, features, name):
         positional_bias=gva.positional_bias,
         dropout=gva.dropout,
         scale=place.spacing,
+        softmax=gva.softmax,
+        radius=place.reach if fades else None,
         name=name,
-    )([place.xyz, normalized, place.neighbors])
+    )([place.xyz, normalized, place.neighbors, *place.source_weights[:fades]])
     return _residual(features, attended, gva.drop_path, name)
+
+
+def _envelope(model, place, features, name):
+    envelope = model.envelope
+    attended = EnvelopeGatedAttention(
+        place.reach,
+        channels=features.shape[-1],
+        heads=envelope.heads,
+        positional_bias=envelope.positional_bias,
+        dropout=envelope.dropout,
+        name=name,
+    )(
+        [
+            place.xyz,
+            _normalized(features, name),
+            place.neighbors,
+            *place.source_weights,
+        ]
+    )
+    return _residual(features, attended, envelope.drop_path, name)
 
 
 def _gqa(model, place, features, name):
@@ -230,7 +266,13 @@ def _residual(features, change, drop_path, name):
     return layers.Add(name=f"{name}_residual")([features, change])
 
 
-BLOCKS = {"kpconvx": _kpconvx, "kpconvd": _kpconvd, "gva": _gva, "gqa": _gqa}
+BLOCKS = {
+    "kpconvx": _kpconvx,
+    "kpconvd": _kpconvd,
+    "gva": _gva,
+    "envelope": _envelope,
+    "gqa": _gqa,
+}
 
 
 def _max_pool(model, features, inputs, level, spacings):

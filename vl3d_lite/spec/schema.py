@@ -24,6 +24,7 @@ COMPUTED_FEATURES = (
     "curvature",
 )
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
+CODED_DIMENSIONS = {"withheld": "[1]", "classification": "[7, 18]"}
 EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
 
 
@@ -182,7 +183,7 @@ class FieldsSpec(Section):
         return min(self.size[:2]) / 2 if self.size else self.radius
 
 
-BlockName = Literal["kpconvx", "kpconvd", "gva", "gqa"]
+BlockName = Literal["kpconvx", "kpconvd", "gva", "envelope", "gqa"]
 MOST_TOKENS = 2048  # 64 MiB of scores a field for four heads, several times in training
 
 
@@ -198,8 +199,8 @@ class StageSpec(Section):
     neighbor_radius: PositiveFloat | None = None
     """Neighbors beyond this distance in meters count as missing."""
     blocks: list[BlockName] = Field(["kpconvx", "gva"])
-    """Blocks in order: kpconvx, kpconvd (no attention), gva, gqa (every point
-    attends to all of its field; for coarse stages of at most 2048 points)."""
+    """Blocks in order: kpconvx, kpconvd (no attention), gva, envelope, gqa (every
+    point attends to all of its field; for coarse stages of at most 2048 points)."""
 
     def searches(self) -> list[Iterator[Trouble]]:
         return [self._neighbors_troubles()]
@@ -266,6 +267,52 @@ class GVASpec(Section):
     """Dropout of attention weights."""
     drop_path: Fraction = 0.0
     """Probability of dropping the block of a sample in training."""
+    softmax: Literal["plain", "envelope"] = "plain"
+    """Over the neighbors as they are, or fading out towards the stage's
+    `neighbor_radius` (without one, the kernel radius of `kpconvx`), so that no
+    neighbor enters or leaves with a jump."""
+
+
+class EnvelopeSpec(Section):
+    """The `envelope` blocks: dot-product attention that fades out with distance.
+
+    It ends at the stage's `neighbor_radius`; without one, at the kernel radius of
+    `kpconvx`.
+    """
+
+    heads: Annotated[int, Field(ge=1)] = 8
+    """Heads, each with its own attention weights."""
+    positional_bias: bool = True
+    """Add an encoding of the relative position to logits and values."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of attention weights."""
+    drop_path: Fraction = 0.0
+    """Probability of dropping the block of a sample in training."""
+
+
+class SourceWeightsSpec(Section):
+    """How much a point may say to others in envelope-gated attention."""
+
+    short_form: ClassVar[str] = "dimension"
+
+    dimension: str = Field(min_length=1)
+    """A LAS or extra dimension whose values are the weights: not negative, best
+    0 to 1, such as a confidence. Cells of the grid take the mean of their points."""
+    mute: list[float] | None = Field(default=None, min_length=1)
+    """Values of the dimension that mean weight 0; all others weigh 1, e.g.
+    {dimension: withheld, mute: [1]} or {dimension: classification, mute: [7, 18]}."""
+
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._code_troubles()]
+
+    def _code_troubles(self) -> Iterator[Trouble]:
+        if self.mute is None and self.dimension in CODED_DIMENSIONS:
+            yield Trouble(
+                f"`{self.dimension}` is no weight; name the values that mute a "
+                f"point: {{dimension: {self.dimension}, mute: "
+                f"{CODED_DIMENSIONS[self.dimension]}}}",
+                (("dimension",),),
+            )
 
 
 Initializer = Literal[
@@ -370,6 +417,10 @@ class ModelSpec(Section):
     kpconvx: KPConvXSpec = KPConvXSpec()
     gva: GVASpec = GVASpec()
     gqa: GQASpec = GQASpec()
+    envelope: EnvelopeSpec = EnvelopeSpec()
+    source_weights: SourceWeightsSpec | None = None
+    """Weights of points in `gva` with `softmax: envelope` and in `envelope`
+    blocks: a dimension, or a mapping. A point of weight 0 is not attended to."""
     downsampling: Literal["max", "strided"] = "max"
     """Maximum over a coarse point's children, or a strided convolution."""
     upsampling: Literal["nearest", "interpolated"] = "nearest"
@@ -386,7 +437,20 @@ class ModelSpec(Section):
             *(self._group_troubles(number, "kpconvx") for number in numbers),
             *(self._group_troubles(number, "gva") for number in numbers),
             *(self._token_troubles(number) for number in numbers),
+            *(self._group_troubles(number, "envelope", "heads") for number in numbers),
+            self._source_troubles(),
         ]
+
+    def _source_troubles(self) -> Iterator[Trouble]:
+        names = {name for stage in self.stages for name in stage.blocks}
+        gated = "gva" in names and self.gva.softmax == "envelope"
+        if self.source_weights is not None and not gated and "envelope" not in names:
+            yield Trouble(
+                "`source_weights` would do nothing: they weigh points in `gva` "
+                "blocks with `gva.softmax: envelope` and in `envelope` blocks, and "
+                "the stages have none",
+                (("source_weights",),),
+            )
 
     def _size_troubles(self, number: int) -> Iterator[Trouble]:
         before, points = self.stages[number - 1].points, self.stages[number].points
@@ -397,13 +461,15 @@ class ModelSpec(Section):
                 (("stages", number, "points"),),
             )
 
-    def _group_troubles(self, number: int, block: str) -> Iterator[Trouble]:
-        stage, groups = self.stages[number], getattr(self, block).groups
+    def _group_troubles(
+        self, number: int, block: str, key: str = "groups"
+    ) -> Iterator[Trouble]:
+        stage, groups = self.stages[number], getattr(getattr(self, block), key)
         if block in stage.blocks and stage.channels % groups:
             yield Trouble(
-                f"must be a multiple of `{block}.groups` = {groups}. "
+                f"must be a multiple of `{block}.{key}` = {groups}. "
                 f"Received: {stage.channels}",
-                (("stages", number, "channels"), (block, "groups")),
+                (("stages", number, "channels"), (block, key)),
             )
 
     def _token_troubles(self, number: int) -> Iterator[Trouble]:

@@ -14,6 +14,7 @@ from tests.contracts import (
     run,
 )
 from tests.oracles_attention import gva_by_loops, slope_by_differences
+from tests.oracles_envelope import gate_of_gva
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.gva import GroupedVectorAttentionLayer
 
@@ -25,6 +26,7 @@ OPTIONS = {
     "no bias": {"positional_bias": False},
     "everything": {"weights": "channels", "positional_multiplier": True, "channels": 4},
     "widening": {"channels": 8},
+    "envelope": {"softmax": "envelope", "radius": 2.5},
 }
 DOUBLE = "float64" if keras.backend.backend() == "tensorflow" else "float32"
 # Keras adds 1e-7 to the number of points that it divides by in training.
@@ -77,10 +79,26 @@ def weights_of(layer):
 
 
 def expected_of(layer, inputs, training=False):
-    doubles = [value.astype("float64") for value in inputs[:2]]
-    weights = weights_of(layer)
+    arrays = weights_of(layer)
+    for name, value in zip(("coordinates", "features"), inputs, strict=False):
+        arrays[name] = value.astype("float64")
+    return loops_of(layer, inputs, arrays, training)
+
+
+def loops_of(layer, inputs, arrays, training=False):
+    """What the formula gives for these weights, coordinates and features."""
+    softmax = None
+    if layer.softmax == "envelope":
+        softmax = gate_of_gva(arrays["z_bias_raw"], layer.radius, *inputs[3:])
     return gva_by_loops(
-        *doubles, inputs[2], weights, layer.groups, layer.scale, training
+        arrays["coordinates"],
+        arrays["features"],
+        inputs[2],
+        arrays,
+        layer.groups,
+        layer.scale,
+        training,
+        softmax,
     )
 
 
@@ -112,7 +130,8 @@ def test_gradients_match_the_formula(options, inputs, training):
     _, by_weight, by_input = gradients(layer, inputs, training, cotangents=[cotangent])
     slopes = {path.split("/")[-1]: slope for path, slope in by_weight.items()}
     slopes["features"] = by_input[1]
-    if layer.positional_bias or layer.positional_multiplier:
+    positional = layer.positional_bias or layer.positional_multiplier
+    if positional or layer.softmax == "envelope":
         slopes["coordinates"] = by_input[0]
     arrays = weights_of(layer)
     arrays.update(
@@ -121,15 +140,7 @@ def test_gradients_match_the_formula(options, inputs, training):
     assert len(slopes) > len(layer.trainable_weights)
 
     def function(arrays):
-        return gva_by_loops(
-            arrays["coordinates"],
-            arrays["features"],
-            inputs[2],
-            arrays,
-            layer.groups,
-            layer.scale,
-            training,
-        )[0]
+        return loops_of(layer, inputs, arrays, training)[0]
 
     tolerance = 1e-5 if DOUBLE == "float64" else 1e-3
     for name, slope in slopes.items():
@@ -158,11 +169,15 @@ def test_options_without_a_factored_form_use_the_plain_one():
     assert not GroupedVectorAttentionLayer(positional_multiplier=True).factored
 
 
-def test_attention_weights_match_the_formula_and_sum_to_one(options, inputs, real):
+def test_attention_weights_match_the_formula_and_its_sums(options, inputs, real):
     layer = randomized(options, inputs)
     alpha = keras.ops.convert_to_numpy(layer.attention_weights(inputs))
     np.testing.assert_allclose(alpha, expected_of(layer, inputs)[1], atol=1e-6)
-    np.testing.assert_allclose(alpha.sum(axis=2)[real], 1, atol=1e-6)
+    sums = alpha.sum(axis=2)[real]
+    if layer.softmax == "envelope":
+        assert 0 < sums.min() < sums.max() < 1
+    else:
+        np.testing.assert_allclose(sums, 1, atol=1e-6)
     missing = (inputs[2] < 0) | (inputs[2] >= ROWS)
     np.testing.assert_array_equal(alpha[missing], 0)
 
@@ -344,6 +359,10 @@ def test_matrices_of_one_shape_start_different(inputs):
         ({"dropout": -0.1}, "dropout"),
         ({"scale": 0.0}, "scale"),
         ({"momentum": 1.1}, "momentum"),
+        ({"softmax": "gated"}, "softmax"),
+        ({"softmax": "envelope"}, "radius"),
+        ({"softmax": "envelope", "radius": 0.0}, "radius"),
+        ({"radius": 1.0}, "radius"),
     ],
     ids=str,
 )

@@ -20,7 +20,11 @@ from vl3d_lite.model.layers.neighborhood import (
     neighbor_offsets,
     settle,
 )
-from vl3d_lite.model.layers.pooling import NeighborMaxPool, NeighborUpsample
+from vl3d_lite.model.layers.pooling import (
+    NeighborMaxPool,
+    NeighborMeanPool,
+    NeighborUpsample,
+)
 from vl3d_lite.model.layers.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.unary import UnaryBlock
 
@@ -33,6 +37,7 @@ __all__ = [
     "KPConvXLayer",
     "KernelGeometryLayer",
     "NeighborMaxPool",
+    "NeighborMeanPool",
     "NeighborUpsample",
     "TORFGVALayer",
     "UnaryBlock",

@@ -11,6 +11,7 @@ from vl3d_lite.model.layers.envelope_softmax import (
     takes_weights,
 )
 from vl3d_lite.model.layers.neighborhood import (
+    at_least_float32,
     gather_neighbors,
     is_present,
     is_real,
@@ -163,6 +164,7 @@ class EnvelopeGatedAttention(keras.layers.Layer):
     def _attend(self, inputs, training):
         coordinates, features, neighbors, *weights = inputs
         query, key, value = self._project(features, neighbors)
+        coordinates = ops.cast(coordinates, at_least_float32(self.compute_dtype))
         offsets = neighbor_offsets(coordinates, neighbors)  # (B, R, K, 3)
         logits = self._split(gather_neighbors(key, neighbors, zero_missing=False))
         logits = ops.sum(logits * ops.expand_dims(query, 2), axis=-1)  # (B, R, K, H)

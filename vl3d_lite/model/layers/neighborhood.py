@@ -96,14 +96,13 @@ def neighbor_offsets(coordinates, neighbors):
     """Subtract each point's coordinates from its neighbors', ``x_j - x_i``.
 
     Args:
-        coordinates: ``(B, R, 3)`` float; computed at least in float32.
+        coordinates: ``(B, R, 3)`` float32 or float64.
         neighbors: ``(B, R, K)`` int, rows of the coordinates; -1 where missing.
 
     Returns:
-        ``(B, R, K, 3)``; zeros where missing, whatever lies there.
+        ``(B, R, K, 3)``, type of the coordinates; zeros where missing, whatever
+        lies there.
     """
-    coordinates = ops.convert_to_tensor(coordinates)
-    coordinates = ops.cast(coordinates, at_least_float32(coordinates.dtype))
     gathered = gather_neighbors(coordinates, neighbors, zero_missing=False)
     offsets = gathered - ops.expand_dims(coordinates, 2)
     return ops.where(is_present(neighbors, coordinates)[..., None], offsets, 0.0)

@@ -48,6 +48,52 @@ class NeighborMaxPool(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
+class NeighborMeanPool(keras.layers.Layer):
+    """Channel-wise mean over each coarse point's fine neighbors.
+
+    For a coarse point ``m``::
+
+        y_mc = mean_k f_(down_mk)c       (over the present neighbors)
+
+    A point without a present neighbor gets zeros. Computed in the type of the
+    features, under mixed precision too: they are weights, not activations.
+
+    Shapes: ``B`` fields, ``R`` fine and ``M`` coarse points, ``K`` neighbors,
+    ``C`` channels.
+
+    Call arguments:
+        inputs: A list of two: features ``(B, R, C)`` float; ``down``
+            ``(B, M, K)`` int, rows of the features, -1 where missing.
+
+    Returns:
+        ``(B, M, C)``, type of the features.
+
+    Raises:
+        DeepLearningException: There are not two inputs of rank 3.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def build(self, input_shape):
+        _check_ranks(self.name, input_shape, ("features (B, R, C)", "down (B, M, K)"))
+
+    def call(self, inputs):
+        features, down = inputs
+        total = ops.sum(gather_neighbors(features, down), axis=2)
+        count = ops.sum(ops.cast(is_present(down, features), total.dtype), axis=2)
+        return total / ops.maximum(count, 1)[..., None]
+
+    def compute_output_shape(self, input_shape):
+        features, down = input_shape
+        return (*down[:2], features[-1])
+
+    def compute_output_spec(self, inputs):
+        shape = self.compute_output_shape([value.shape for value in inputs])
+        return keras.KerasTensor(shape, dtype=inputs[0].dtype)
+
+
+@keras.saving.register_keras_serializable(package="vl3d_lite")
 class NeighborUpsample(keras.layers.Layer):
     """Carry coarse features to fine points: the nearest, or a weighted mean.
 
