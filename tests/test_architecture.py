@@ -45,6 +45,7 @@ FLOORS = {
     ],
     2: [
         "cost",
+        "memory",
         "dataset",
         "inputs",
         "model.losses",

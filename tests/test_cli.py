@@ -55,6 +55,7 @@ def wait_for(path, seconds=200):
         "schema",
         "convert",
         "init",
+        "plan",
     ],
 )
 def test_every_verb_has_help_and_an_example(verb):

@@ -70,10 +70,16 @@ def run(
     replace: Replace = False,
     threads: Threads = None,
     quiet: Quiet = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it would do, as `plan`.")
+    ] = False,
 ):
     """Train, predict, evaluate and export what a spec describes."""
     _set_up(quiet)
     loaded = _read(spec, set_, needs=("train", "predict"))
+    if dry_run:
+        _tell_plan(loaded, threads, probe=False)
+        return
     folder = _run_folder(spec, run, resume, overwrite)
     pipeline, options = _pipeline(threads, quiet, resume, overwrite, replace)
     result = pipeline.run(loaded, folder, options)
@@ -106,6 +112,28 @@ def check(
             raise DataError("\n".join(troubles))
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
     typer.echo(f"{spec}: good ({counts or 'no'} clouds)")
+
+
+@app.command(epilog="Example: vl3d-lite plan spec.yaml --set training.batch_size=8")
+def plan(
+    spec: SpecPath,
+    set_: Overrides = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Time some steps of the training: a minute or so."
+        ),
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Tell what a run will do and cost, and what a colleague would warn of.
+
+    Reads the training and validation clouds and trains nothing. A run that will not
+    fit into memory is refused with exit code 4 and the settings that bring it down.
+    """
+    _set_up(quiet)
+    _tell_plan(_read(spec, set_, needs=("train",)), threads, probe)
 
 
 @app.command(epilog="Example: vl3d-lite init scans/*.laz --output town.yaml")
@@ -380,6 +408,17 @@ def _read(spec, overrides, *, needs, check_files=True):
     from vl3d_lite.spec.reader import read_spec
 
     return read_spec(spec, overrides or (), check_files=check_files, needs=needs)
+
+
+def _tell_plan(loaded, threads, probe):
+    from vl3d_lite.guide.plan import plan
+    from vl3d_lite.guide.plan_text import plan_text
+    from vl3d_lite.resources import has_gpu
+
+    found = plan(
+        loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), probe=probe
+    )
+    typer.echo(plan_text(found), nl=False)
 
 
 def _run_folder(spec, run, resume, overwrite):

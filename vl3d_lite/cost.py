@@ -3,7 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vl3d_lite.spec.schema import ModelSpec, StageSpec
+from vl3d_lite.spec.schema import ModelSpec, Spec, StageSpec
+
+# Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
+# (an estimate; benchmarks/bench_network.py measures it).
+BREAK_EVEN_STEPS = 40
+BREAK_EVEN_POINTS = 16_000
 
 NORM = 4  # numbers a channel of batch normalization keeps
 AXES = 3
@@ -27,6 +32,12 @@ class LayerCost:
     per_point: float
     per_neighbor: float
     stage: int
+
+
+def pays_to_compile(spec: Spec, total_steps: int) -> bool:
+    """Whether a training on a CPU is long enough to repay XLA's compile time."""
+    work = total_steps * spec.points_per_batch
+    return work > BREAK_EVEN_STEPS * BREAK_EVEN_POINTS
 
 
 def network_cost(model: ModelSpec, n_features: int, n_classes: int) -> list[LayerCost]:

@@ -13,7 +13,13 @@ import numpy as np
 import yaml
 
 from vl3d_lite import receipt
-from vl3d_lite.backend import Inference, load_model, prepare_backend, save_model
+from vl3d_lite.backend import (
+    Inference,
+    load_model,
+    prepare_backend,
+    save_model,
+    uses_accelerator,
+)
 from vl3d_lite.dataset import (
     FeatureScaling,
     SweepBatches,
@@ -28,6 +34,7 @@ from vl3d_lite.inputs import check_clouds, prepare_file, prepare_files
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.kernel_page import STATISTICS
 from vl3d_lite.kernel_statistics import measure_kernels
+from vl3d_lite.memory import SURE, require_memory_for, size_of
 from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
 from vl3d_lite.model.network import build_network
 from vl3d_lite.outputs import (
@@ -136,6 +143,15 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     if options.overwrite:
         run.require_apart(path for paths in loaded.clouds.values() for path in paths)
     require_tensorboard(spec)
+    fits = functools.partial(
+        require_memory_for,
+        spec,
+        loaded.path,
+        threads=options.threads,
+        accelerator=uses_accelerator(),
+        sure=SURE,
+    )
+    fits()  # the network alone, before anything is read
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
     for path in _shared(loaded.clouds["train"], loaded.clouds["validation"]):
@@ -155,6 +171,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             prepare(loaded.clouds["validation"], what="validation clouds")
         )
         interrupts.check("interrupted before training began; nothing was written")
+        fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))
         scaling = FeatureScaling.fit(clouds)
         batches = TrainingBatches(clouds, spec, scaling)
         model = build_network(

@@ -6,6 +6,7 @@ from pathlib import Path
 from vl3d_lite.errors import ResourceError
 
 CGROUP = Path("/sys/fs/cgroup")
+NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 def cpu_limit(cgroup: Path = CGROUP) -> int:
@@ -48,6 +49,12 @@ def memory_limit(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -
             taken = max(0, int(used[0] if used else 0) - cache)
             limits.append(max(0, int(limit[0]) - taken))
     return min(limits, default=1 << 62)
+
+
+def has_gpu(driver: Path = NVIDIA) -> bool:
+    """Whether a GPU is there that a backend could compute on: its driver tells."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    return not hidden and driver.is_dir() and any(driver.iterdir())
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vl3d_lite.backend import make_deterministic, uses_accelerator
+from vl3d_lite.cost import BREAK_EVEN_POINTS, BREAK_EVEN_STEPS, pays_to_compile
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.model.losses import PointCrossEntropy
@@ -25,11 +26,6 @@ from vl3d_lite.run_folder import RunFolder, replacing, write_text
 from vl3d_lite.spec.schema import Spec
 
 logger = logging.getLogger(__name__)
-
-# Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
-# (an estimate; benchmarks/bench_network.py measures it).
-BREAK_EVEN_STEPS = 40
-BREAK_EVEN_POINTS = 16_000
 
 
 @dataclass
@@ -76,8 +72,7 @@ def choose_jit(spec: Spec, total_steps: int) -> bool:
     if uses_accelerator():
         return True
     points = spec.points_per_batch
-    work = total_steps * points / (BREAK_EVEN_STEPS * BREAK_EVEN_POINTS)
-    jit = work > 1
+    jit = pays_to_compile(spec, total_steps)
     logger.info(
         "jit: auto chose %s (%d steps of %d points; XLA pays from about %d such steps)",
         "XLA" if jit else "no XLA",
@@ -122,6 +117,22 @@ def require_tensorboard(spec: Spec) -> None:
         )
 
 
+def compile_model(
+    model: keras.Model, spec: Spec, total_steps: int, weights: list[float] | None
+) -> None:
+    """Give a network its optimizer and loss, and XLA where it pays."""
+    training = spec.training
+    jit = choose_jit(spec, total_steps)
+    if training.deterministic:
+        make_deterministic(jit)
+    model.compile(
+        optimizer=build_optimizer(training, total_steps),
+        loss=PointCrossEntropy(weights, training.label_smoothing),
+        jit_compile=jit,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
 def fit(
     model: keras.Model,
     batches,
@@ -160,15 +171,7 @@ def fit(
     """
     training = spec.training
     total_steps = training.epochs * batches.steps_per_epoch
-    jit = choose_jit(spec, total_steps)
-    if training.deterministic:
-        make_deterministic(jit)
-    model.compile(
-        optimizer=build_optimizer(training, total_steps),
-        loss=PointCrossEntropy(weights, training.label_smoothing),
-        jit_compile=jit,
-    )
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, spec, total_steps, weights)
     progress = Progress()
     if resume and run.last_checkpoint.is_file():
         progress = restore(run, model)
