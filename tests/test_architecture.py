@@ -53,6 +53,8 @@ FLOORS = {
         "model.optimizers",
     ],
     3: [
+        "attention_plots",
+        "attention_scores",
         "backend",
         "evaluate",
         "export",

@@ -103,7 +103,8 @@ COMBINATIONS = {
         "model.gva.dropout=0.2",
         "model.dropout=0.3",
         "model.head_channels=5",
-        "model.stages.1.blocks=[kpconvx]",
+        "model.gqa={drop_path: 0.5, dropout: 0.2, kernel_regularizer: l2}",
+        "model.stages.1.blocks=[kpconvx, gqa]",
     ],
 }
 
@@ -138,7 +139,7 @@ def test_a_spec_of_these_choices_runs_to_the_end(
     if "entropy" in written:
         assert np.isfinite(after["entropy"]).all()
     blocks = {block for stage in loaded.spec.model.stages for block in stage.blocks}
-    has_kernels = loaded.spec.export.kernels and bool(blocks - {"gva"})
+    has_kernels = loaded.spec.export.kernels and bool(blocks - {"gva", "gqa"})
     assert run.kernels.exists() == has_kernels
     assert run.tensorboard.exists() == loaded.spec.training.tensorboard
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.hush import hushed
 from vl3d_lite.run_folder import replacing
 from vl3d_lite.spec.schema import Spec
@@ -67,6 +67,26 @@ def uses_accelerator() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def require_flash_attention(spec: Spec) -> None:
+    """Complain where a network asks for flash attention that is not to be had.
+
+    Padded points need a mask, which PyTorch's flash kernel does not take.
+
+    Raises:
+        SpecError: `gqa.flash_attention` without JAX on an accelerator.
+    """
+    used = any("gqa" in stage.blocks for stage in spec.model.stages)
+    if not (used and spec.model.gqa.flash_attention):
+        return
+    backend = keras.backend.backend()
+    if backend != "jax" or not uses_accelerator():
+        raise SpecError(
+            "`model.gqa.flash_attention` needs JAX on a GPU or TPU; leave it out, or "
+            f"set KERAS_BACKEND=jax. Received: {backend}"
+            f"{'' if uses_accelerator() else ' on a CPU'}"
+        )
 
 
 class Inference:

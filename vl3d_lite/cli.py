@@ -257,7 +257,7 @@ def export(
     ] = None,
     cloud: Annotated[
         Path | None,
-        typer.Option(help="A LAS file to measure modulations and coverage on."),
+        typer.Option(help="A LAS file to measure modulations and attention on."),
     ] = None,
     overwrite: Overwrite = False,
     threads: Threads = None,
@@ -266,7 +266,8 @@ def export(
     """Write the kernels of a run, at initialization and after training.
 
     With --cloud also statistics.json: modulations and influence coverage by kernel
-    point, and the entropy of attention heads, over fields of that cloud.
+    point, and the entropy of attention heads, over fields of that cloud; and where the
+    network has `gqa` blocks attention/: their scores as numbers and pictures.
     """
     _set_up(quiet)
     from vl3d_lite.run_folder import RunFolder

@@ -9,6 +9,7 @@ from keras import ops
 from vl3d_lite.dataset import FieldSource, Inputs, empty_batch
 from vl3d_lite.model.layers import (
     EnvelopeGatedAttention,
+    FieldAttentionLayer,
     GroupedVectorAttentionLayer,
     KPConvXLayer,
 )
@@ -33,7 +34,8 @@ def measure_kernels(
 
     Modulations are those of a layer's first block, over real points and groups
     of channels; coverage counts present neighbors; entropy is that of a real
-    point's attention over log of its neighbors, of points that have two.
+    point's attention over log of its neighbors (`gqa`: of the field's points), of
+    points that have two.
 
     Args:
         model: The network.
@@ -163,10 +165,44 @@ class AttentionProbe:
         return {"entropy": (self.total / max(self.count, 1)).tolist()}
 
 
+class FieldAttentionProbe:
+    """Entropy of the heads of one attention among all points of a field.
+
+    Args:
+        layer: A `FieldAttentionLayer` of a network.
+    """
+
+    part = "attention"
+
+    def __init__(self, layer: FieldAttentionLayer, _n_classes: int):
+        self.layer = layer
+        self.level = _level(layer)
+        self.total, self.count = np.zeros(layer.attention.num_query_heads), 0
+
+    def add(self, inputs: list, _classes: np.ndarray) -> None:
+        """Add the entropies of a batch of the layer's inputs."""
+        X, _, N = inputs
+        real = _present(N, X).any(axis=-1)  # (B, R)
+        scores = ops.cast(self.layer.attention_scores(inputs), "float32")
+        for rows, heads in zip(real, ops.convert_to_numpy(scores), strict=True):
+            points = int(rows.sum())
+            if points < 2:
+                continue
+            alpha = heads[:, rows].astype(np.float64)  # (U, n, R)
+            entropy = -np.sum(alpha * np.log(np.maximum(alpha, 1e-30)), axis=(1, 2))
+            self.total += entropy / np.log(points)
+            self.count += points
+
+    def result(self, _class_names: list[str]) -> dict:
+        """One number a head."""
+        return {"entropy": (self.total / max(self.count, 1)).tolist()}
+
+
 PROBES = {
     KPConvXLayer: KernelProbe,
     GroupedVectorAttentionLayer: AttentionProbe,
     EnvelopeGatedAttention: AttentionProbe,
+    FieldAttentionLayer: FieldAttentionProbe,
 }
 
 

@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import yaml
 
-from vl3d_lite import receipt
+from vl3d_lite import attention_scores, receipt
 from vl3d_lite.backend import (
     Inference,
     load_model,
     prepare_backend,
+    require_flash_attention,
     save_model,
     uses_accelerator,
 )
@@ -143,6 +144,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     if options.overwrite:
         run.require_apart(path for paths in loaded.clouds.values() for path in paths)
     require_tensorboard(spec)
+    require_flash_attention(spec)
     fits = functools.partial(
         require_memory_for,
         spec,
@@ -369,12 +371,13 @@ def export(
     """Write the kernels of a run, at initialization and after training.
 
     With a cloud also ``statistics.json``: what the trained kernels and attention
-    heads do there.
+    heads do there; and, of `gqa` blocks, the scores in ``attention/``.
     """
     spec, scaling = open_run(run)
     if folder.resolve() != run.kernels.resolve() and not options.overwrite:
         with output_errors(folder):
-            taken = sorted([*folder.glob("*_*/Q.csv"), *folder.glob(STATISTICS)])
+            names = ("*_*/Q.csv", STATISTICS, f"{attention_scores.FOLDER}/*/*.npz")
+            taken = sorted(path for name in names for path in folder.glob(name))
         if taken:
             raise SpecError(
                 f"{taken[0]}: exists already; replace it with --overwrite, or name "
@@ -389,6 +392,11 @@ def export(
         prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
         found = measure_kernels(model, prepared, spec, scaling)
         write_json(folder / STATISTICS, found)
+        attention_scores.write_scores(
+            folder / attention_scores.FOLDER,
+            attention_scores.measure_scores(model, prepared, spec, scaling),
+            plots=spec.export.plots,
+        )
 
 
 def open_run(

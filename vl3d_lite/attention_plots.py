@@ -1,0 +1,82 @@
+"""Pictures of attention scores: a matrix per head, and a view from above."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_heads", "plot_view"]
+
+_MARK = "#d55e00"
+
+
+def plot_heads(scores: np.ndarray, title: str) -> bytes:
+    """Draw the scores of each head as a matrix, points along the curve of cells.
+
+    Colors go with the square root of a score, all heads on one scale.
+
+    Args:
+        scores: ``(U, n, n)``, who looks by who is looked at.
+        title: Of the picture.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.colors import PowerNorm
+
+    figure, panels = _panels(len(scores), title)
+    norm = PowerNorm(0.5, vmin=0, vmax=max(float(scores.max(initial=0.0)), 1e-7))
+    for head, (axes, matrix) in enumerate(zip(panels, scores, strict=True)):
+        image = axes.imshow(matrix, cmap="viridis", norm=norm, interpolation="nearest")
+        axes.set(title=f"head {head}", xlabel="looked at", ylabel="looks")
+        axes.locator_params(integer=True, nbins=5)
+    figure.colorbar(image, ax=panels, label="score")
+    return _png(figure)
+
+
+def plot_view(xyz: np.ndarray, scores: np.ndarray, chosen: int, title: str) -> bytes:
+    """Draw from above how much of a point's attention each other point gets.
+
+    Args:
+        xyz: ``(n, 3)`` float64, meters.
+        scores: ``(U, n)``, of the chosen point.
+        chosen: Its row; marked by a cross.
+        title: Of the picture.
+
+    Returns:
+        A PNG.
+    """
+    x, y = (xyz[:, :2] - xyz[chosen, :2]).T
+    east, north, _ = xyz[chosen]
+    figure, panels = _panels(len(scores), f"{title}, from {east:.1f} {north:.1f}")
+    for head, (axes, values) in enumerate(zip(panels, scores, strict=True)):
+        order = np.argsort(values)  # high scores lie on top
+        dots = axes.scatter(x[order], y[order], c=values[order], cmap="viridis", s=28)
+        axes.plot(0, 0, marker="x", color=_MARK, markersize=11, markeredgewidth=2.5)
+        axes.set(title=f"head {head}", xlabel="east (m)", ylabel="north (m)")
+        axes.set_aspect("equal", adjustable="datalim")
+        figure.colorbar(dots, ax=axes, label="score")
+    return _png(figure)
+
+
+def _panels(count: int, title: str) -> tuple["Figure", list]:
+    from matplotlib.figure import Figure
+
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    size = (1.0 + 3.6 * min(columns, 4), 0.8 + 3.2 * min(rows, 4))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for spare in panels[count:]:
+        spare.set_axis_off()
+    return figure, list(panels[:count])
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
