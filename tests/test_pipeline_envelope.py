@@ -1,5 +1,7 @@
 """Envelope attention with source weights, from a spec to predicted clouds."""
 
+import shutil
+
 import laspy
 import numpy as np
 import pytest
@@ -70,10 +72,10 @@ def test_its_folder_predicts_alike_and_heeds_the_weights(run, town, tmp_path):
 
 
 def test_a_training_cut_off_is_resumed_to_the_same_weights(run, town, tmp_path):
-    spec = read_spec(town / "spec.yaml", CHANGES)
+    shutil.copytree(run.root, tmp_path / "again")
     again = RunFolder(tmp_path / "again")
-    pipeline.train(spec, again, OPTIONS)
     again.model.unlink()
+    spec = read_spec(town / "spec.yaml", CHANGES)
     pipeline.train(spec, again, pipeline.Options(threads=2, quiet=True, resume=True))
     pipeline.predict(again, [town / "test.laz"], tmp_path / "out", OPTIONS)
     np.testing.assert_array_equal(
