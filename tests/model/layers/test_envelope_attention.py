@@ -20,7 +20,8 @@ from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import EnvelopeGatedAttention, GroupedVectorAttentionLayer
 
 ROWS, PADDED, WIDTH, HEADS, RADIUS = 9, 2, 6, 2, 2.5
-DOUBLE = "float32" if keras.backend.backend() == "jax" else "float64"
+# On PyTorch, matmul and others of Keras make float32 of float64.
+DOUBLE = "float64" if keras.backend.backend() == "tensorflow" else "float32"
 EXACT = 1e-12 if DOUBLE == "float64" else 1e-5
 OPTIONS = {
     "as it comes": {},
