@@ -31,6 +31,14 @@ CHANGES = {
         "model.stages.1.blocks=[envelope]",
         "model.envelope={heads: 2, positional_bias: false}",
     ],
+    "global attention": [
+        "model.stages.1.blocks=[kpconvd, gqa]",
+        "model.gqa={head_dim: 5, num_query_heads: 6, num_key_value_heads: 3}",
+    ],
+    "global attention without places": [
+        "model.stages.1.blocks=[gqa]",
+        "model.gqa={position: false, use_bias: false}",
+    ],
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
     "other kernels": [
         "model.kpconvx.shell_points=[1, 9]",

@@ -19,7 +19,7 @@ class LayerCost:
     """One layer of a network.
 
     Attributes:
-        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``pool``
+        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``gqa``, ``pool``
             or ``other``.
         parameters: Trained or not.
         per_point: Numbers a point that the layer keeps for the gradient.
@@ -93,6 +93,8 @@ def _blocks(model: ModelSpec, stage: StageSpec, level: int) -> Iterator[LayerCos
             yield _gva(model, stage.channels, level)
         elif block == "envelope":
             yield _envelope(model, stage.channels, level)
+        elif block == "gqa":
+            yield _gqa(model, stage, level)
         else:
             yield _kpconvx(model, stage.channels, level, attention=block == "kpconvx")
 
@@ -159,3 +161,19 @@ def _envelope(model: ModelSpec, channels: int, level: int) -> LayerCost:
         per_point += heads * channels
         per_neighbor += channels
     return LayerCost("envelope", parameters, per_point, per_neighbor, level)
+
+
+def _gqa(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
+    gqa, channels = model.gqa, stage.channels
+    queries, keys = (
+        heads * gqa.head_dim for heads in (gqa.num_query_heads, gqa.num_key_value_heads)
+    )
+    parameters = 2 * channels  # of the normalization before
+    parameters += 2 * channels * (queries + keys)
+    parameters += (queries + 2 * keys + channels) * gqa.use_bias
+    per_point = 4 * channels + 4 * queries + 2 * keys
+    per_point += 3 * gqa.num_query_heads * stage.points  # scores of all pairs
+    if gqa.position:
+        parameters += AXES * channels + channels + channels * channels
+        per_point += 3 * channels
+    return LayerCost("gqa", parameters, per_point, 0, level)
