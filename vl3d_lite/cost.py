@@ -19,8 +19,8 @@ class LayerCost:
     """One layer of a network.
 
     Attributes:
-        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``gqa``, ``pool``
-            or ``other``.
+        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``gqa``,
+            ``pool`` or ``other``.
         parameters: Trained or not.
         per_point: Numbers a point that the layer keeps for the gradient.
         per_neighbor: Numbers a neighbor slot that it keeps.

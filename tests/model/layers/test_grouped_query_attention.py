@@ -307,7 +307,8 @@ def test_regularizers_and_constraints_act(tokens):
     expected = sum(
         0.5 * (w["kernel"] ** 2).sum() + 0.25 * np.abs(w["bias"]).sum() for w in weights
     )
-    assert float(sum(layer.losses)) == pytest.approx(expected, rel=1e-5)
+    loss = float(ops.convert_to_numpy(sum(layer.losses)))
+    assert loss == pytest.approx(expected, rel=1e-5)
     bound = make(kernel_constraint="non_neg", bias_constraint="non_neg")
     for weight in bound.trainable_weights:
         assert isinstance(weight.constraint, keras.constraints.NonNeg)
