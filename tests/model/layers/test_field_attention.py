@@ -17,7 +17,7 @@ from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import FieldAttentionLayer, GroupedQueryAttentionLayer
 
 ROWS, PADDED, WIDTH = 8, 2, 6
-DOUBLE = "float64" if keras.backend.backend() != "jax" else "float32"
+DOUBLE = "float64" if keras.backend.backend() == "tensorflow" else "float32"
 EXACT = 1e-12 if DOUBLE == "float64" else 1e-5
 
 

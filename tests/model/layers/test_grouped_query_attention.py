@@ -19,7 +19,7 @@ from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import GroupedQueryAttentionLayer
 
 BACKEND = keras.backend.backend()
-DOUBLE = "float64" if BACKEND != "jax" else "float32"
+DOUBLE = "float64" if BACKEND == "tensorflow" else "float32"
 EXACT = 1e-12 if DOUBLE == "float64" else 1e-5
 QUERIES, KEYS, WIDTH = 5, 7, 6
 HEADS = {"grouped": (4, 2), "multi-head": (4, 4), "multi-query": (4, 1), "one": (1, 1)}
