@@ -200,3 +200,23 @@ def slope_along(function, value, direction, step=1e-6):
     ahead = function(value + step * direction)
     behind = function(value - step * direction)
     return (ahead - behind) / (2.0 * step)
+
+
+def lovasz_by_loops(labels, probabilities):
+    """For each class: points by falling error, each weighed by the step in 1 - IoU."""
+    known = [(y, p) for y, p in zip(labels, probabilities, strict=True) if y >= 0]
+    losses = []
+    for name in sorted({y for y, _ in known}):
+        total = sum(y == name for y, _ in known)
+        points = sorted(
+            ((abs((y == name) - float(p[name])), y == name) for y, p in known),
+            key=lambda point: -point[0],
+        )
+        loss = before = hits = misses = 0
+        for error, own in points:
+            hits, misses = hits + own, misses + (not own)
+            jaccard = 1 - (total - hits) / (total + misses)
+            loss += error * (jaccard - before)
+            before = jaccard
+        losses.append(loss)
+    return np.mean(losses) if losses else 0.0

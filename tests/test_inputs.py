@@ -1,12 +1,13 @@
 """Clouds that are refused before any of them is read as a whole."""
 
 import laspy
+import numpy as np
 import pyproj
 import pytest
 from conftest import write_place
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.inputs import check_clouds
+from vl3d_lite.inputs import check_clouds, prepare_file, prepare_for_training
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -55,3 +56,21 @@ def test_every_bad_cloud_is_told_at_once(tmp_path, place):
     assert first.startswith(str(bad))
     assert "no dimension `intensitty`" in second
     assert "did you mean `intensity`?" in second
+
+
+def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, place):
+    paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
+    for seed, path in enumerate(paths):
+        write_place(path, seed, n=900)
+    changes = ["training.augmentation.grids=3", "training.augmentation.thinning=0.5"]
+    spec = read_spec(place / "spec.yaml", changes).spec
+    clouds = prepare_for_training(paths, spec, 1, quiet=True)
+    assert [cloud.name for cloud in clouds] == ["a.laz"] * 3 + ["b.laz"] * 3
+    sizes = [len(cloud.cell_of_point) for cloud in clouds]
+    assert sizes[0] == sizes[3] == 900
+    assert all(450 < size < 900 for size in sizes[1:3] + sizes[4:])
+    assert len(set(sizes)) == 5
+    for path, first in zip(paths, clouds[::3], strict=True):
+        alone = prepare_file(path, spec, 1)
+        np.testing.assert_array_equal(first.xyz, alone.xyz)
+        np.testing.assert_array_equal(first.labels, alone.labels)

@@ -4,7 +4,7 @@ import pytest
 from tests.field_clouds import make_cloud, make_spec
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.prepare import prepare_cloud, reduce_cloud
+from vl3d_lite.prepare import grid_shift, prepare_cloud, reduce_cloud, thin
 
 
 def groups_by_loops(local, grid_size):
@@ -81,6 +81,46 @@ def test_a_prepared_cloud_holds_one_row_a_cell():
     assert len(result.hierarchy.levels) == 3
     assert result.xyz is result.hierarchy.levels[0].xyz
     np.testing.assert_array_equal(result.xyz, cells.local)
+
+
+def test_another_grid_groups_the_points_anew_where_they_are():
+    cloud, spec = make_cloud(), make_spec()
+    shift = grid_shift(spec, 3)
+    result = prepare_cloud(cloud, spec, grid=3)
+    groups = groups_by_loops(cloud.local + shift, 0.5)
+    assert len(result.xyz) == len(groups) != len(prepare_cloud(cloud, spec).xyz)
+    for points in groups.values():
+        row = result.cell_of_point[points[0]]
+        assert np.all(result.cell_of_point[points] == row)
+        np.testing.assert_allclose(
+            result.xyz[row], cloud.local[points].mean(axis=0), atol=1e-9
+        )
+
+
+def test_grids_move_by_up_to_the_edge_of_the_coarsest_cells():
+    spec = make_spec()
+    shifts = np.array([grid_shift(spec, grid) for grid in range(60)])
+    np.testing.assert_array_equal(shifts[0], 0)
+    np.testing.assert_array_equal(shifts[7], grid_shift(spec, 7))
+    assert shifts.min() >= 0
+    assert 1.9 < shifts.max() < 2.0  # three levels: 0.5, 1 and 2 m
+    assert len(np.unique(shifts[1:])) == 59 * 3
+
+
+def test_thinning_leaves_up_to_its_share_out_and_the_rest_alone():
+    cloud = make_cloud()
+    stays = [
+        len(thin(cloud, 0.5, np.random.default_rng(seed))) / len(cloud)
+        for seed in range(40)
+    ]
+    assert 0.48 < min(stays) < 0.6 < 0.9 < max(stays) <= 1
+    thinned = thin(cloud, 0.5, np.random.default_rng(1))
+    rows = {tuple(xyz): row for row, xyz in enumerate(cloud.local)}
+    kept = [rows[tuple(xyz)] for xyz in thinned.local]
+    assert kept == sorted(kept)
+    np.testing.assert_array_equal(thinned.labels, cloud.labels[kept])
+    lonely = cloud.select(slice(0, 1))
+    assert len(thin(lonely, 0.999, np.random.default_rng(0))) == 1
 
 
 def test_vertical_stands_for_height_within_blocks():

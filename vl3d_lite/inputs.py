@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from vl3d_lite.census import require_classes
+from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.las import LasSummary, describe_las, read_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.prepare import PreparedCloud, prepare_cloud
+from vl3d_lite.prepare import PreparedCloud, prepare_cloud, thin
 from vl3d_lite.resources import require_memory
 from vl3d_lite.source_weights import dimensions_to_read
 from vl3d_lite.spec.schema import Spec
@@ -80,10 +82,8 @@ def _bar(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield tell
 
 
-def prepare_file(
-    path: Path, spec: Spec, threads: int, *, quiet: bool = True
-) -> PreparedCloud:
-    """Read a cloud with the dimensions that the spec needs, and prepare it.
+def read_file(path: Path, spec: Spec, *, quiet: bool = True) -> PointCloud:
+    """Read a cloud with the dimensions that the spec needs, and its labels.
 
     Raises:
         DataError: The cloud cannot be used.
@@ -96,14 +96,26 @@ def prepare_file(
         "predict smaller tiles, or on a machine with more memory",
     )
     with _bar(f"reading {path.name}", quiet) as tell:
-        cloud = read_las(
+        return read_las(
             path,
             dimensions=list(dimensions_to_read(spec)),
             classes=spec.class_codes,
             progress=tell,
         )
+
+
+def prepare_file(
+    path: Path, spec: Spec, threads: int, *, grid: int = 0, quiet: bool = True
+) -> PreparedCloud:
+    """Read a cloud, and prepare it on the grid of that number.
+
+    Raises:
+        DataError: The cloud cannot be used.
+        ResourceError: It does not fit into memory.
+    """
+    cloud = read_file(path, spec, quiet=quiet)
     with _bar(f"preparing {path.name}", quiet) as tell:
-        return prepare_cloud(cloud, spec, threads=threads, progress=tell)
+        return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=tell)
 
 
 def prepare_files(
@@ -116,3 +128,28 @@ def prepare_files(
             paths, desc=f"preparing {what}", unit="cloud", disable=quiet or not paths
         )
     ]
+
+
+def prepare_for_training(
+    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool
+) -> list[PreparedCloud]:
+    """Prepare the training clouds, each on every grid of the augmentation.
+
+    All but the first reduction of a cloud are thinned before.
+    """
+    augmentation = spec.training.augmentation
+    result = []
+    for number, path in enumerate(
+        tqdm(paths, desc="preparing training clouds", unit="cloud", disable=quiet)
+    ):
+        cloud = read_file(path, spec, quiet=quiet)
+        for grid in range(augmentation.grids):
+            rng = np.random.default_rng([spec.seed, number, grid])
+            thinned = thin(cloud, augmentation.thinning, rng) if grid else cloud
+            with _bar(f"preparing {path.name}", quiet) as tell:
+                result.append(
+                    prepare_cloud(
+                        thinned, spec, grid=grid, threads=threads, progress=tell
+                    )
+                )
+    return result

@@ -31,7 +31,12 @@ from vl3d_lite.errors import DataError, InterruptedRunError, SpecError, VL3DErro
 from vl3d_lite.evaluate import Evaluation
 from vl3d_lite.evaluate import evaluate as score_clouds
 from vl3d_lite.export import export_model_kernels
-from vl3d_lite.inputs import check_clouds, prepare_file, prepare_files
+from vl3d_lite.inputs import (
+    check_clouds,
+    prepare_file,
+    prepare_files,
+    prepare_for_training,
+)
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.kernel_page import STATISTICS
 from vl3d_lite.kernel_statistics import measure_kernels
@@ -165,12 +170,17 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     prepare_backend(spec.seed, options.threads)
     with Interrupts() as interrupts:
         began = time.monotonic()
-        prepare = functools.partial(
-            prepare_files, spec=spec, threads=options.threads, quiet=options.quiet
+        clouds = prepare_for_training(
+            loaded.clouds["train"], spec, options.threads, quiet=options.quiet
         )
-        clouds = prepare(loaded.clouds["train"], what="training clouds")
         held_out = _labelled_only(
-            prepare(loaded.clouds["validation"], what="validation clouds")
+            prepare_files(
+                loaded.clouds["validation"],
+                spec,
+                options.threads,
+                quiet=options.quiet,
+                what="validation clouds",
+            )
         )
         interrupts.check("interrupted before training began; nothing was written")
         fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))

@@ -69,15 +69,50 @@ def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.nd
         DataError: The cloud is empty, a coordinate is not finite, or the
             cloud is too large for the grid.
     """
-    cells, reduced = _reduce(cloud, grid_size)
+    cells, reduced = _reduce(cloud, grid_size, np.zeros(3))
     return reduced, cells.cell_of_point
 
 
-def _reduce(cloud: PointCloud, grid_size: float) -> tuple[Cells, PointCloud]:
+def grid_shift(spec: Spec, grid: int) -> np.ndarray:
+    """How far a cloud's grid lies before the local frame's origin.
+
+    Args:
+        spec: Its seed draws the shifts, its stages say how far they reach: to
+            the edge of the coarsest cells, so that those move as well.
+        grid: Number of the grid; the first, 0, starts at the origin.
+
+    Returns:
+        ``(3,)`` meters, not negative.
+    """
+    if not grid:
+        return np.zeros(3)
+    return np.random.default_rng([spec.seed, grid]).random(3) * spec.spacings[-1]
+
+
+def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud without a random share of its points, at least one of which stays.
+
+    Args:
+        cloud: At least one point.
+        share: Largest share left out, in [0, 1); the share itself is drawn
+            between zero and this.
+        rng: Draws the share and the points.
+    """
+    stays = rng.random(len(cloud)) >= rng.uniform(0, share)
+    if not stays.any():
+        stays[0] = True
+    return cloud.select(stays)
+
+
+def _reduce(
+    cloud: PointCloud, grid_size: float, shift: np.ndarray
+) -> tuple[Cells, PointCloud]:
     if len(cloud.local) == 0:
         raise DataError(f"{cloud.name}: the cloud has no points")
     try:
-        cells = grid_cells(cloud.local, grid_size)
+        cells = grid_cells(
+            cloud.local + shift if shift.any() else cloud.local, grid_size
+        )
     except DataError as error:
         raise DataError(f"{cloud.name}: {error}") from error
     # One axis at a time: the ordered copy of a large cloud stays small.
@@ -114,6 +149,7 @@ def prepare_cloud(
     cloud: PointCloud,
     spec: Spec,
     *,
+    grid: int = 0,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> PreparedCloud:
@@ -122,6 +158,7 @@ def prepare_cloud(
     Args:
         cloud: At least one point.
         spec: What to compute.
+        grid: Number of the grid; each lies elsewhere (`grid_shift`).
         threads: Threads that search neighbors.
         progress: Called with (points searched so far, points of all levels).
 
@@ -133,7 +170,7 @@ def prepare_cloud(
     weights = None
     if spec.model.source_weights is not None:
         weights = point_weights(cloud, spec.model.source_weights)
-    cells, reduced = _reduce(cloud, grid_size)
+    cells, reduced = _reduce(cloud, grid_size, grid_shift(spec, grid))
     if weights is not None:
         # Of points, not of cells: a mean of codes is no code.
         weights = run_means(weights[cells.order], cells.starts).astype(np.float32)

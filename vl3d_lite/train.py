@@ -127,7 +127,7 @@ def compile_model(
         make_deterministic(jit)
     model.compile(
         optimizer=build_optimizer(training, total_steps),
-        loss=PointCrossEntropy(weights, training.label_smoothing),
+        loss=PointCrossEntropy(weights, training.label_smoothing, training.lovasz),
         jit_compile=jit,
     )
     model.optimizer.build(model.trainable_variables)

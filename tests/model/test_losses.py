@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from scipy.special import softmax
 
+from tests.oracles import lovasz_by_loops
 from vl3d_lite.model.losses import PointCrossEntropy
 
 
@@ -37,19 +39,32 @@ def test_matches_the_formula(batch, weights, smoothing):
     np.testing.assert_allclose(float(loss(*batch)), expected, rtol=1e-5)
 
 
-def test_points_without_a_label_have_no_say(batch):
+def test_the_lovasz_loss_is_added_by_its_weight(batch):
     labels, logits = batch
-    before = float(PointCrossEntropy()(labels, logits))
-    logits[labels < 0] = 1e30
-    assert float(PointCrossEntropy()(labels, logits)) == pytest.approx(before)
+    probabilities = softmax(logits.reshape(-1, 3).astype(float), axis=1)
+    expected = loss_by_loops(labels, logits, [1, 1, 1], 0.0)
+    expected += 0.7 * lovasz_by_loops(labels.ravel(), probabilities)
+    loss = PointCrossEntropy(lovasz=0.7)
+    np.testing.assert_allclose(float(loss(labels, logits)), expected, rtol=1e-5)
 
 
-def test_a_batch_without_labels_has_no_loss(batch):
+@pytest.mark.parametrize("lovasz", [0.0, 0.5])
+def test_points_without_a_label_have_no_say(batch, lovasz):
+    labels, logits = batch
+    loss = PointCrossEntropy(lovasz=lovasz)
+    before = float(loss(labels, logits))
+    logits[labels < 0] = [1e30, 0, 0]
+    assert float(loss(labels, logits)) == pytest.approx(before)
+
+
+@pytest.mark.parametrize("lovasz", [0.0, 0.5])
+def test_a_batch_without_labels_has_no_loss(batch, lovasz):
     _, logits = batch
-    assert float(PointCrossEntropy()(np.full((2, 9), -1), logits)) == 0
+    loss = PointCrossEntropy(lovasz=lovasz)
+    assert float(loss(np.full((2, 9), -1), logits)) == 0
 
 
 def test_the_loss_survives_its_config():
-    loss = PointCrossEntropy([1.0, 2.0], 0.1)
+    loss = PointCrossEntropy([1.0, 2.0], 0.1, 0.5)
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()

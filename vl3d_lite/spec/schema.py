@@ -502,6 +502,11 @@ class AugmentationSpec(Section):
     """Probability that a feature of a field is set to its mean."""
     intensity_shift: Annotated[float, Field(ge=0)] = 0.0
     """Largest shift of intensity features, in standard deviations."""
+    grids: Annotated[int, Field(ge=1, le=64)] = 1
+    """Times each training cloud is reduced to cells, every time with another
+    origin of the grid; memory grows alike."""
+    thinning: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of points left out before all but the first reduction."""
 
 
 class ScheduleSpec(Section):
@@ -544,6 +549,8 @@ class TrainingSpec(Section):
     """`auto`: inverse square root of a class's share; or one number a class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a label spread over all classes."""
+    lovasz: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the Lovász-softmax loss, which follows IoU, beside cross-entropy."""
     gradient_clipping: PositiveFloat | None = 10.0
     """Largest global norm of the gradient."""
     weight_averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
