@@ -22,6 +22,7 @@ from vl3d_lite.errors import (
     ResourceError,
     SpecError,
 )
+from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
@@ -106,6 +107,29 @@ def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
     here, there = (predicted(tmp_path / "out", f"{n}.laz") for n in ("here", "there"))
     for name in ("prediction", "confidence", "p_ground"):
         np.testing.assert_array_equal(here[name], there[name])
+
+
+def test_points_of_a_cell_are_told_apart_by_further_grids(trained, place, tmp_path):
+    cloud, spec = place / "test.laz", read_spec(trained.spec, check_files=False).spec
+    shares = []
+    for grids in (1, 3):
+        (outcome,) = pipeline.predict(
+            trained,
+            [cloud],
+            tmp_path / str(grids),
+            OPTIONS,
+            [f"prediction.grids={grids}"],
+        )
+        assert outcome.voted == outcome.points == len(laspy.read(cloud))
+        las = laspy.read(tmp_path / str(grids) / cloud.name)
+        shares.append(np.stack([las[f"p_{name}"] for name in spec.classes], axis=1))
+    cell = prepare_file(cloud, spec, 1).cell_of_point
+    pairs = np.flatnonzero(np.diff(np.sort(cell)) == 0)
+    one, other = (np.argsort(cell, kind="stable")[pairs + step] for step in (0, 1))
+    np.testing.assert_array_equal(shares[0][one], shares[0][other])
+    assert np.mean(np.any(shares[1][one] != shares[1][other], axis=1)) > 0.5
+    np.testing.assert_allclose(shares[1].sum(axis=1), 1, atol=1e-5)
+    assert np.abs(shares[1] - shares[0]).mean() < 0.1
 
 
 def test_unlabelled_codes_are_predicted_and_not_scored(trained, place, tmp_path):

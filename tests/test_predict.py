@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.predict import CellPrediction, Votes, predict_cells, softmax
+from vl3d_lite.predict import (
+    CellPrediction,
+    Votes,
+    mean_over_grids,
+    predict_cells,
+    softmax,
+)
 
 
 def votes_by_loops(n, classes, batches):
@@ -91,3 +97,32 @@ def test_an_answer_that_is_not_finite_is_no_class():
     logits[0, 1, 2] = np.nan
     with pytest.raises(DataError, match="not finite"):
         predict_cells(Network(), batches, np.zeros((2, 3)))
+
+
+@pytest.fixture
+def grids():
+    rng = np.random.default_rng(4)
+    parts = []
+    for cells in (5, 7, 6):
+        said = CellPrediction(
+            rng.dirichlet(np.ones(3), cells).astype("f4"), rng.random(cells) < 0.5
+        )
+        parts.append((said, rng.integers(0, cells, 30).astype(np.int32)))
+    return parts
+
+
+def test_a_point_is_told_the_mean_of_its_cells(grids):
+    result, rows = mean_over_grids(iter(grids))
+    assert len(rows) == 30
+    for point in range(30):
+        cells = [(said, cell_of[point]) for said, cell_of in grids]
+        expected = np.mean([said.probabilities[c] for said, c in cells], axis=0)
+        found = result.probabilities[rows[point]]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert result.voted[rows[point]] == any(said.voted[c] for said, c in cells)
+
+
+def test_a_single_grid_speaks_for_itself(grids):
+    said, cell_of_point = mean_over_grids(grids[:1])
+    assert said is grids[0][0]
+    assert cell_of_point is grids[0][1]

@@ -245,7 +245,7 @@ class SweepBatches:
             prepared,
             spec,
             votes=votes or spec.prediction.votes,
-            seed=spec.seed,
+            seed=spec.seed + prepared.grid,
             cutter=self.source.cutter,
         )
         self.wait_seconds = 0.0

@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,7 @@ from vl3d_lite.outputs import (
     read_pair,
     write_prediction,
 )
-from vl3d_lite.predict import predict_cells
+from vl3d_lite.predict import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.run_report import write_run_report
@@ -296,39 +296,25 @@ def predict_cloud(
 ) -> CloudOutcome:
     """Read, predict and write one cloud."""
     began = time.monotonic()
-    cloud = prepare_file(source, spec, options.threads, quiet=options.quiet)
-    batches = SweepBatches(
-        cloud,
-        spec,
-        scaling,
-        votes=spec.prediction.votes,
-        batch_size=spec.prediction_batch,
-        threads=options.threads,
-    )
-    prediction = predict_cells(
-        inference.view(len(batches)),
-        batches,
-        cloud.xyz,
-        interrupts=interrupts,
-        quiet=options.quiet,
-        description=f"predicting {source.name}",
+    prediction, row_of_point = mean_over_grids(
+        _predict_grids(inference, spec, scaling, source, options, interrupts)
     )
     write_prediction(
         source,
         target,
         prediction,
-        cloud.cell_of_point,
+        row_of_point,
         spec,
         replace=options.replace,
         overwrite=options.overwrite,
     )
-    voted = int(np.count_nonzero(prediction.voted[cloud.cell_of_point]))
+    voted = int(np.count_nonzero(prediction.voted[row_of_point]))
     outcome = CloudOutcome(
         source=str(source.resolve()),
         output=target.name,
-        points=len(cloud.cell_of_point),
+        points=len(row_of_point),
         voted=voted,
-        nearest=len(cloud.cell_of_point) - voted,
+        nearest=len(row_of_point) - voted,
         seconds=round(time.monotonic() - began, 3),
         column=class_column(spec),
         kept=list(spec.prediction.keep),
@@ -341,6 +327,38 @@ def predict_cloud(
         outcome.seconds,
     )
     return outcome
+
+
+def _predict_grids(
+    inference: Inference,
+    spec: Spec,
+    scaling: FeatureScaling,
+    source: Path,
+    options: Options,
+    interrupts: Interrupts,
+) -> Iterator[tuple[CellPrediction, np.ndarray]]:
+    """What is said of the cells of each grid, and the cell of each point."""
+    for grid in range(spec.prediction.grids):
+        cloud = prepare_file(
+            source, spec, options.threads, grid=grid, quiet=options.quiet
+        )
+        batches = SweepBatches(
+            cloud,
+            spec,
+            scaling,
+            votes=spec.prediction.votes,
+            batch_size=spec.prediction_batch,
+            threads=options.threads,
+        )
+        prediction = predict_cells(
+            inference.view(len(batches) * spec.prediction.grids),
+            batches,
+            cloud.xyz,
+            interrupts=interrupts,
+            quiet=options.quiet,
+            description=f"predicting {source.name}",
+        )
+        yield prediction, cloud.cell_of_point
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:

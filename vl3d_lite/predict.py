@@ -1,6 +1,7 @@
 """Prediction: overlapping fields vote until every point has a class."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import keras
@@ -86,6 +87,36 @@ class CellPrediction:
         p = np.clip(self.probabilities, 1e-12, 1.0)
         entropy = -np.sum(p * np.log(p), axis=1) / np.log(p.shape[1])
         return np.clip(entropy, 0.0, 1.0)
+
+
+def mean_over_grids(
+    parts: Iterable[tuple[CellPrediction, np.ndarray]],
+) -> tuple[CellPrediction, np.ndarray]:
+    """What several grids of one cloud say together, point by point.
+
+    Points that share a cell of one grid are told apart by the others.
+
+    Args:
+        parts: For each grid, at least one, what is said of its cells, and the
+            ``(n,)`` int cell of each point of the cloud.
+
+    Returns:
+        The mean of the points' probabilities, a point a row, voted where any
+        grid did, and ``(n,)`` the row of each point. Of a single grid its own.
+    """
+    parts = iter(parts)
+    first, rows = next(parts)
+    total, voted, count = None, None, 1
+    for prediction, cell_of_point in parts:
+        if total is None:
+            total, voted = first.probabilities[rows], first.voted[rows]
+        total += prediction.probabilities[cell_of_point]
+        voted |= prediction.voted[cell_of_point]
+        count += 1
+    if total is None:
+        return first, rows
+    total /= count
+    return CellPrediction(total, voted), np.arange(len(rows))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ class PreparedCloud:
         point_counts: ``(N,)`` int32, points in each cell.
         source_weights: ``(N,)`` float32, not negative, the mean of a cell's
             points; None where the spec asks for none.
+        grid: Number of the grid whose cells these are.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PreparedCloud:
     cell_of_point: np.ndarray
     point_counts: np.ndarray
     source_weights: np.ndarray | None = None
+    grid: int = 0
 
     @property
     def xyz(self) -> np.ndarray:
@@ -201,6 +203,7 @@ def prepare_cloud(
         cell_of_point=cells.cell_of_point,
         point_counts=np.diff(cells.starts, append=len(cells.order)).astype(np.int32),
         source_weights=weights,
+        grid=grid,
     )
 
 

@@ -576,6 +576,9 @@ class PredictionSpec(Section):
 
     votes: Annotated[int, Field(ge=1, le=64)] = 2
     """Passes over the cloud with shifted centers."""
+    grids: Annotated[int, Field(ge=1, le=64)] = 1
+    """Times the cloud is reduced to cells, every time with another origin of the
+    grid and with `votes` passes; points of one cell are told apart by the others."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Fields of a batch; that of training by default."""
     write: list[
