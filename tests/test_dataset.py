@@ -172,11 +172,13 @@ def test_an_augmentation_changes_only_its_own_inputs(option, names):
     assert different == names
 
 
-def test_steps_cover_the_cells_of_all_clouds_by_default():
-    spec = make_spec(training={"batch_size": 2})
-    clouds = [prepared(spec), prepared(spec, seed=1)]
+@pytest.mark.parametrize("grids", [1, 3])
+def test_steps_cover_the_cells_of_all_clouds_by_default(grids):
+    training = {"batch_size": 2, "augmentation": {"grids": grids}}
+    spec = make_spec(training=training)
+    clouds = [prepared(spec), prepared(spec, seed=1)] * grids
     batches = TrainingBatches(clouds, spec, FeatureScaling.fit(clouds))
-    cells = sum(len(cloud.xyz) for cloud in clouds)
+    cells = sum(len(cloud.xyz) for cloud in clouds) / grids
     assert 800 * (batches.steps_per_epoch - 1) < cells <= 800 * batches.steps_per_epoch
 
 

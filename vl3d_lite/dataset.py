@@ -166,7 +166,7 @@ class TrainingBatches:
         self.centers = TrainingCenters([s.cutter for s in self.sources], spec)
         self.n_features = len(scaling.names)
         self.wait_seconds = 0.0
-        size = spec.training.batch_size * spec.model.stages[0].points
+        size = spec.points_per_batch * spec.training.augmentation.grids
         total = sum(len(cloud.labels) for cloud in clouds)
         self.steps_per_epoch = spec.training.steps_per_epoch or -(-total // size)
 

@@ -118,7 +118,8 @@ def estimate(
 
     Args:
         spec: The run.
-        train: Training clouds; with none, the network alone is counted.
+        train: Training clouds, on each of their grids; with none, the network
+            alone is counted.
         validation: Validation clouds, which are kept beside them.
         predict: Clouds predicted afterwards, one at a time.
         threads: Of preparation.
@@ -153,8 +154,14 @@ def estimate(
 
 
 def steps_per_epoch(spec: Spec, cells: int) -> int:
-    """Batches of an epoch: as the spec says, or as many as cover the cells."""
-    return spec.training.steps_per_epoch or max(1, -(-cells // spec.points_per_batch))
+    """Batches of an epoch: as the spec says, or as many as cover the clouds.
+
+    Args:
+        spec: The run.
+        cells: Of the finest level of the training clouds, on all their grids.
+    """
+    size = spec.points_per_batch * spec.training.augmentation.grids
+    return spec.training.steps_per_epoch or max(1, -(-cells // size))
 
 
 def step_bytes(spec: Spec, layers: Sequence[LayerCost], jit: bool) -> float:

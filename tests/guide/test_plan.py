@@ -10,9 +10,10 @@ from conftest import write_place
 
 from vl3d_lite import memory
 from vl3d_lite.errors import DataError, ResourceError
-from vl3d_lite.guide.plan import plan
+from vl3d_lite.guide.plan import plan, prediction_batches
 from vl3d_lite.guide.plan_text import plan_text
 from vl3d_lite.inputs import prepare_file
+from vl3d_lite.memory import cloud_bytes, size_of
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -71,6 +72,23 @@ def test_cells_are_those_of_the_prepared_cloud(place, usual):
         prepared = prepare_file(place / f"{name}.laz", spec, 1)
         levels = prepared.hierarchy.levels
         assert cloud.cells == tuple(len(level.xyz) for level in levels)
+
+
+def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
+    name = "training.augmentation.grids=3"
+    more = planned(place, name, "training.steps_per_epoch=null")
+    once = planned(place, "training.steps_per_epoch=null")
+    assert more.steps == once.steps
+    train = cloud_bytes(
+        usual.loaded.spec,
+        size_of(prepare_file(place / "train.laz", usual.loaded.spec, 1)),
+    )
+    assert more.memory.clouds - once.memory.clouds == pytest.approx(2 * train, rel=0.05)
+    batches = [
+        prediction_batches(p.clouds, p.loaded.spec)
+        for p in (usual, planned(place, "prediction.grids=3"))
+    ]
+    assert batches[1] == pytest.approx(3 * batches[0], abs=3)
 
 
 def test_a_plan_needs_no_keras(place):

@@ -123,6 +123,7 @@ def plan(
         group: [CloudSize(c.points, c.cells) for c in clouds if c.group == group]
         for group in ("train", "validation", "predict")
     }
+    sizes["train"] *= spec.training.augmentation.grids
     memory = require_memory_for(spec, loaded.path, **sizes, **options)
     steps = steps_per_epoch(spec, sum(size.cells[0] for size in sizes["train"]))
     fields = sum(len(c.swept) for c in clouds if c.swept is not None)
@@ -246,7 +247,8 @@ def fill_of(clouds: Sequence[CloudFacts], spec: Spec) -> float:
 def prediction_batches(clouds: Sequence[CloudFacts], spec: Spec) -> int:
     """Batches that predict all clouds, with every vote."""
     cells = sum(c.cells[0] for c in clouds if c.group == "predict")
-    points = cells * passes(clouds, spec) * spec.prediction.votes
+    points = cells * passes(clouds, spec)
+    points *= spec.prediction.votes * spec.prediction.grids
     fields = points / (spec.model.stages[0].points * max(fill_of(clouds, spec), 0.01))
     return int(np.ceil(fields / spec.prediction_batch))
 
@@ -260,7 +262,10 @@ def _timing(
     spec = loaded.spec
     found = probe(loaded, steps, threads)
     fitted = [c for c in clouds if c.group != "predict"]
-    points = sum(c.points for c in fitted)
+    points = sum(
+        c.points * (spec.training.augmentation.grids if c.group == "train" else 1)
+        for c in fitted
+    )
     swept = sum(len(c.swept) for c in clouds if c.group == "validation")
     validated = -(-swept // spec.prediction_batch) * spec.training.epochs
     predicted = sum(c.points for c in clouds if c.group == "predict")
@@ -270,7 +275,7 @@ def _timing(
         + found.step * steps * spec.training.epochs
         + (found.validation_compiling + found.validation * validated) * bool(swept)
         + found.ending,
-        prediction=found.preparation * predicted
+        prediction=found.preparation * predicted * spec.prediction.grids
         + found.validation * prediction_batches(clouds, spec)
         + found.validation_compiling * bool(predicted),
         step=found.step,

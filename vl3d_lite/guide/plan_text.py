@@ -99,7 +99,8 @@ def _work(plan: Plan) -> dict[str, str]:
     predicted = prediction_batches(plan.clouds, spec)
     if predicted:
         facts["prediction"] = (
-            f"about {predicted:,} batches, {spec.prediction.votes} votes"
+            f"about {predicted:,} batches, {spec.prediction.votes} votes on each of "
+            f"{spec.prediction.grids} grids"
         )
     facts["parameters"] = f"{plan.parameters:,}, by formula"
     return facts
