@@ -49,6 +49,7 @@ FLOORS = {
         "dataset",
         "inputs",
         "model.losses",
+        "model.lovasz",
         "model.network",
         "model.optimizers",
     ],
