@@ -1,0 +1,394 @@
+"""The decoder layer: golden vectors, equivariance, masks, errors."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.contracts import check_layer, restore, snapshot
+from tests.oracles_equivariant import (
+    GROUPS,
+    KINDS,
+    LIMITS,
+    attention,
+    call,
+    gelu,
+    linear,
+    numpy_of,
+    shake,
+)
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers import (
+    EquivariantMultiHeadAttention,
+    EquivariantTransformerDecoderLayer,
+)
+
+GOLDEN = Path(__file__).parents[3] / "golden"
+
+
+def make(name="C4", copies=4, **settings):
+    given = {"num_heads": 2, "dim_feedforward": 20, "dropout": 0.0, **settings}
+    return EquivariantTransformerDecoderLayer((name, copies), **given)
+
+
+def draw(layer, queries=5, tokens=7, seed=4):
+    rng = np.random.default_rng(seed)
+    inputs = {
+        "tgt": rng.normal(size=(2, queries, layer.in_rep.size)),
+        "memory": rng.normal(size=(2, tokens, layer.in_rep.size)),
+    }
+    if layer.position_units:
+        inputs["tgt_positions"] = rng.uniform(-2, 2, (2, queries, 3))
+        inputs["memory_positions"] = rng.uniform(-2, 2, (2, tokens, 3))
+    if layer._given["self_attn"] == "local":
+        rows = rng.integers(-1, queries, (2, queries, 3)).astype("int32")
+        inputs["tgt_neighbors"] = rows
+    if layer._given["multihead_attn"] == "local":
+        rows = rng.integers(-1, tokens, (2, queries, 4)).astype("int32")
+        inputs["memory_neighbors"] = rows
+    return inputs
+
+
+def turn(layer, inputs, element):
+    turned = dict(inputs)
+    rho, matrix = layer.in_rep.rho(element), layer.group.matrices[element]
+    for name in ("tgt", "memory"):
+        turned[name] = inputs[name] @ rho.T
+    for name in ("tgt_positions", "memory_positions"):
+        if name in inputs:
+            turned[name] = inputs[name] @ matrix.T
+    return turned
+
+
+def worst(layer, inputs, **more):
+    """The largest error of equivariance, of the largest output.
+
+    Under a turn and a mirror that generate the group, dropout drawing the same.
+    """
+    call(layer, inputs)
+    state = snapshot(layer)
+    expected = call(layer, inputs, **more)
+    errors = []
+    group = layer.group
+    for element in {1 % group.order, group.turns % group.order}:
+        restore(layer, state)
+        result = call(layer, turn(layer, inputs, element), **more)
+        errors.append(np.abs(result - expected @ layer.in_rep.rho(element).T).max())
+    return max(errors) / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("form", ["pre", "post"])
+def test_reproduces_the_golden_vectors(form):
+    golden = np.load(GOLDEN / f"sym_c4_{form}.npz")
+    layer = make(copies=8, num_heads=4, dim_feedforward=64, norm_first=form == "pre")
+    layer.build(golden["tgt"].shape, golden["memory"].shape)
+    for part, name in ((layer.self_attn, "sa"), (layer.multihead_attn, "ca")):
+        for side in ("in", "out"):
+            getattr(part, f"{side}_kernel").assign(golden[f"{name}_{side}_kernel"])
+            getattr(part, f"{side}_bias").assign(golden[f"{name}_{side}_bias"])
+    for part, name in ((layer.linear1, "l1"), (layer.linear2, "l2")):
+        part.kernel.assign(golden[f"{name}_kernel"])
+        part.bias.assign(golden[f"{name}_bias"])
+    for number in (1, 2, 3):
+        scales = golden[f"n{number}_scale_dof"].reshape(8, 3).T
+        getattr(layer, f"norm{number}").scale.assign(scales)
+    result = call(layer, {name: golden[name] for name in ("tgt", "memory")})
+    np.testing.assert_allclose(result, golden["out"], rtol=0, atol=2e-5)
+    for element in range(4):
+        np.testing.assert_array_equal(layer.in_rep.rho(element), golden["rho"][element])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
+@pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
+@pytest.mark.parametrize("name", GROUPS)
+def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
+    layer = make(
+        name,
+        dropout=0.3,
+        norm_module=norm,
+        norm_first=norm_first,
+        seed=3,
+        dtype=kind,
+    )
+    inputs = draw(layer)
+    call(layer, inputs)
+    shake(layer)
+    assert worst(layer, inputs, training=True) <= LIMITS[kind]
+    dropped = call(layer, inputs, training=True)
+    assert np.abs(dropped - call(layer, inputs)).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "places"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
+)
+def test_positions_and_neighbors_turn_along(name, places, kind):
+    layer = make(
+        name,
+        self_attn=places[0],
+        multihead_attn=places[1],
+        position_units=5,
+        dtype=kind,
+    )
+    inputs = draw(layer)
+    assert worst(layer, inputs) <= LIMITS[kind]
+    assert layer.check_equivariance(samples=1) < 1e-4
+    # Orientation has a say: features alone turned, or positions alone.
+    plain, turned = call(layer, inputs), turn(layer, inputs, 1)
+    for names in (("tgt", "memory"), ("tgt_positions", "memory_positions")):
+        mixed = {**inputs, **{one: turned[one] for one in names}}
+        back = call(layer, mixed)
+        assert np.abs(back - plain).max() > 1e-2
+        assert np.abs(back - plain @ layer.in_rep.rho(1).T).max() > 1e-2
+
+
+def test_matches_loops_with_neighbors_masks_and_positions():
+    name = "D3"
+    layer = make(
+        name, self_attn="local", position_units=3, position_scale=2.0, norm_first=False
+    )
+    inputs = draw(layer)
+    call(layer, inputs)
+    for part in (layer.self_attn, layer.multihead_attn, layer.linear1, layer.linear2):
+        shake(part)
+    rng = np.random.default_rng(8)
+    masks = {
+        "tgt_mask": rng.random((5, 5)) < 0.7,
+        "memory_mask": rng.random((2, 5, 7)) < 0.6,
+        "memory_key_padding_mask": rng.random((2, 7)) < 0.8,
+    }
+    masks["memory_mask"][0, 2] = False
+    result = call(layer, {**inputs, **masks}, tgt_is_causal=True)
+    for field in range(2):
+        x, memory = inputs["tgt"][field], inputs["memory"][field]
+        here = inputs["tgt_positions"][field]
+        causal = masks["tgt_mask"] & np.tri(5, dtype=bool)
+        listed = inputs["tgt_neighbors"][field]
+        change = attention(layer.self_attn, x, x, name, causal, (here, here), listed)
+        x = normalized(x + change)
+        mask = masks["memory_mask"][field] & masks["memory_key_padding_mask"][field]
+        places = here, inputs["memory_positions"][field]
+        change = attention(layer.multihead_attn, x, memory, name, mask, places)
+        x = normalized(x + change)
+        one, two = layer.linear1, layer.linear2
+        hidden = gelu(linear(x, numpy_of(one.kernel), numpy_of(one.bias), name))
+        change = linear(hidden, numpy_of(two.kernel), numpy_of(two.bias), name)
+        expected = normalized(x + change)
+        np.testing.assert_allclose(result[field], expected, rtol=0, atol=2e-5)
+
+
+def normalized(x):
+    return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-5)
+
+
+@pytest.mark.parametrize("name", ["C4", "D4"])
+def test_stays_equivariant_through_training_and_saving(name, tmp_path):
+    layer = make(name, dropout=0.1, position_units=4)
+    inputs = {key: value.astype("float32") for key, value in draw(layer).items()}
+    ports = {
+        key: keras.Input(value.shape[1:], name=key) for key, value in inputs.items()
+    }
+    model = keras.Model(ports, layer(**ports))
+    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.05), loss="mse")
+    target = np.random.default_rng(0).normal(size=inputs["tgt"].shape)
+    losses = [float(model.train_on_batch(inputs, target)) for _ in range(50)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert worst(layer, inputs) <= 1e-5
+    expected = call(layer, inputs)
+    model.save(tmp_path / "layer.keras")
+    loaded = keras.saving.load_model(tmp_path / "layer.keras", safe_mode=True)
+    layer = next(x for x in loaded.layers if type(x) is type(layer))
+    assert worst(layer, inputs) <= 1e-5
+    np.testing.assert_allclose(call(layer, inputs), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["full", "local"])
+def test_masked_memory_has_no_say(place):
+    layer = make(multihead_attn=place, position_units=3)
+    inputs = draw(layer)
+    keep = np.ones((2, 7), bool)
+    keep[:, 4:] = False
+    keep[1] = False
+    masks = {"memory_key_padding_mask": keep}
+    expected = call(layer, {**inputs, **masks})
+    assert np.isfinite(expected).all()
+    for garbage in (np.nan, np.inf, 1e30):
+        dirty = {**inputs, "memory": inputs["memory"].copy()}
+        dirty["memory"][~keep] = garbage
+        dirty["memory_positions"] = inputs["memory_positions"].copy()
+        dirty["memory_positions"][~keep] = garbage
+        np.testing.assert_array_equal(call(layer, {**dirty, **masks}), expected)
+    short = {name: value[:1] for name, value in inputs.items()}
+    for name in ("memory", "memory_positions"):
+        short[name] = short[name][:, :4]
+    if place == "full":
+        truncated = call(layer, short)
+    else:
+        rows = short["memory_neighbors"]
+        truncated = call(layer, {**short, "memory_neighbors": np.minimum(rows, 4)})
+    np.testing.assert_allclose(truncated, expected[:1], rtol=0, atol=1e-6)
+
+
+def test_true_means_attend():
+    layer = make(self_attn="none")
+    inputs = draw(layer)
+    mask = np.zeros((5, 7), bool)
+    mask[:, 3] = True
+    result = call(layer, {**inputs, "memory_mask": mask})
+    lone = {**inputs, "memory": inputs["memory"][:, 3:4]}
+    np.testing.assert_allclose(result, call(layer, lone), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["tgt", "memory"])
+def test_causal_hints_are_applied(side):
+    layer = make()
+    inputs = draw(layer, queries=6, tokens=6)
+    hint = {f"{side}_is_causal": True}
+    tri = {f"{side}_mask": np.tri(6, dtype=bool)}
+    result = call(layer, inputs, **hint)
+    assert np.abs(result - call(layer, inputs)).max() > 1e-2
+    np.testing.assert_allclose(result, call(layer, {**inputs, **tri}), atol=1e-6)
+    later = {**inputs, side: inputs[side].copy()}
+    later[side][:, 4:] += 1
+    np.testing.assert_allclose(
+        call(layer, later, **hint)[:, :4], result[:, :4], rtol=0, atol=1e-6
+    )
+
+
+def test_an_invalid_position_takes_the_encoding_away():
+    layer = make(self_attn="none", position_units=3)
+    inputs = draw(layer)
+    mask = np.ones((2, 7), bool)
+    mask[:, 2] = False
+    given = {**inputs, "memory_position_mask": mask}
+    expected = call(layer, given)
+    assert np.abs(expected - call(layer, inputs)).max() > 1e-3
+    moved = {**given, "memory_positions": inputs["memory_positions"].copy()}
+    moved["memory_positions"][:, 2] = np.nan
+    np.testing.assert_array_equal(call(layer, moved), expected)
+
+
+def test_other_attention_may_be_given():
+    built = make(seed=1)
+    own = [EquivariantMultiHeadAttention(("C4", 4), 2, name=name) for name in "ab"]
+    given = make(self_attn=own[0], multihead_attn=Plain(own[1]))
+    inputs = draw(built)
+    call(built, inputs)
+    call(given, inputs)
+    for name in ("norm1", "norm2", "norm3", "linear1", "linear2"):
+        getattr(given, name).set_weights(getattr(built, name).get_weights())
+    own[0].set_weights(built.self_attn.get_weights())
+    own[1].set_weights(built.multihead_attn.get_weights())
+    mask = {"memory_key_padding_mask": np.arange(7)[None].repeat(2, 0) < 4}
+    for more in ({}, mask):
+        np.testing.assert_allclose(
+            call(given, {**inputs, **more}), call(built, {**inputs, **more}), atol=1e-5
+        )
+    again = EquivariantTransformerDecoderLayer.from_config(given.get_config())
+    assert again.get_config() == given.get_config()
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Plain(keras.layers.Layer):
+    """A foreign attention that knows the contract and nothing of spectra."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = (
+            keras.saving.deserialize_keras_object(inner)
+            if isinstance(inner, dict)
+            else inner
+        )
+
+    def build(self, *shapes):
+        pass
+
+    def call(self, query, memory, key_mask=None, training=False):
+        return self.inner(query, memory, key_mask=key_mask, training=training)
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner}
+
+
+class Broken(Plain):
+    def call(self, query, memory, key_mask=None, training=False):
+        return self.inner(query, memory) * ops.arange(16, dtype=query.dtype)
+
+
+def test_the_check_finds_attention_that_does_not_commute():
+    inner = EquivariantMultiHeadAttention(("C4", 4), 2)
+    layer = make(multihead_attn=Broken(inner))
+    with pytest.raises(DeepLearningException, match=r"is not equivariant under"):
+        layer.check_equivariance()
+    assert 0 <= make().check_equivariance(samples=2) < 1e-4
+
+
+def test_keeps_the_contract_of_a_layer(tmp_path):
+    layer = make("D3", copies=2)
+    rng = np.random.default_rng(0)
+    inputs = {
+        "tgt": rng.normal(size=(2, 4, 12)).astype("float32"),
+        "memory": rng.normal(size=(2, 5, 12)).astype("float32"),
+    }
+    check_layer(layer, inputs, tmp_path, relative=2e-5)
+
+
+@pytest.mark.parametrize("name", ["tgt_mask", "memory_key_padding_mask"])
+def test_float_masks_are_refused(name):
+    layer = make()
+    inputs = draw(layer)
+    shape = (5, 5) if name == "tgt_mask" else (2, 7)
+    with pytest.raises(DeepLearningException, match=rf"`{name}` must be bool, True"):
+        call(layer, {**inputs, name: np.zeros(shape)})
+
+
+@pytest.mark.parametrize(
+    ("match", "settings"),
+    [
+        (r"`num_heads` must divide the 4 copies", {"num_heads": 3}),
+        (r"`dim_feedforward` must be at least 1", {"dim_feedforward": 0}),
+        (r"`group` must be trivial", {"name": "K4"}),
+        (r"`norm_module` must be one of", {"norm_module": "batchnorm"}),
+        (r"`self_attn` must be one of full, local, none", {"self_attn": "global"}),
+        (r"`dropout` must be in", {"dropout": 1.0}),
+        (r"`eps` must be positive", {"layer_norm_eps": 0.0}),
+        (r"`init_scheme` must be one of", {"init_scheme": "lecun"}),
+        (r"`scale` must be positive", {"position_units": 2, "position_scale": 0}),
+    ],
+)
+def test_errors_name_the_argument(match, settings):
+    with pytest.raises(DeepLearningException, match=match):
+        make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("match", "settings", "changes"),
+    [
+        (r"`tgt` must have 16 channels", {}, {"tgt": np.ones((2, 5, 15))}),
+        (r"`memory` must have 16 channels", {}, {"memory": np.ones((2, 7, 8))}),
+        (
+            r"`tgt_neighbors` must be given where `self_attn` is local",
+            {},
+            {"tgt_neighbors": np.zeros((2, 5, 2), "int32")},
+        ),
+        (r"positions came", {}, {"tgt_positions": np.ones((2, 5, 3))}),
+        (r"`tgt_mask` must have", {}, {"tgt_mask": np.ones(5, bool)}),
+    ],
+)
+def test_errors_of_a_call_name_the_argument(match, settings, changes):
+    layer = make(**settings)
+    inputs = {**draw(layer), **changes}
+    with pytest.raises(DeepLearningException, match=match):
+        call(layer, inputs)
+
+
+def test_missing_positions_are_named():
+    layer = make(position_units=2)
+    inputs = draw(layer)
+    del inputs["memory_positions"]
+    with pytest.raises(DeepLearningException, match=r"`memory_positions` is missing"):
+        call(layer, inputs)

@@ -1,0 +1,42 @@
+"""Layers that commute with rotations (and mirrors) about the vertical axis."""
+
+from vl3d_lite.model.layers.equivariant.attention import EquivariantMultiHeadAttention
+from vl3d_lite.model.layers.equivariant.copies import (
+    PooledCopies,
+    RepeatedCopies,
+    StackedCopies,
+    TurnedCopies,
+)
+from vl3d_lite.model.layers.equivariant.decoder import (
+    EquivariantTransformerDecoderLayer,
+)
+from vl3d_lite.model.layers.equivariant.groups import (
+    RegularRepresentation,
+    SymmetryGroup,
+    get_group,
+)
+from vl3d_lite.model.layers.equivariant.lifting import InvariantPooling, RegularLift
+from vl3d_lite.model.layers.equivariant.linear import EquivariantLinear
+from vl3d_lite.model.layers.equivariant.norm import (
+    EquivariantLayerNorm,
+    EquivariantRMSNorm,
+)
+from vl3d_lite.model.layers.equivariant.positions import LiftedOffsets
+
+__all__ = [
+    "EquivariantLayerNorm",
+    "EquivariantLinear",
+    "EquivariantMultiHeadAttention",
+    "EquivariantRMSNorm",
+    "EquivariantTransformerDecoderLayer",
+    "InvariantPooling",
+    "LiftedOffsets",
+    "PooledCopies",
+    "RegularLift",
+    "RegularRepresentation",
+    "RepeatedCopies",
+    "StackedCopies",
+    "SymmetryGroup",
+    "TurnedCopies",
+    "get_group",
+]

@@ -1,0 +1,363 @@
+"""Multi-head attention that commutes with a group."""
+
+import keras
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.equivariant.groups import get_representation
+from vl3d_lite.model.layers.equivariant.heads import (
+    attend_to_all,
+    attend_to_neighbors,
+    heads_of,
+    position_context,
+    position_logits,
+    present_only,
+    spectrum_from_heads,
+    split_maps,
+)
+from vl3d_lite.model.layers.equivariant.initializers import (
+    check_scheme,
+    tied_initializer,
+)
+from vl3d_lite.model.layers.equivariant.linear import check_width
+from vl3d_lite.model.layers.equivariant.masks import (
+    check_mask,
+    combine,
+    masked_softmax,
+    neighbors_mask,
+    pairs_mask,
+)
+from vl3d_lite.model.layers.equivariant.positions import LiftedOffsets
+from vl3d_lite.model.layers.equivariant.spectral import (
+    add,
+    from_spectrum,
+    multiply,
+    to_spectrum,
+)
+
+
+@keras.saving.register_keras_serializable(package="vl3d_lite")
+class EquivariantMultiHeadAttention(keras.layers.Layer):
+    """Attend with heads that split the copies, never the group axis.
+
+    With fields ``x`` of the queries and ``z`` of the tokens, equivariant linear
+    maps ``Q, K, V, O`` and, for a head, its ``c`` copies::
+
+        l_ij = <Q x_i, K z_j + U e_ij> / sqrt(c |G|)
+        alpha_ij = softmax over the j that i may attend to
+        y_i = O sum_j alpha_ij (V z_j + W e_ij)
+
+    Inner products run over copies and group, so ``alpha`` is invariant and ``y``
+    equivariant. ``e`` are `LiftedOffsets`; ``U`` and ``W`` mix their units into
+    copies, the same for every element, and act outside the sum over ``j``.
+    A query with nothing to attend to gets a zero context, ``y_i`` = bias of O.
+
+    Given `neighbors`, a query attends to these alone (local attention).
+
+    Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = copies * |G|``,
+    ``H`` heads, ``K`` neighbors.
+
+    Args:
+        in_rep: `RegularRepresentation` of queries, tokens and output, or
+            ``(group, copies)``.
+        num_heads: ``H``; divides the copies.
+        dropout: Share of attention weights dropped in training, in [0, 1).
+        bias: Whether the four maps have one.
+        init_scheme: See `EquivariantLinear`.
+        position_units: Units of the encoding of relative positions; 0 for none.
+        position_scale: Length offsets are divided by, meters. Positive.
+        seed: Of the dropout.
+
+    Call arguments:
+        query: ``(B, T, D)`` float.
+        memory: ``(B, S, D)`` float; None for the queries themselves.
+        attention_mask: ``(T, S)``, ``(B, T, S)`` or, without neighbors,
+            ``(B, H, T, S)`` bool, True = attend.
+        key_mask: ``(B, S)`` bool, True = present. What the other tokens hold,
+            NaN included, has no effect.
+        query_positions: ``(B, T, n_x)`` float, meters. Needed with
+            `position_units`, and only then.
+        memory_positions: ``(B, S, n_x)`` float, meters.
+        query_position_mask: ``(B, T)`` bool, True where a position is valid; a
+            pair with another one has no ``e``.
+        memory_position_mask: ``(B, S)`` bool.
+        neighbors: ``(B, T, K)`` int, rows of the tokens; -1 where missing.
+
+    Returns:
+        ``(B, T, D)`` float.
+
+    Raises:
+        DeepLearningException: An argument, a shape or the type of a mask is
+            wrong, or positions are missing or not asked for.
+
+    Source:
+        Vaswani et al., *Attention Is All You Need* (2017); on stacked regular
+        representations that of symm-learning's ``eMultiheadAttention``, whose
+        positional backends are not equivariant. Relative positions act on keys
+        and values as in Zhao et al., *Point Transformer* (2021).
+    """
+
+    def __init__(
+        self,
+        in_rep,
+        num_heads,
+        dropout=0.0,
+        bias=True,
+        init_scheme="xavier_uniform",
+        position_units=0,
+        position_scale=1.0,
+        seed=None,
+        **kwargs,
+    ):
+        # Coordinates stay float32 where the fields are half precision.
+        super().__init__(**{"autocast": False, **kwargs})
+        self.in_rep = get_representation(in_rep)
+        copies = self.in_rep.copies
+        if num_heads < 1 or copies % num_heads:
+            raise DeepLearningException(
+                f"{self.name}: `num_heads` must divide the {copies} copies of "
+                f"`in_rep`. Received: num_heads={num_heads}"
+            )
+        if not 0 <= dropout < 1:
+            raise DeepLearningException(
+                f"{self.name}: `dropout` must be in [0, 1). Received: {dropout}"
+            )
+        if position_units < 0:
+            raise DeepLearningException(
+                f"{self.name}: `position_units` must be at least 0. "
+                f"Received: {position_units}"
+            )
+        check_scheme(self.name, init_scheme)
+        self.num_heads = int(num_heads)
+        self.dropout = float(dropout)
+        self.use_bias = bool(bias)
+        self.init_scheme = init_scheme
+        self.position_units = int(position_units)
+        self.position_scale = float(position_scale)
+        self.seed = seed
+        self.offsets = None
+        if position_units:
+            self.offsets = LiftedOffsets(
+                self.group,
+                position_units,
+                position_scale,
+                dtype=self.dtype_policy,
+                name="offsets",
+            )
+        self.weight_dropout = (
+            keras.layers.Dropout(dropout, seed=seed, autocast=False, name="dropout")
+            if dropout
+            else None
+        )
+
+    @property
+    def group(self):
+        return self.in_rep.group
+
+    def build(
+        self,
+        query_shape,
+        memory_shape=None,
+        query_positions_shape=None,
+        memory_positions_shape=None,
+        neighbors_shape=None,
+    ):
+        check_width(self.name, "query", query_shape, self.in_rep.size)
+        check_width(self.name, "memory", memory_shape or query_shape, self.in_rep.size)
+        copies, order = self.in_rep.copies, self.group.order
+        draw = tied_initializer(self.init_scheme, self.in_rep.size, self.in_rep.size)
+        for name, count in (("in", 3), ("out", 1)):
+            kernel = self.add_weight(
+                name=f"{name}_kernel",
+                shape=(count * copies, copies, order),
+                initializer=draw.clone(),
+            )
+            bias = None
+            if self.use_bias:
+                bias = self.add_weight(
+                    name=f"{name}_bias", shape=(count * copies,), initializer="zeros"
+                )
+            setattr(self, f"{name}_kernel", kernel)
+            setattr(self, f"{name}_bias", bias)
+        if self.offsets is not None:
+            self._require_positions(query_positions_shape, "query_positions")
+            memory_positions_shape = memory_positions_shape or query_positions_shape
+            self.offsets.build(query_positions_shape, memory_positions_shape)
+            for name in ("position_key_kernel", "position_value_kernel"):
+                kernel = self.add_weight(
+                    name=name,
+                    shape=(self.position_units, copies),
+                    initializer="glorot_uniform",
+                )
+                setattr(self, name, kernel)
+
+    def call(
+        self,
+        query,
+        memory=None,
+        attention_mask=None,
+        key_mask=None,
+        query_positions=None,
+        memory_positions=None,
+        query_position_mask=None,
+        memory_position_mask=None,
+        neighbors=None,
+        training=False,
+    ):
+        query = to_spectrum(ops.cast(query, self.compute_dtype), self.group)
+        if memory is not None:
+            memory = to_spectrum(ops.cast(memory, self.compute_dtype), self.group)
+        result = self.spectral(
+            query,
+            memory,
+            attention_mask,
+            key_mask,
+            query_positions,
+            memory_positions,
+            query_position_mask,
+            memory_position_mask,
+            neighbors,
+            training,
+        )
+        return from_spectrum(result, self.group)
+
+    def spectral(
+        self,
+        query,
+        memory=None,
+        attention_mask=None,
+        key_mask=None,
+        query_positions=None,
+        memory_positions=None,
+        query_position_mask=None,
+        memory_position_mask=None,
+        neighbors=None,
+        training=False,
+    ):
+        """Attend from spectrum to spectrum; arguments as in the call."""
+        ranks = (2, 3, 4) if neighbors is None else (2, 3)
+        check_mask(self.name, "attention_mask", attention_mask, ranks)
+        check_mask(self.name, "key_mask", key_mask, (2,))
+        if memory is None:
+            memory_positions, memory_position_mask = (
+                query_positions,
+                query_position_mask,
+            )
+            query_position_mask = combine(query_position_mask, key_mask)
+        encoded = self._encode(
+            query_positions,
+            memory_positions,
+            query_position_mask,
+            combine(memory_position_mask, key_mask),
+            neighbors,
+        )
+        query, key, value = self._project(query, memory, key_mask)
+        if neighbors is None:
+            mask, axis = pairs_mask(attention_mask, key_mask), -1
+        else:
+            tokens = key[0][:, :, 0]
+            mask = neighbors_mask(neighbors, tokens, attention_mask, key_mask)
+            mask, axis = mask[..., None], 2
+
+        def softmax(logits):
+            return self._softmax(logits, mask, axis, training)
+
+        bias = None
+        if encoded is not None:
+            kernel = self._per_head(self.position_key_kernel)
+            bias = position_logits(query, encoded, kernel, self.group)
+        heads = [heads_of(field, self.num_heads) for field in (query, key, value)]
+        if neighbors is None:
+            context, weights = attend_to_all(*heads, bias, softmax)
+        else:
+            context, weights = attend_to_neighbors(*heads, neighbors, bias, softmax)
+        context = spectrum_from_heads(context, self.group)
+        if encoded is not None:
+            kernel = self._per_head(self.position_value_kernel)
+            context = add(
+                context, position_context(weights, encoded, kernel, self.group)
+            )
+        return multiply(context, *self._weights("out"), self.group)
+
+    def _weights(self, name, start=None, stop=None):
+        kernel = ops.cast(getattr(self, f"{name}_kernel"), self.compute_dtype)
+        bias = getattr(self, f"{name}_bias")
+        if bias is not None:
+            bias = ops.cast(bias, self.compute_dtype)[start:stop]
+        return kernel[start:stop], bias
+
+    def _per_head(self, kernel):
+        kernel = ops.cast(kernel, self.compute_dtype)
+        return ops.reshape(kernel, (self.position_units, self.num_heads, -1))
+
+    def _project(self, query, memory, key_mask):
+        """Give the spectra of queries, keys and values."""
+        copies, group = self.in_rep.copies, self.group
+        if memory is None:
+            query = present_only(query, key_mask)
+            return split_maps(multiply(query, *self._weights("in"), group), 3, group)
+        memory = present_only(memory, key_mask)
+        query = multiply(query, *self._weights("in", 0, copies), group)
+        both = multiply(memory, *self._weights("in", copies, 3 * copies), group)
+        return query, *split_maps(both, 2, group)
+
+    def _softmax(self, logits, mask, axis, training):
+        size = self.in_rep.size // self.num_heads
+        if self.compute_dtype in ("float16", "bfloat16"):
+            logits = ops.cast(logits, "float32")
+        weights = masked_softmax(logits * size**-0.5, mask, axis)
+        if self.weight_dropout is not None:
+            weights = self.weight_dropout(weights, training=training)
+        return ops.cast(weights, self.compute_dtype)
+
+    def _encode(self, queries, tokens, query_mask, token_mask, neighbors):
+        if self.offsets is None:
+            if queries is not None or tokens is not None:
+                raise DeepLearningException(
+                    f"{self.name}: positions came, but `position_units` is 0"
+                )
+            return None
+        self._require_positions(queries, "query_positions")
+        self._require_positions(tokens, "memory_positions")
+        check_mask(self.name, "query_position_mask", query_mask, (2,))
+        check_mask(self.name, "memory_position_mask", token_mask, (2,))
+        # What is masked may hold anything; zeros pass no NaN on, nor to gradients.
+        queries, tokens = (
+            positions
+            if mask is None
+            else ops.where(mask[..., None], positions, ops.zeros_like(positions))
+            for positions, mask in ((queries, query_mask), (tokens, token_mask))
+        )
+        encoded = self.offsets(queries, tokens, neighbors)
+        valid = None if query_mask is None else query_mask[:, :, None]
+        if neighbors is not None:
+            present = neighbors_mask(neighbors, tokens, None, token_mask)
+            valid = combine(valid, present)
+        elif token_mask is not None:
+            valid = combine(valid, token_mask[:, None, :])
+        if valid is None:
+            return encoded
+        return ops.where(valid[..., None], encoded, ops.zeros_like(encoded))
+
+    def _require_positions(self, value, name):
+        if value is None:
+            raise DeepLearningException(
+                f"{self.name}: `{name}` is missing, which `position_units` = "
+                f"{self.position_units} needs"
+            )
+
+    def compute_output_shape(self, query_shape, *_, **__):
+        return tuple(query_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "in_rep": self.in_rep.get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout,
+            "bias": self.use_bias,
+            "init_scheme": self.init_scheme,
+            "position_units": self.position_units,
+            "position_scale": self.position_scale,
+            "seed": self.seed,
+        }

@@ -1,0 +1,127 @@
+"""A layer's own check that it commutes with its group."""
+
+import numpy as np
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+
+
+class EquivarianceCheck:
+    """Gives a decoder layer `check_equivariance`."""
+
+    def check_equivariance(
+        self,
+        batch_size=4,
+        tgt_len=3,
+        mem_len=5,
+        samples=20,
+        atol=1e-4,
+        rtol=1e-4,
+    ):
+        """Compare the layer, and its attention, on turned and unturned inputs.
+
+        Inputs are drawn anew for each sample, as is the element of the group;
+        positions within 1 m and neighbors where the layer takes them. It runs
+        as in inference. The layer is built if it is not.
+
+        Args:
+            batch_size: Fields.
+            tgt_len: Queries.
+            mem_len: Tokens of the memory.
+            samples: Draws.
+            atol: Largest absolute error that passes.
+            rtol: Largest error that passes, relative to the value.
+
+        Returns:
+            The largest absolute error met.
+
+        Raises:
+            DeepLearningException: An error is larger; the message names the part.
+        """
+        rng = np.random.default_rng(0)
+        worst = 0.0
+        for _ in range(samples):
+            element = int(rng.integers(self.group.order))
+            inputs = self._draw(rng, batch_size, tgt_len, mem_len)
+            turned = self._turn(inputs, element)
+            for part, function in self._parts():
+                expected = _numpy(function(inputs)) @ self.in_rep.rho(element).T
+                received = _numpy(function(turned))
+                error = np.abs(received - expected)
+                worst = max(worst, float(error.max()))
+                if not (error <= atol + rtol * np.abs(expected)).all():
+                    raise DeepLearningException(
+                        f"{self.name}: {part} is not equivariant under element "
+                        f"{element} of {self.group.name}: off by {error.max():.1e}"
+                    )
+        return worst
+
+    def _draw(self, rng, batch, queries, tokens):
+        size = self.in_rep.size
+        inputs = {
+            "tgt": rng.normal(size=(batch, queries, size)),
+            "memory": rng.normal(size=(batch, tokens, size)),
+        }
+        if self._takes_positions():
+            inputs["tgt_positions"] = rng.uniform(-1, 1, (batch, queries, 3))
+            inputs["memory_positions"] = rng.uniform(-1, 1, (batch, tokens, 3))
+        for attention, name, rows in (
+            ("self_attn", "tgt_neighbors", queries),
+            ("multihead_attn", "memory_neighbors", tokens),
+        ):
+            if self._given[attention] == "local":
+                drawn = rng.integers(-1, rows, (batch, queries, min(3, rows)))
+                inputs[name] = drawn.astype("int32")
+        return inputs
+
+    def _takes_positions(self):
+        attentions = (self.self_attn, self.multihead_attn)
+        return any(getattr(layer, "position_units", 0) for layer in attentions)
+
+    def _turn(self, inputs, element):
+        turned = dict(inputs)
+        for name in ("tgt", "memory"):
+            turned[name] = inputs[name] @ self.in_rep.rho(element).T
+        for name in ("tgt_positions", "memory_positions"):
+            if name in inputs:
+                turned[name] = inputs[name] @ self.group.matrices[element].T
+        return turned
+
+    def _parts(self):
+        def whole(inputs):
+            return self(**self._tensors(inputs))
+
+        def attend(layer, sources):
+            def run(inputs):
+                values = self._tensors(inputs)
+                context = {
+                    name: values[source]
+                    for name, source in sources.items()
+                    if source in values
+                }
+                return layer(**context)
+
+            return run
+
+        yield "the layer", whole
+        names = {"query": "tgt", "query_positions": "tgt_positions"}
+        if self.self_attn is not None:
+            own = {**names, "memory": "tgt", "neighbors": "tgt_neighbors"}
+            own["memory_positions"] = "tgt_positions"
+            yield "`self_attn`", attend(self.self_attn, own)
+        if self.multihead_attn is not None:
+            own = {**names, "memory": "memory", "neighbors": "memory_neighbors"}
+            own["memory_positions"] = "memory_positions"
+            yield "`multihead_attn`", attend(self.multihead_attn, own)
+
+    def _tensors(self, inputs):
+        return {
+            name: ops.convert_to_tensor(value)
+            if value.dtype == "int32"
+            else ops.convert_to_tensor(value, dtype=self.variable_dtype)
+            for name, value in inputs.items()
+        }
+
+
+def _numpy(value):
+    return np.asarray(ops.convert_to_numpy(value), "float64")

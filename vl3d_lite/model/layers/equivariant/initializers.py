@@ -1,0 +1,34 @@
+"""First values of tied kernels: those of the dense matrix they stand for."""
+
+import math
+
+import keras
+
+from vl3d_lite.errors import DeepLearningException
+
+SCHEMES = ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal")
+
+
+def check_scheme(where, scheme):
+    """Refuse an unknown `init_scheme`."""
+    if scheme not in SCHEMES:
+        raise DeepLearningException(
+            f"{where}: `init_scheme` must be one of {', '.join(SCHEMES)}. "
+            f"Received: init_scheme={scheme!r}"
+        )
+
+
+def tied_initializer(scheme, fan_in, fan_out):
+    """Draw the free entries as those of a matrix of that many rows and columns.
+
+    Args:
+        scheme: One of `SCHEMES`; "xavier" takes the mean of both fans,
+            "kaiming" the inputs with the gain of a ReLU.
+        fan_in: Columns of the dense matrix.
+        fan_out: Its rows.
+    """
+    variance = 2 / (fan_in + fan_out) if scheme.startswith("xavier") else 2 / fan_in
+    if scheme.endswith("uniform"):
+        limit = math.sqrt(3 * variance)
+        return keras.initializers.RandomUniform(-limit, limit)
+    return keras.initializers.RandomNormal(stddev=math.sqrt(variance))

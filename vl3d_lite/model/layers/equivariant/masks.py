@@ -1,0 +1,97 @@
+"""Which token attends to which: True = attend, everywhere."""
+
+import keras
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.neighborhood import flat_rows, is_present
+
+
+def check_mask(where, name, mask, ranks):
+    """Refuse a mask that is not bool, or of another rank.
+
+    A float mask is refused and not cast: PyTorch adds one to the logits, and 0
+    means "attend" there.
+    """
+    if mask is None:
+        return
+    kind = keras.backend.standardize_dtype(mask.dtype)
+    if kind != "bool":
+        raise DeepLearningException(
+            f"{where}: `{name}` must be bool, True = attend. Received: {kind}; "
+            "compare it with what it stands for (PyTorch's -inf: `mask == 0`)"
+        )
+    if len(mask.shape) not in ranks:
+        raise DeepLearningException(
+            f"{where}: `{name}` must have {' or '.join(map(str, ranks))} axes. "
+            f"Received: shape {tuple(mask.shape)}"
+        )
+
+
+def causal_mask(queries, tokens):
+    """``(T, S)`` bool: token ``j`` comes no later than query ``i``."""
+    return ops.arange(queries)[:, None] >= ops.arange(tokens)[None, :]
+
+
+def combine(*masks):
+    """All of the masks that are there; None where none is."""
+    result = None
+    for mask in masks:
+        if mask is not None:
+            result = mask if result is None else ops.logical_and(result, mask)
+    return result
+
+
+def pairs_mask(attention_mask, key_mask):
+    """Join both masks of full attention: ``(B or 1, H or 1, T or 1, S)``, or None."""
+    if attention_mask is not None:
+        missing = 4 - len(attention_mask.shape)
+        axes = [0, 1][:missing] if missing == 2 else [1][:missing]
+        attention_mask = (
+            ops.expand_dims(attention_mask, axes) if axes else attention_mask
+        )
+    if key_mask is not None:
+        key_mask = key_mask[:, None, None, :]
+    return combine(attention_mask, key_mask)
+
+
+def neighbors_mask(neighbors, memory, attention_mask, key_mask):
+    """Join what local attention may look at: ``(B, T, K)`` bool.
+
+    Args:
+        neighbors: ``(B, T, K)`` int, rows of `memory`; -1 where missing.
+        memory: ``(B, S, D)``; only its shape is used.
+        attention_mask: ``(T, S)`` or ``(B, T, S)`` bool, or None.
+        key_mask: ``(B, S)`` bool, or None.
+    """
+    present = is_present(neighbors, memory)
+    if key_mask is not None:
+        rows = flat_rows(neighbors, memory)
+        present = combine(present, ops.take(ops.reshape(key_mask, (-1,)), rows, axis=0))
+    if attention_mask is not None:
+        wide = ops.cast(attention_mask, "int32")
+        if len(attention_mask.shape) == 2:
+            wide = ops.expand_dims(wide, 0)
+        shape = (*ops.shape(neighbors)[:2], ops.shape(memory)[1])
+        own = ops.clip(ops.cast(neighbors, "int32"), 0, shape[-1] - 1)
+        allowed = ops.take_along_axis(ops.broadcast_to(wide, shape), own, axis=-1)
+        present = combine(present, allowed > 0)
+    return present
+
+
+def masked_softmax(logits, mask, axis):
+    """Softmax over what the mask leaves; all zeros where it leaves nothing.
+
+    Args:
+        logits: float32 or float64; what they hold where masked has no effect.
+        mask: Bool, broadcastable to `logits`, or None.
+        axis: The axis to sum over.
+    """
+    if mask is not None:
+        logits = ops.where(mask, logits, -1e30)
+    top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
+    weights = ops.exp(logits - top)
+    if mask is not None:
+        weights = ops.where(mask, weights, 0.0)
+    total = ops.sum(weights, axis=axis, keepdims=True)
+    return weights / (total if mask is None else ops.where(total > 0, total, 1.0))
