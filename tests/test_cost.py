@@ -40,6 +40,19 @@ CHANGES = {
         "model.gqa={position: false, use_bias: false}",
     ],
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
+    "turned copies": ["model.symmetry=C4"],
+    "equivariant head": [
+        "model.decoder={type: equivariant_transformer, group: C3, copies: 6, heads: 2}"
+    ],
+    "equivariant head with all": [
+        "model.decoder={type: equivariant_transformer, group: D3, copies: 4, heads: 2, "
+        "layers: 2, norm: layernorm, self_attention: local, dim_feedforward: 50}",
+    ],
+    "equivariant head without biases": [
+        "model.symmetry=D4",
+        "model.decoder={type: equivariant_transformer, group: D4, bias: false, "
+        "norm: layernorm, position_units: 0}",
+    ],
     "other kernels": [
         "model.kpconvx.shell_points=[1, 9]",
         "model.kpconvx.shell_radii=[0, 1]",
@@ -62,3 +75,13 @@ def test_every_layer_belongs_to_a_stage(place):
     spec = read_spec(place / "spec.yaml").spec
     stages = {cost.stage for cost in network_cost(spec.model, 5, 4)}
     assert stages == {0, 1}
+
+
+def test_turned_copies_cost_as_often_what_they_keep_and_no_parameters(place):
+    def kept(symmetry):
+        spec = read_spec(place / "spec.yaml", [f"model.symmetry={symmetry}"]).spec
+        costs = network_cost(spec.model, 5, 4)[:-1]
+        return sum(cost.per_point for cost in costs), count_parameters(spec.model, 5, 4)
+
+    plain, turned = kept("none"), kept("D4")
+    assert turned == (8 * plain[0], plain[1])

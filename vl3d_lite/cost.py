@@ -1,9 +1,10 @@
 """What a network costs, by formula: parameters, and bytes of a step. No Keras."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
-from vl3d_lite.spec.schema import ModelSpec, Spec, StageSpec
+from vl3d_lite.spec.schema import GROUP_ORDERS, ModelSpec, Spec, StageSpec
 
 # Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
 # (an estimate; benchmarks/bench_network.py measures it).
@@ -57,9 +58,34 @@ def count_parameters(model: ModelSpec, n_features: int, n_classes: int) -> int:
 
 
 def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[LayerCost]:
-    stages = model.stages
+    copies = GROUP_ORDERS[model.symmetry]
+    if model.decoder.type == "equivariant_transformer":
+        yield from _turned(_encoder(model, n_features), copies)
+        yield from _equivariant(model)
+        width, copies = model.decoder.copies, 1
+    else:
+        yield from _turned(_encoder(model, n_features), copies)
+        yield from _turned(_u_shaped(model), copies)
+        width = model.stages[0].channels
+    head = model.head_channels or model.stages[0].channels
+    yield from _turned([_unary(width, head, 0)], copies)
+    parameters = head * n_classes + n_classes
+    yield LayerCost("other", parameters, 3 * n_classes, 0, 0)
+
+
+def _turned(costs: Iterable[LayerCost], copies: int) -> Iterator[LayerCost]:
+    """The same weights on every turned copy of a field."""
+    for cost in costs:
+        yield replace(
+            cost,
+            per_point=copies * cost.per_point,
+            per_neighbor=copies * cost.per_neighbor,
+        )
+
+
+def _encoder(model: ModelSpec, n_features: int) -> Iterator[LayerCost]:
     width = n_features
-    for level, stage in enumerate(stages):
+    for level, stage in enumerate(model.stages):
         if level and model.downsampling == "strided":
             yield _kpconvx(model, width, level, strided=True)
         elif level:
@@ -67,15 +93,52 @@ def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[Layer
         yield _unary(width, stage.channels, level)
         width = stage.channels
         yield from _blocks(model, stage, level)
-    for level in reversed(range(len(stages) - 1)):
-        own = stages[level].channels
+
+
+def _u_shaped(model: ModelSpec) -> Iterator[LayerCost]:
+    width = model.stages[-1].channels
+    for level in reversed(range(len(model.stages) - 1)):
+        own = model.stages[level].channels
         yield LayerCost("other", 0, 2 * width + own, 0, level)  # upsampled, joined
         yield _unary(width + own, own, level)
         width = own
-    head = model.head_channels or stages[0].channels
-    yield _unary(width, head, 0)
-    parameters = head * n_classes + n_classes
-    yield LayerCost("other", parameters, 3 * n_classes, 0, 0)
+
+
+def _equivariant(model: ModelSpec) -> Iterator[LayerCost]:
+    decoder = model.decoder
+    order, copies = GROUP_ORDERS[decoder.group], decoder.copies
+    width, last = order * copies, len(model.stages) - 1
+    for level, channels in (
+        (0, sum(stage.channels for stage in model.stages)),
+        (last, model.stages[-1].channels),
+    ):
+        yield LayerCost("other", channels * copies + copies, channels + width, 0, level)
+    attentions = 1 + (decoder.self_attention != "none")
+    hidden, units = math.ceil(decoder.dim_feedforward / order), decoder.position_units
+    with_bias = decoder.bias
+    attention = 4 * copies * (copies * order + with_bias)
+    attention += units * (AXES + 1 + 2 * copies)
+    norm = copies * _scales(decoder.group)
+    norm += copies * (decoder.norm == "layernorm" and with_bias)
+    mlp = 2 * hidden * copies * order + (hidden + copies) * with_bias
+    for _ in range(decoder.layers):
+        yield LayerCost(
+            "other",
+            attentions * (attention + norm) + mlp + norm,
+            attentions * 8 * width + 4 * width + 4 * order * hidden,
+            attentions * (3 * width + 4 * decoder.heads + 2 * order * units),
+            0,
+        )
+    pool = copies * copies * (order + 1) + 2 * copies
+    yield LayerCost("other", pool, 2 * width + copies, 0, 0)
+
+
+def _scales(group: str) -> int:
+    """Irreps in a regular representation, as often as they occur there."""
+    turns = 1 if group == "trivial" else int(group[1:])
+    if group[0] != "D":
+        return turns // 2 + 1
+    return turns + 2 if turns % 2 == 0 else turns + 1
 
 
 def _unary(inputs: int, outputs: int, level: int) -> LayerCost:

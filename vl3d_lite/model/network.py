@@ -18,8 +18,11 @@ from vl3d_lite.model.layers import (
     NeighborMaxPool,
     NeighborMeanPool,
     NeighborUpsample,
+    PooledCopies,
     UnaryBlock,
+    get_group,
 )
+from vl3d_lite.model.symmetric import equivariant_decoder, turned_inputs
 from vl3d_lite.spec.schema import (
     ConstraintSpec,
     ModelSpec,
@@ -39,8 +42,10 @@ def build_network(
     """The network a spec describes: fields in, logits of every point out.
 
     An encoder of stages, each a change of width, then its blocks; a decoder
-    that carries coarse features up and joins them with those of the stage; a
-    head on the points of the finest stage.
+    that carries coarse features up and joins them with those of the stage, or
+    lets fine points attend to coarse tokens; a head on the points of the finest
+    stage. With a symmetry, all before the head's mean runs on turned copies of
+    the field, which share their neighbor indices.
 
     Args:
         model: The network's part of the spec.
@@ -68,7 +73,26 @@ def build_network(
 
 
 def _build(model, inputs, n_classes, spacings):
-    n_stages = len(model.stages)
+    group = None if model.symmetry == "none" else get_group(model.symmetry)
+    seen = turned_inputs(inputs, group) if group else inputs
+    skips = _encode(model, seen, spacings)
+    width = model.head_channels or model.stages[0].channels
+    if model.decoder.type == "equivariant_transformer":
+        features = equivariant_decoder(model, inputs, skips, spacings)
+        features = UnaryBlock(width, name="head")([features, inputs["neighbors_0"]])
+    else:
+        features = _u_shaped(model, seen, skips)
+        features = UnaryBlock(width, name="head")([features, seen["neighbors_0"]])
+        if group:
+            features = PooledCopies(group, name="pool_symmetry")(features)
+    if model.dropout:
+        features = layers.Dropout(model.dropout, name="head_dropout")(features)
+    logits = layers.Dense(n_classes, dtype="float32", name="logits")(features)
+    return keras.Model(inputs, logits, name="vl3d_lite")
+
+
+def _encode(model, inputs, spacings):
+    """Features of every stage, finest first."""
     features = inputs["features"]
     weights = inputs.get("source_weights")
     skips = []
@@ -87,20 +111,18 @@ def _build(model, inputs, n_classes, spacings):
         )
         features = _blocks(model, features, inputs, level, spacings[level], weights)
         skips.append(features)
+    return skips
 
-    for level in reversed(range(n_stages - 1)):
+
+def _u_shaped(model, inputs, skips):
+    features = skips[-1]
+    for level in reversed(range(len(skips) - 1)):
         features = UPSAMPLING[model.upsampling](features, inputs, level)
         features = layers.Concatenate(name=f"skip_{level}")([features, skips[level]])
         features = UnaryBlock(model.stages[level].channels, name=f"decode_{level}")(
             [features, inputs[f"neighbors_{level}"]]
         )
-
-    width = model.head_channels or model.stages[0].channels
-    features = UnaryBlock(width, name="head")([features, inputs["neighbors_0"]])
-    if model.dropout:
-        features = layers.Dropout(model.dropout, name="head_dropout")(features)
-    logits = layers.Dense(n_classes, dtype="float32", name="logits")(features)
-    return keras.Model(inputs, logits, name="vl3d_lite")
+    return features
 
 
 def _kernel_arguments(model: ModelSpec, spacing: float) -> dict:

@@ -6,7 +6,7 @@ reference in docs/ and of the errors a reader of YAML gives.
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -25,6 +25,14 @@ COMPUTED_FEATURES = (
 )
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
 CODED_DIMENSIONS = {"withheld": "[1]", "classification": "[7, 18]"}
+# Dimensions that a turn of the cloud about the vertical axis changes.
+DIRECTED = tuple(
+    name
+    for axis in "xyXY"
+    for name in (axis, f"normal_{axis}", f"Normal{axis}", f"n{axis}", f"{axis}_t")
+)
+# Of one field in full attention: pairs times heads, or times encoded positions.
+MOST_PAIR_NUMBERS = 2**26
 EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
 
 
@@ -409,6 +417,72 @@ class GQASpec(Section):
             )
 
 
+Group = Literal[
+    "trivial", "C2", "C3", "C4", "C5", "C6", "C8", "D1", "D2", "D3", "D4", "D6", "D8"
+]
+GROUP_ORDERS = {
+    name: int(name[1:]) * (2 if name[0] == "D" else 1)
+    for name in get_args(Group)
+    if name != "trivial"
+} | {"trivial": 1, "none": 1}
+
+
+class DecoderSpec(Section):
+    """How coarse features come back to the points; all but `type` is for the
+    equivariant transformer."""
+
+    short_form: ClassVar[str] = "type"
+
+    type: Literal["u_shaped", "equivariant_transformer"] = "u_shaped"
+    """Upsampling joined with each stage's own features (`u_shaped`), or fine points
+    that attend to the tokens of the coarsest stage."""
+    group: Group = "C4"
+    """Turns (C) or turns and mirrors (D) about the vertical axis that the decoder
+    commutes with."""
+    copies: Annotated[int, Field(ge=1)] = 16
+    """Copies of the group's regular representation; channels are copies times the
+    order of the group."""
+    heads: Annotated[int, Field(ge=1)] = 4
+    """Attention heads; they split the copies."""
+    layers: Annotated[int, Field(ge=1, le=16)] = 1
+    """Decoder layers."""
+    dim_feedforward: Annotated[int, Field(ge=1)] = 128
+    """Hidden channels of a layer."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout of copies, and of attention weights."""
+    activation: Literal["gelu", "relu", "silu"] = "gelu"
+    """Of the hidden channels."""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """Root mean square, or mean and variance, over all channels of a point."""
+    norm_first: bool = True
+    """Normalize before attention and MLP instead of after the sums."""
+    layer_norm_eps: PositiveFloat = 1e-5
+    """Added to the mean square or variance."""
+    bias: bool = True
+    """Linear maps with a bias."""
+    init_scheme: Literal[
+        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"
+    ] = "xavier_uniform"
+    """First values of the kernels."""
+    attention: Literal["local", "full"] = "local"
+    """To the tokens around a point's parent, or to all tokens of the field."""
+    self_attention: Literal["none", "local"] = "none"
+    """Fine points also attend to their neighbors."""
+    position_units: Annotated[int, Field(ge=0)] = 8
+    """Units that encode relative positions, seen from each element of the group;
+    0 for none."""
+
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._head_troubles()]
+
+    def _head_troubles(self) -> Iterator[Trouble]:
+        if self.copies % self.heads:
+            yield Trouble(
+                f"must divide `copies` = {self.copies}. Received: {self.heads}",
+                (("heads",), ("copies",)),
+            )
+
+
 class ModelSpec(Section):
     """The network: an encoder of stages, a decoder with skips, a head."""
 
@@ -429,10 +503,18 @@ class ModelSpec(Section):
     """Width of the head; the channels of the first stage by default."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the logits."""
+    decoder: DecoderSpec = DecoderSpec()
+    """A type, or a mapping with its parameters."""
+    symmetry: Literal[
+        "none", "C2", "C3", "C4", "C6", "C8", "D1", "D2", "D4", "D6", "D8"
+    ] = "none"
+    """Turns (C) or turns and mirrors (D) of a cloud that leave the logits as they
+    are: the network sees as many turned copies and costs as many times more."""
 
     def searches(self) -> list[Iterator[Trouble]]:
         numbers = range(len(vars(self).get("stages", ())))
         return [
+            self._decoder_troubles(),
             *(self._size_troubles(number) for number in numbers[1:]),
             *(self._group_troubles(number, "kpconvx") for number in numbers),
             *(self._group_troubles(number, "gva") for number in numbers),
@@ -470,6 +552,26 @@ class ModelSpec(Section):
                 f"must be a multiple of `{block}.{key}` = {groups}. "
                 f"Received: {stage.channels}",
                 (("stages", number, "channels"), (block, key)),
+            )
+
+    def _decoder_troubles(self) -> Iterator[Trouble]:
+        decoder = self.decoder
+        if decoder.type != "equivariant_transformer":
+            return
+        if self.symmetry not in ("none", decoder.group):
+            yield Trouble(
+                f"must be `model.symmetry` = {self.symmetry}, whose turned copies the "
+                f"decoder joins. Received: {decoder.group}",
+                (("decoder", "group"), ("symmetry",)),
+            )
+        pairs = self.stages[0].points * self.stages[-1].points
+        wide = max(decoder.heads, GROUP_ORDERS[decoder.group] * decoder.position_units)
+        if decoder.attention == "full" and pairs * wide > MOST_PAIR_NUMBERS:
+            yield Trouble(
+                f"full attention keeps {pairs * wide * 4 / 2**20:.0f} MiB a field, of "
+                f"{MOST_PAIR_NUMBERS * 4 / 2**20:.0f} at most; use `local`, fewer "
+                "points, or `position_units: 0`. Received: full",
+                (("decoder", "attention"),),
             )
 
     def _token_troubles(self, number: int) -> Iterator[Trouble]:
@@ -625,7 +727,20 @@ class Spec(Section):
             self._name_troubles(),
             self._feature_troubles(),
             self._weight_troubles(),
+            self._direction_troubles(),
         ]
+
+    def _direction_troubles(self) -> Iterator[Trouble]:
+        if self.model.symmetry == "none":
+            return
+        for number, feature in enumerate(self.features):
+            if feature.name in DIRECTED:
+                yield Trouble(
+                    f"`{feature.name}` depends on the direction a cloud lies in, so "
+                    f"`model.symmetry: {self.model.symmetry}` cannot hold; leave the "
+                    "feature or the symmetry out",
+                    (("features", number),),
+                )
 
     def _feature_troubles(self) -> Iterator[Trouble]:
         columns = []
