@@ -233,14 +233,30 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder of predicted clouds; RUN/predictions by default."),
     ] = None,
+    rotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CLOUD", help="A LAS file to turn; see above.", readable=False
+        ),
+    ] = None,
     quiet: Quiet = False,
 ):
-    """Score predicted clouds against the labels of their sources."""
+    """Score predicted clouds against the labels of their sources.
+
+    With --rotations instead: turn that cloud by the angles of the run's
+    `model.symmetry` (C4 where it has none) and by ten others, and tell how many
+    points keep their class, with the symmetry and without.
+    """
     _set_up(quiet)
     from vl3d_lite.run_folder import RunFolder
 
     folder = RunFolder(run)
     folder.require_model()
+    if rotations is not None:
+        pipeline, options = _pipeline(None, quiet)
+        typer.echo(pipeline.rotations(folder, rotations, options).table())
+        typer.echo(f"\nrotations  {folder.rotations}")
+        return
     pipeline, _ = _pipeline(None, quiet)
     result = pipeline.evaluate(folder, predictions or folder.predictions)
     if result is not None:

@@ -54,6 +54,7 @@ from vl3d_lite.outputs import (
 )
 from vl3d_lite.predict import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prepare import PreparedCloud
+from vl3d_lite.rotations import RotationReport, measure_rotations
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.run_report import write_run_report
 from vl3d_lite.scores import Scores, confusion_matrix
@@ -390,6 +391,33 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
         write_json(run.metrics, result.to_dict())
         result.write_csv(run.scores)
     write_run_report(run, spec, result, folder, outcomes)
+    return result
+
+
+def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
+    """Say how many points of a cloud keep their class when it is turned.
+
+    Writes ``rotations.json`` into the run folder.
+
+    Raises:
+        VL3DError: The run or the cloud cannot be used, or a signal came.
+    """
+    spec, scaling = open_run(run)
+    check_clouds([cloud], spec, census=False)
+    prepare_backend(spec.seed, options.threads)
+    model = _load_network(run, spec, scaling)
+    prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
+    with Interrupts() as interrupts:
+        result = measure_rotations(
+            model,
+            prepared,
+            spec,
+            scaling,
+            threads=options.threads,
+            interrupts=interrupts,
+            quiet=options.quiet,
+        )
+    write_json(run.rotations, result.to_dict())
     return result
 
 

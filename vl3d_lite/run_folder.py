@@ -92,6 +92,7 @@ class RunFolder:
         self.history_plot = self.root / "history.png"
         self.metrics = self.root / "metrics.json"
         self.scores = self.root / "metrics.csv"
+        self.rotations = self.root / "rotations.json"
         self.confusion_plot = self.root / "confusion.png"
         self.report = self.root / "report.html"
         self.receipt = self.root / "run.json"
