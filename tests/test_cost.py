@@ -2,9 +2,9 @@
 
 import pytest
 
-from vl3d_lite.cost import count_parameters, network_cost
+from vl3d_lite.cost import BLOCK_COSTS, count_parameters, network_cost
 from vl3d_lite.dataset import batch_spec
-from vl3d_lite.model.network import build_network
+from vl3d_lite.model.network import BLOCKS, build_network
 from vl3d_lite.spec.reader import read_spec
 
 CHANGES = {
@@ -39,6 +39,7 @@ CHANGES = {
         "model.stages.1.blocks=[gqa]",
         "model.gqa={position: false, use_bias: false}",
     ],
+    "a fading softmax": ["model.gva.softmax=envelope"],
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
     "turned copies": ["model.symmetry=C4"],
     "equivariant head": [
@@ -64,6 +65,30 @@ CHANGES = {
 
 @pytest.mark.parametrize("sets", CHANGES.values(), ids=CHANGES)
 def test_parameters_are_those_of_the_network(place, sets):
+    spec = read_spec(place / "spec.yaml", sets).spec
+    network = build_network(
+        spec.model, batch_spec(spec, 5), n_classes=4, spacings=spec.spacings
+    )
+    assert count_parameters(spec.model, 5, 4) == network.count_params()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_is_counted(place, block):
+    spec = read_spec(place / "spec.yaml", [f"model.stages.1.blocks=[{block}]"]).spec
+    network = build_network(
+        spec.model, batch_spec(spec, 5), n_classes=4, spacings=spec.spacings
+    )
+    assert count_parameters(spec.model, 5, 4) == network.count_params()
+    assert set(BLOCK_COSTS) == set(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["envelope.positional_bias=false", "gqa.use_bias=false", "gqa.position=false"],
+)
+def test_attention_without_a_part_is_counted(place, change):
+    block = change.partition(".")[0]
+    sets = [f"model.stages.1.blocks=[{block}]", f"model.{change}"]
     spec = read_spec(place / "spec.yaml", sets).spec
     network = build_network(
         spec.model, batch_spec(spec, 5), n_classes=4, spacings=spec.spacings

@@ -20,8 +20,7 @@ class LayerCost:
     """One layer of a network.
 
     Attributes:
-        kind: ``unary``, ``geometry``, ``kpconvx``, ``gva``, ``envelope``, ``gqa``,
-            ``pool`` or ``other``.
+        kind: ``unary``, ``geometry``, ``pool``, ``other``, or a block's name.
         parameters: Trained or not.
         per_point: Numbers a point that the layer keeps for the gradient.
         per_neighbor: Numbers a neighbor slot that it keeps.
@@ -152,14 +151,7 @@ def _blocks(model: ModelSpec, stage: StageSpec, level: int) -> Iterator[LayerCos
         points = sum(model.kpconvx.shell_points)
         yield LayerCost("geometry", points * AXES, 0, 4, level)
     for block in stage.blocks:
-        if block == "gva":
-            yield _gva(model, stage.channels, level)
-        elif block == "envelope":
-            yield _envelope(model, stage.channels, level)
-        elif block == "gqa":
-            yield _gqa(model, stage, level)
-        else:
-            yield _kpconvx(model, stage.channels, level, attention=block == "kpconvx")
+        yield BLOCK_COSTS[block](model, stage, level)
 
 
 def _kpconvx(
@@ -192,8 +184,8 @@ def _kpconvx(
     return LayerCost("kpconvx", parameters, per_point, per_neighbor, level)
 
 
-def _gva(model: ModelSpec, channels: int, level: int) -> LayerCost:
-    gva = model.gva
+def _gva(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
+    gva, channels = model.gva, stage.channels
     groups = gva.groups
     mlp = AXES * channels + channels + channels * channels + channels
     parameters = 2 * channels  # of the normalization before
@@ -212,8 +204,8 @@ def _gva(model: ModelSpec, channels: int, level: int) -> LayerCost:
     return LayerCost("gva", parameters, per_point, per_neighbor, level)
 
 
-def _envelope(model: ModelSpec, channels: int, level: int) -> LayerCost:
-    envelope = model.envelope
+def _envelope(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
+    envelope, channels = model.envelope, stage.channels
     heads = envelope.heads
     parameters = 2 * channels  # of the normalization before
     parameters += 4 * channels * channels + heads
@@ -240,3 +232,12 @@ def _gqa(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
         parameters += AXES * channels + channels + channels * channels
         per_point += 3 * channels
     return LayerCost("gqa", parameters, per_point, 0, level)
+
+
+BLOCK_COSTS = {
+    "kpconvx": lambda m, stage, n: _kpconvx(m, stage.channels, n, attention=True),
+    "kpconvd": lambda m, stage, n: _kpconvx(m, stage.channels, n),
+    "gva": _gva,
+    "envelope": _envelope,
+    "gqa": _gqa,
+}
