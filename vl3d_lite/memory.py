@@ -34,11 +34,13 @@ SWEEP = 1.7  # fields that hold a cell in a pass over a cloud
 COPIES = 5  # of a weight: itself, gradient, two moments, the best so far
 SURE = 1.25  # times the limit an estimate must be for a training to be refused
 
-# Bytes that a layer's graph takes, and once more in prediction.
-TRACED = {False: 12.0 * MEBI, True: 55.0 * MEBI}
-VALIDATED = {False: 1.0 * MEBI, True: 20.0 * MEBI}
-# Of the numbers a step could keep (`cost.LayerCost`), the share that it holds.
-KEPT = {False: 1.33, True: 0.9}
+# Bytes that the graph of a layer takes for good, with validation's; and what
+# XLA takes beyond that while it compiles, before the first step.
+GRAPH = {False: 13 * MEBI, True: 50 * MEBI}
+COMPILING = {False: 0, True: 41 * MEBI}
+# Times the numbers a step keeps by formula (`cost.LayerCost`) that it was seen to
+# hold: gradients and temporaries come on top.
+HELD = {False: 1.33, True: 1.78}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Memory:
         clouds: Prepared clouds: coordinates, neighbors, features.
         reading: Beyond them, while the largest is read and prepared.
         graph: The traced, and where so chosen compiled, network.
+        compiling: Beyond that, before the first step.
         step: What a training step keeps for its gradient.
         weights: Parameters, gradients and moments.
         batches: Batches made ahead.
@@ -79,6 +82,7 @@ class Memory:
     clouds: float
     reading: float
     graph: float
+    compiling: float
     step: float
     weights: float
     batches: float
@@ -87,8 +91,8 @@ class Memory:
     @property
     def host(self) -> float:
         """Peak of RAM."""
-        own = 0.0 if self.accelerator else self.step + self.weights
-        training = self.graph + self.batches + own
+        step, weights = (0, 0) if self.accelerator else (self.step, self.weights)
+        training = self.graph + max(self.compiling, step) + weights + self.batches
         return self.runtime + self.clouds + max(self.reading, training)
 
     @property
@@ -145,7 +149,8 @@ def estimate(
         runtime=RUNTIME,
         clouds=sum(own) + sum(held_out) + max(later, default=0),
         reading=largest * BYTES_PER_POINT,
-        graph=len(layers) * (TRACED[jit] + VALIDATED[jit]),
+        graph=len(layers) * GRAPH[jit],
+        compiling=len(layers) * COMPILING[jit],
         step=step_bytes(spec, layers, jit),
         weights=4 * COPIES * parameters,
         batches=float(batch * made * 2 * threads),
@@ -172,7 +177,7 @@ def step_bytes(spec: Spec, layers: Sequence[LayerCost], jit: bool) -> float:
         * (cost.per_point + cost.per_neighbor * spec.model.stages[cost.stage].neighbors)
         for cost in layers
     )
-    return KEPT[jit] * spec.training.batch_size * numbers * (2 if half else 4)
+    return HELD[jit] * spec.training.batch_size * numbers * (2 if half else 4)
 
 
 def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:

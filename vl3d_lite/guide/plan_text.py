@@ -112,7 +112,9 @@ def _cost(plan: Plan) -> dict[str, str]:
         "program": memory.runtime,
         "clouds": memory.clouds,
         "graph": memory.graph,
-        "training step": 0.0 if memory.accelerator else memory.step,
+        "compiling or a step": max(
+            memory.compiling, 0.0 if memory.accelerator else memory.step
+        ),
         "weights": 0.0 if memory.accelerator else memory.weights,
         "batches": memory.batches,
     }
