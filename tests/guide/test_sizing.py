@@ -1,6 +1,8 @@
 """Grid size, fields and stages measured on the cells of clouds."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,11 +29,12 @@ def seen(density, **changes):
     return replace(survey("a", {2: 9, 6: 9}), density=density, **changes)
 
 
-@pytest.mark.parametrize(
-    ("density", "grid_size"), [(0.25, 1.4), (2, 0.65), (15, 0.4), (30, 0.35), (80, 0.3)]
-)
-def test_the_grid_follows_the_density_from_the_air(density, grid_size):
-    assert choose_grid_size([seen(density)]) == pytest.approx(grid_size, abs=0.051)
+def test_the_grid_follows_the_density_as_the_page_says():
+    page = (Path(__file__).parents[2] / "docs/radii.md").read_text()
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) m \|", page, re.M)
+    assert len(rows) == 5
+    for density, grid_size in rows:
+        assert choose_grid_size([seen(float(density))]) == float(grid_size)
 
 
 def test_the_grid_of_a_terrestrial_scan_follows_the_nearest_point():
