@@ -56,6 +56,7 @@ def wait_for(path, seconds=200):
         "convert",
         "init",
         "plan",
+        "doctor",
     ],
 )
 def test_every_verb_has_help_and_an_example(verb):

@@ -6,6 +6,7 @@ import pytest
 
 from vl3d_lite import resources
 from vl3d_lite.errors import ResourceError
+from vl3d_lite.resources import container_memory
 
 
 def write(folder, **files):
@@ -57,3 +58,18 @@ def test_too_little_memory_is_told_with_a_remedy(monkeypatch):
         ResourceError, match=r"reading needs about 3\.0 GiB.*1\.0 GiB are free; tile it"
     ):
         resources.require_memory(3 * 2**30, "reading", "tile it")
+
+
+def test_the_container_limit_alone(tmp_path):
+    assert container_memory(tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    assert container_memory(tmp_path) is None
+    (tmp_path / "memory.max").write_text("4096\n")
+    assert container_memory(tmp_path) == 4096
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    old = tmp_path / "memory/memory.limit_in_bytes"
+    old.write_text("9223372036854771712\n")
+    assert container_memory(tmp_path) is None
+    old.write_text("8192\n")
+    assert container_memory(tmp_path) == 8192

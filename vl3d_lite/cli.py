@@ -367,6 +367,21 @@ def convert(
     typer.echo(f"spec  {target}")
 
 
+@app.command(epilog="Example: vl3d-lite doctor > doctor.txt")
+def doctor():
+    """Say what works here: versions, GPUs, memory, and a small training.
+
+    Exit code 0 only if training works; what does not is told with its remedy.
+    """
+    _set_up(quiet=False)
+    from vl3d_lite.guide.doctor import describe, examine, works
+
+    findings = examine()
+    typer.echo(describe(findings))
+    if not works(findings):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: vl3d-lite schema > spec.schema.json")
 def schema():
     """Print the JSON schema of specs, for editors to complete from."""

@@ -30,7 +30,7 @@ def environment() -> dict:
     return {
         "vl3d_lite": vl3d_lite.__version__,
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": package_versions(),
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
@@ -38,6 +38,11 @@ def environment() -> dict:
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that compute, those that are installed."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def inputs(paths: Sequence[Path]) -> list[dict]:

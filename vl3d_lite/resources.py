@@ -57,6 +57,16 @@ def has_gpu(driver: Path = NVIDIA) -> bool:
     return not hidden and driver.is_dir() and any(driver.iterdir())
 
 
+def container_memory(cgroup: Path = CGROUP) -> int | None:
+    """Bytes the container may hold in all, or None where nothing limits it."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = _words(cgroup / name)
+        # Version 1 says "no limit" by a number near the largest one.
+        if limit and limit[0] != "max" and int(limit[0]) < 1 << 60:
+            return int(limit[0])
+    return None
+
+
 def require_memory(needed: int, purpose: str, remedy: str) -> None:
     """Complain where `needed` bytes are more than this process may hold.
 
