@@ -149,6 +149,8 @@ def test_layers_know_tensors_only(path):
         "fields",
         "cli",
         "guide.convert",
+        "guide.doctor",
+        "guide.compare_pages",
     ],
 )
 def test_keras_is_not_imported(module):

@@ -57,6 +57,7 @@ def wait_for(path, seconds=200):
         "init",
         "plan",
         "doctor",
+        "compare",
     ],
 )
 def test_every_verb_has_help_and_an_example(verb):

@@ -382,6 +382,40 @@ def doctor():
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: vl3d-lite compare runs/a runs/b --output ab.html")
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders.", readable=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Also write a file: .html, .csv or .md."),
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """Lay runs side by side: where specs differ, scores and costs.
+
+    The best score of a row has a star.
+    """
+    _set_up(quiet=False)
+    from vl3d_lite.guide.compare import compare as lay_side_by_side
+    from vl3d_lite.guide.compare_pages import as_text, writer_of
+    from vl3d_lite.run_folder import write_text
+
+    write = writer_of(output) if output is not None else None
+    if output is not None and output.exists() and not overwrite:
+        raise SpecError(
+            f"{output}: exists already; replace it with --overwrite, or name another "
+            "file"
+        )
+    comparison = lay_side_by_side(runs)
+    typer.echo(as_text(comparison), nl=False)
+    if output is not None and write is not None:
+        write_text(output, write(comparison))
+        typer.echo(f"\npage  {output}")
+
+
 @app.command(epilog="Example: vl3d-lite schema > spec.schema.json")
 def schema():
     """Print the JSON schema of specs, for editors to complete from."""

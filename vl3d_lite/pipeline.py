@@ -54,6 +54,7 @@ from vl3d_lite.outputs import (
 )
 from vl3d_lite.predict import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prepare import PreparedCloud
+from vl3d_lite.resources import peak_memory
 from vl3d_lite.rotations import RotationReport, measure_rotations
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.run_report import write_run_report
@@ -220,6 +221,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             seconds_of_training=round(time.monotonic() - prepared, 2),
             best_epoch=progress.best_epoch,
             parameters=model.count_params(),
+            peak_memory=peak_memory(),
         )
         interrupts.check(f"{run.root}: interrupted; the training itself is finished")
 

@@ -1,6 +1,7 @@
 """Processors and memory this process may use, in a container or out of one."""
 
 import os
+import sys
 from pathlib import Path
 
 from vl3d_lite.errors import ResourceError
@@ -65,6 +66,16 @@ def container_memory(cgroup: Path = CGROUP) -> int | None:
         if limit and limit[0] != "max" and int(limit[0]) < 1 << 60:
             return int(limit[0])
     return None
+
+
+def peak_memory() -> int | None:
+    """Most bytes this process has held so far; None where no system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:
