@@ -250,7 +250,7 @@ def _notes(runs: Sequence[_Run]) -> Iterable[str]:
     if len(clouds) > 1:
         yield "The runs are scored on different clouds: scores cannot be compared."
     elif len(points) > 1:
-        yield "The runs are scored on different points of the clouds: compare with care."
+        yield "The runs are scored on different points: compare with care."
     machines = {json.dumps(_machine(run), sort_keys=True) for run in runs}
     if len(machines) > 1:
         yield "The runs were made on different machines: so are their times."
