@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from vl3d_lite.clouds.las import describe_las, read_las
 from vl3d_lite.clouds.rewriting import check_names
 from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.predict import CellPrediction
 from vl3d_lite.run_folder import output_errors, write_json
 from vl3d_lite.spec.schema import Spec
+
+if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
+    from vl3d_lite.predict import CellPrediction
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +176,7 @@ def _added_names(spec: Spec) -> list[str]:
 def write_prediction(
     source: Path,
     target: Path,
-    prediction: CellPrediction,
+    prediction: "CellPrediction",
     cell_of_point: np.ndarray,
     spec: Spec,
     *,

@@ -198,13 +198,14 @@ def _backend(probe: Probe, machine: int) -> list[Finding]:
         )
     if "gpus" not in found:
         return [backend, _broken("GPU", probe)]
+    if found["gpus"]["seen"] and "gpu" not in found:
+        return [backend, _broken("GPU", probe)]
     findings = [backend, _gpu(found, machine, name)]
     if "xla" in found:
         seconds = found["xla"]["seconds"]
         findings.append(Finding("XLA", f"works ({seconds:.1f} s to compile)"))
     elif probe.error:
-        state = "GPU" if found["gpus"]["seen"] and "gpu" not in found else "XLA"
-        findings.append(_broken(state, probe))
+        findings.append(_broken("XLA", probe))
     else:
         findings.append(Finding("XLA", f"not used with {name}"))
     return findings
