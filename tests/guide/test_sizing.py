@@ -45,6 +45,7 @@ def test_the_grid_of_a_terrestrial_scan_follows_the_nearest_point():
 
 def test_a_dense_flat_scan_is_terrestrial_and_an_airborne_one_is_not():
     assert is_terrestrial([seen(5000)])
+    assert is_terrestrial([seen(30, spread=(2.0, 60.0))])
     assert not is_terrestrial([seen(80, levels=1.5)])
 
 

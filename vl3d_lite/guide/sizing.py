@@ -23,13 +23,14 @@ FINEST, PER_SPACING = 0.25, 0.6  # meters; of the spacing
 PER_NEAREST = 4  # distances of nearest points, where walls and crowns are scanned
 OVER_ONE_ANOTHER = 2.0  # levels of points from which a cloud is a terrestrial scan
 DENSEST_ALS = 500.0  # points a square meter from the air, at most
+UNEVEN = 8.0  # times as dense as the thinnest tenth the densest is, from the air
 EVEN = 4.0  # times as far reach the fields of few points as most, at most
 FIRST_STAGE = 4096  # cells of a field, as in the specs of configs/
 LEAST_STAGE = 256
 FIELDS_OF_A_CLOUD = 4  # full fields a cloud must hold, side by side
 STAGES = 4
 PROBED_FIELDS = 400
-FULL = 0.975  # of the probed fields must be full; 95 % of those trained on are
+FULL = 0.99  # of the probed fields must be full, so that 95 % of all others are
 ROOM = 0.9  # of the probed fields fit into the coarser stages
 MULTIPLE = 32  # stage sizes are multiples of this
 RASTER_SPACINGS = 1.5  # edge of the raster that footprints are measured on
@@ -51,11 +52,14 @@ def choose_grid_size(surveys: Sequence[Survey]) -> float:
 
 
 def is_terrestrial(surveys: Sequence[Survey]) -> bool:
-    """Whether points lie over one another, or closer than from the air."""
-    return (
-        float(np.median([survey.levels for survey in surveys])) > OVER_ONE_ANOTHER
-        or float(np.median([survey.density for survey in surveys])) > DENSEST_ALS
+    """Whether points lie over one another, or are denser than from the air.
+
+    Or as uneven as where a station stood in the middle.
+    """
+    levels, density, uneven = np.median(
+        [(s.levels, s.density, s.spread[1] / s.spread[0]) for s in surveys], axis=0
     )
+    return bool(levels > OVER_ONE_ANOTHER or density > DENSEST_ALS or uneven > UNEVEN)
 
 
 def rounded(value: float) -> float:
@@ -121,7 +125,7 @@ def choose_sizes(
     """Choose fields and stages for clouds that are reduced to cells.
 
     The first stage holds 4096 cells, or fewer where a cloud has too few. The
-    radius is the smallest at which 97.5 % of probed fields hold as many. Each
+    radius is the smallest at which 99 % of probed fields hold as many. Each
     further stage holds what 90 % of these fields need.
 
     Args:
