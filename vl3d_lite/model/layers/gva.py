@@ -17,6 +17,11 @@ from vl3d_lite.model.layers.neighborhood import (
     is_real,
     neighbor_offsets,
 )
+from vl3d_lite.model.layers.products import (
+    encode_offsets,
+    narrow_matmul,
+    pool_by_attention,
+)
 from vl3d_lite.model.layers.torf_gva import contract_neighbors
 
 WEIGHTS = ("groups", "channels")
@@ -273,15 +278,16 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         shift = self._cast(self.encoding_bias)
         if self.positional_bias:
             hidden_kernel, hidden_bias, kernel, bias = map(self._cast, self.bias_mlp)
-            hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
-            relation = relation + ops.matmul(hidden, ops.matmul(kernel, encoding))
+            hidden = encode_offsets(offsets, hidden_kernel, hidden_bias)
+            factored = ops.matmul(kernel, encoding)
+            relation = relation + narrow_matmul(hidden, factored, neighbors)
             shift = shift + ops.matmul(bias, encoding)
         alpha = self._softmax(ops.relu(relation + shift), gate, training)
         value = gather_neighbors(value, neighbors, zero_missing=False)
         context = contract_neighbors(alpha, self._split(value))  # (B, R, G, C / G)
         if self.positional_bias:
-            # alpha^T hidden, (B, R, G, C), then each group's columns of B.
-            summed = ops.matmul(ops.swapaxes(alpha, -1, -2), hidden)
+            # (B, R, G, C), then each group's columns of B.
+            summed = pool_by_attention(alpha, hidden, neighbors)
             columns = ops.reshape(kernel, (channels, self.groups, -1))
             context = context + ops.einsum("brgc,cge->brge", summed, columns)
             total = ops.expand_dims(ops.sum(alpha, axis=2), -1)  # (B, R, G, 1)
