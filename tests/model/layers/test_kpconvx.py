@@ -127,8 +127,9 @@ def test_works_in_two_dimensions_and_with_one_neighbor(n_x, count):
     layer = randomized(KPConvXLayer(**SMALL, dtype=DTYPE), inputs)
     expected = kpconvx_by_loops(X, F, N, weights_of(layer), sigma=1.1)
     assert layer.Q.shape == (9, n_x)
-    # TensorFlow keeps the slope of a LeakyReLU in float32.
-    assert_same(run(layer, inputs), expected, 2e-5 if JAX else 1e-7)
+    # Keras keeps slopes, and on PyTorch more, in float32.
+    tolerance = 2e-5 if JAX else 1e-6
+    assert_same(run(layer, inputs), expected, tolerance)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])

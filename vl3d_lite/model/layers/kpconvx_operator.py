@@ -3,6 +3,7 @@
 from keras import ops
 
 from vl3d_lite.model.layers.neighborhood import flat_rows, is_present, settle
+from vl3d_lite.model.layers.products import given
 
 # Neighbors added up at once. XLA on a CPU writes out a sum of 8 in registers; one
 # of 32 becomes a loop that takes 3 times as long per neighbor.
@@ -62,8 +63,7 @@ def kpconvx_operator(
         parts = _Parts(neighbors, nearest, *floats, finite=finite)
 
         def gradient(*upstream, **torch_passes):
-            given = torch_passes.get("upstream")
-            return (None, None, *parts.gradient(upstream[0] if given is None else given))
+            return (None, None, *parts.gradient(given(upstream, torch_passes)))
 
         return parts.forward(), gradient
 

@@ -17,7 +17,7 @@ def encode_offsets(offsets, kernel, bias):
     """Apply a layer with ReLU to short vectors, ``relu(offsets kernel + bias)``.
 
     Args:
-        offsets: ``(B, M, K, n)`` float, ``n`` of 2 or 3. Gets no gradient.
+        offsets: ``(B, M, K, n)`` float, ``n`` of 2 or 3.
         kernel: ``(n, C)`` float.
         bias: ``(C,)`` float.
 
@@ -26,21 +26,24 @@ def encode_offsets(offsets, kernel, bias):
     """
 
     @ops.custom_gradient
-    def encode(kernel, bias):
+    def encode(offsets, kernel, bias):
         encoded = bias
         for axis in range(kernel.shape[0]):
             encoded = encoded + offsets[..., axis : axis + 1] * kernel[axis]
         encoded = ops.relu(encoded)
 
         def gradient(*upstream, **torch_passes):
-            passed = ops.where(encoded > 0, _of(upstream, torch_passes), 0.0)
+            passed = given(upstream, torch_passes)
+            passed = ops.where(encoded > 0, passed, ops.zeros_like(passed))
+            of_offsets = ops.matmul(passed, ops.transpose(kernel))
             passed = ops.reshape(passed, (-1, kernel.shape[1]))
             rows = ops.reshape(offsets, (-1, kernel.shape[0]))
-            return ops.matmul(ops.transpose(rows), passed), ops.sum(passed, axis=0)
+            of_kernel = ops.matmul(ops.transpose(rows), passed)
+            return of_offsets, of_kernel, ops.sum(passed, axis=0)
 
         return encoded, gradient
 
-    return encode(ops.convert_to_tensor(kernel), ops.convert_to_tensor(bias))
+    return encode(*map(ops.convert_to_tensor, (offsets, kernel, bias)))
 
 
 def narrow_matmul(hidden, kernel, neighbors):
@@ -56,19 +59,19 @@ def narrow_matmul(hidden, kernel, neighbors):
     """
 
     @ops.custom_gradient
-    def multiply(hidden, kernel):
+    def multiply(hidden, kernel, neighbors):
         def gradient(*upstream, **torch_passes):
-            upstream = _of(upstream, torch_passes)
+            upstream = given(upstream, torch_passes)
             columns = ops.transpose(ops.reshape(upstream, (-1, kernel.shape[1])))
             of_kernel = ops.matmul(columns, ops.reshape(hidden, (-1, kernel.shape[0])))
             # Settled, or XLA would turn the product round again.
             of_kernel = settle(of_kernel[None], neighbors)[0]
             of_hidden = ops.matmul(upstream, ops.transpose(kernel))
-            return of_hidden, ops.transpose(of_kernel)
+            return of_hidden, ops.transpose(of_kernel), None
 
         return ops.matmul(hidden, kernel), gradient
 
-    return multiply(hidden, ops.convert_to_tensor(kernel))
+    return multiply(*map(ops.convert_to_tensor, (hidden, kernel, neighbors)))
 
 
 def pool_by_attention(alpha, hidden, neighbors):
@@ -84,20 +87,20 @@ def pool_by_attention(alpha, hidden, neighbors):
     """
 
     @ops.custom_gradient
-    def pool(alpha, hidden):
+    def pool(alpha, hidden, neighbors):
         def gradient(*upstream, **torch_passes):
-            upstream = _of(upstream, torch_passes)
+            upstream = given(upstream, torch_passes)
             # As rows of G, or XLA would go on with the transpose of alpha.
             rows = ops.reshape(alpha, (1, -1, alpha.shape[-1]))
             rows = ops.reshape(settle(rows, neighbors), ops.shape(alpha))
             of_alpha = ops.matmul(hidden, ops.swapaxes(upstream, -1, -2))
-            return of_alpha, ops.matmul(rows, upstream)
+            return of_alpha, ops.matmul(rows, upstream), None
 
         return ops.matmul(ops.swapaxes(alpha, -1, -2), hidden), gradient
 
-    return pool(alpha, hidden)
+    return pool(*map(ops.convert_to_tensor, (alpha, hidden, neighbors)))
 
 
-def _of(upstream, torch_passes):
-    """Gradient from above, which Keras hands over by name on PyTorch alone."""
+def given(upstream, torch_passes):
+    """Give the gradient from above, which Keras passes by name on PyTorch alone."""
     return torch_passes["upstream"] if torch_passes else upstream[0]
