@@ -71,7 +71,7 @@ def spec_text(facts: Facts, folder: Path) -> str:
         *_fields(facts),
         *_model(facts),
         *_training(facts),
-        "prediction: {votes: 2, write: [prediction, confidence, entropy]}",
+        "prediction: {votes: 1, grids: 3, write: [prediction, confidence, entropy]}",
     ]
     return "\n".join(lines) + "\n"
 
