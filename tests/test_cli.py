@@ -50,6 +50,7 @@ def wait_for(path, seconds=200):
         "train",
         "predict",
         "evaluate",
+        "verify",
         "export",
         "inspect",
         "schema",

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluate import ALL_CLASSES, ALL_CLOUDS, Evaluation, evaluate
+from vl3d_lite.evaluate import (
+    ALL_CLASSES,
+    ALL_CLOUDS,
+    Calibration,
+    Evaluation,
+    Scored,
+    evaluate,
+)
 
 NAMES = ("ground", "roof, flat", "tree")
 
@@ -115,6 +122,59 @@ def test_metrics_hold_the_reliability_bins():
     assert filled == {4: 1, 13: 2}
     assert calibration["bins"][0]["accuracy"] is None
     assert calibration["bins"][-1]["upper"] == 1
+
+
+def test_metrics_tell_the_error_before_calibration():
+    labels = np.array([0, 0, 1, -1])
+    after = np.array([0.9, 0.91, 0.3, 0.2])
+    before = Calibration.measure(labels, np.zeros(4, int), np.full(4, 0.5))
+    cloud = Scored("a", labels, np.zeros(4, int), after, before)
+    evaluation = evaluate([cloud], NAMES)
+    calibration = evaluation.to_dict()["pooled"]["calibration"]
+    assert calibration["uncalibrated_error"] == pytest.approx(2 / 3 - 0.5)
+    assert "uncalibrated 0.167" in evaluation.table()
+
+
+def test_an_error_before_calibration_is_of_all_points_or_none():
+    labels = np.array([0, 0, 1, -1])
+    after = np.full(4, 0.9)
+    before = Calibration.measure(labels, np.zeros(4, int), np.full(4, 0.5))
+    clouds = [
+        Scored("a", labels, np.zeros(4, int), after, before),
+        Scored("b", labels, np.zeros(4, int), after),
+    ]
+    metrics = evaluate(clouds, NAMES).to_dict()
+    assert metrics["pooled"]["calibration"]["uncalibrated_error"] is None
+    assert metrics["clouds"]["a"]["calibration"]["uncalibrated_error"] > 0
+
+
+def test_unsure_points_are_scored_by_their_guess_and_left_out_of_the_sure_ones():
+    reference = np.array([0, 0, 1, 2, -1])
+    prediction = np.array([0, 1, 1, 0, 0])
+    sure = np.array([True, False, True, False, True])
+    evaluation = evaluate([Scored("a", reference, prediction, sure=sure)], NAMES)
+    pooled = evaluation.to_dict()["pooled"]
+    assert pooled["points"] == 4
+    assert pooled["overall_accuracy"] == 0.5
+    assert pooled["sure"]["points"] == 2
+    assert pooled["sure"]["coverage"] == 0.5
+    assert pooled["sure"]["overall_accuracy"] == 1
+    assert pooled["sure"]["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert "sure points only (50.0 %)   mIoU 1.000   OA 1.000" in evaluation.table()
+
+
+def test_a_cloud_without_unsure_points_is_sure_of_all_of_its_points():
+    reference, prediction = np.array([0, 1]), np.array([0, 0])
+    clouds = [
+        Scored("a", reference, prediction, sure=np.array([True, False])),
+        Scored("b", reference, prediction),
+    ]
+    evaluation = evaluate(clouds, NAMES)
+    assert evaluation.to_dict()["pooled"]["sure"]["points"] == 3
+    assert evaluation.to_dict()["clouds"]["b"]["sure"] is None
+    alone = evaluate(clouds[1:], NAMES)
+    assert alone.to_dict()["pooled"]["sure"] is None
+    assert "sure points" not in alone.table()
 
 
 def test_clouds_without_confidence_stay_out_of_calibration():

@@ -1,8 +1,10 @@
 """Whole verbs on a small place: what they leave, and what they refuse."""
 
+import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from vl3d_lite.errors import (
 )
 from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
+from vl3d_lite.receipt import array_hash, file_hash
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
 from vl3d_lite.spec.reader import read_spec
@@ -45,11 +48,13 @@ def test_a_run_leaves_everything_behind(trained):
         "spec.yaml",
         "run.json",
         "features.json",
+        "calibration.json",
         "model.keras",
         "history.csv",
         "history.png",
         "metrics.json",
         "metrics.csv",
+        "disagreements.csv",
         "confusion.png",
         "report.html",
         "predictions/test.laz",
@@ -93,6 +98,128 @@ def test_scores_are_those_of_the_files(trained, place):
     classes = metrics["pooled"]["per_class"]
     ious = [classes[name]["iou"] for name in ("ground", "vegetation", "building")]
     np.testing.assert_allclose(ious, expected, rtol=1e-9)
+
+
+def without_calibration(run, place, folder):
+    pipeline.predict(
+        run, [place / "test.laz"], folder, OPTIONS, ["prediction.calibrate=false"]
+    )
+    return predicted(folder)
+
+
+def test_calibration_changes_probabilities_by_a_power_and_no_class(
+    trained, place, tmp_path
+):
+    temperature = json.loads(trained.calibration.read_text())["temperature"]
+    assert temperature != 1
+    raw = without_calibration(trained, place, tmp_path)
+    after = predicted(trained.predictions)
+    np.testing.assert_array_equal(raw.prediction, after.prediction)
+    names = ["p_ground", "p_vegetation", "p_building"]
+    powers = np.stack([raw[name] for name in names]) ** (1 / temperature)
+    powers /= powers.sum(axis=0)
+    np.testing.assert_allclose(after.confidence, powers.max(axis=0), atol=1e-5)
+    for name, expected in zip(names, powers, strict=True):
+        np.testing.assert_allclose(after[name], expected, atol=1e-5)
+
+
+def test_scores_tell_the_calibration_error_before_and_after(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    calibration = json.loads(trained.metrics.read_text())["pooled"]["calibration"]
+    without_calibration(copy, place, tmp_path / "raw")
+    raw = pipeline.evaluate(copy, tmp_path / "raw").to_dict()["pooled"]["calibration"]
+    assert calibration["uncalibrated_error"] == pytest.approx(
+        raw["expected_error"], abs=1e-6
+    )
+    assert calibration["expected_error"] != raw["expected_error"]
+    assert raw["uncalibrated_error"] is None
+    assert "was fitted on" in trained.report.read_text()
+    assert "was fitted on" not in copy.report.read_text()
+
+
+def test_a_run_without_a_calibration_says_so(trained, place, tmp_path, caplog):
+    caplog.set_level("INFO")
+    copy = copy_of(trained, tmp_path / "copy")
+    copy.calibration.unlink()
+    pipeline.predict(copy, [place / "test.laz"], tmp_path / "out", OPTIONS)
+    assert "no calibration.json" in caplog.text
+    raw = without_calibration(trained, place, tmp_path / "raw")
+    np.testing.assert_array_equal(
+        predicted(tmp_path / "out").confidence, raw.confidence
+    )
+
+
+def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypatch):
+    def interrupted(samples):
+        raise InterruptedRunError("calibrating was interrupted", 143)
+
+    loaded = read_spec(place / "spec.yaml", SHORT)
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "fit_temperature", interrupted)
+        with pytest.raises(InterruptedRunError, match="--resume") as stop:
+            pipeline.train(loaded, run, OPTIONS)
+    assert stop.value.exit_code == 143
+    assert not run.model.exists()
+    pipeline.train(loaded, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    assert len(read_history(run.history)) == 1
+    assert run.calibration.is_file()
+    assert run.model.is_file()
+
+
+@pytest.mark.parametrize("written", ["prediction", "classification"])
+def test_unsure_points_are_written_as_such_and_scored_both_ways(
+    trained, place, tmp_path, written
+):
+    copy = copy_of(trained, tmp_path / "copy")
+    before = predicted(trained.predictions)
+    threshold = float(np.quantile(before.confidence, 0.3))
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        [f"prediction.write=[{written}, confidence]", f"prediction.unsure={threshold}"],
+    )
+    after = predicted(tmp_path / "out")
+    unsure = np.asarray(before.confidence) < np.float32(threshold)
+    assert 0.2 < unsure.mean() < 0.4
+    expected = np.where(unsure, 1, before.prediction)
+    np.testing.assert_array_equal(after[written], expected)
+    np.testing.assert_array_equal(after.guess, before.prediction)
+    metrics = pipeline.evaluate(copy, tmp_path / "out").to_dict()["pooled"]
+    whole = json.loads(trained.metrics.read_text())["pooled"]
+    assert metrics["confusion"] == whole["confusion"]
+    assert metrics["sure"]["coverage"] == pytest.approx(1 - unsure.mean())
+    truth = laspy.read(place / "test.laz").classification
+    truth = np.where(truth == 3, 5, truth)
+    right = (truth == after[written])[~unsure]
+    assert metrics["sure"]["overall_accuracy"] == pytest.approx(right.mean())
+    assert "were left unclassified" in copy.report.read_text()
+
+
+def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    las = laspy.read(place / "test.laz")
+    roof = (abs(las.x - 450008.5) < 4) & (abs(las.y - 5410010.5) < 4)
+    roof &= las.classification == 6
+    las.classification[roof] = 2  # a reference that is wrong
+    las.write(tmp_path / "wrong.laz")
+    pipeline.predict(copy, [tmp_path / "wrong.laz"], tmp_path / "out", OPTIONS)
+    pipeline.evaluate(copy, tmp_path / "out")
+    with copy.disagreements.open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["reference"], first["prediction"]) == ("ground", "building")
+    assert int(first["points"]) > 0.8 * roof.sum()
+    assert abs(float(first["x"]) - 450008.5) < 2
+    assert abs(float(first["y"]) - 5410010.5) < 2
+    told = json.loads(copy.metrics.read_text())["disagreements"]
+    assert told["places"] >= 1
+    assert told["points"] >= int(first["points"])
+    assert told["distance"] == 1.0
+    assert "1. ground taken for building" in re.sub(
+        "<[^>]*>", "", copy.report.read_text()
+    )
 
 
 def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
@@ -334,13 +461,96 @@ def test_a_saved_model_loads_in_a_fresh_process(trained, tmp_path):
     np.testing.assert_allclose(np.load(out), model.predict_on_batch(inputs), atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights(trained, place, tmp_path):
+def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
+    trained, place, tmp_path
+):
     again = RunFolder(tmp_path / "again")
-    pipeline.train(read_spec(place / "spec.yaml"), again, OPTIONS)
-    first = keras.saving.load_model(trained.model)
-    second = keras.saving.load_model(again.model)
-    for one, other in zip(first.variables, second.variables, strict=True):
-        np.testing.assert_array_equal(one, other)
+    pipeline.run(read_spec(place / "spec.yaml"), again, OPTIONS)
+    first, second = (run.read_receipt() for run in (trained, again))
+    assert len(first["weights_sha256"]) == 64
+    assert first["weights_sha256"] == second["weights_sha256"]
+    model = keras.saving.load_model(again.model)
+    values = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    assert array_hash(values) == first["weights_sha256"]
+    values[0] = values[0] + 1
+    assert array_hash(values) != first["weights_sha256"]
+    assert file_hash(trained.predictions / "test.laz") == file_hash(
+        again.predictions / "test.laz"
+    )
+    assert file_hash(trained.metrics) == file_hash(again.metrics)
+
+
+@pytest.mark.parametrize("renamed", [False, True], ids=["same", "renamed"])
+def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, renamed):
+    caplog.set_level("INFO")
+    settings = [f"training.start_from={trained.root}", "training.learning_rate=1e-12"]
+    if renamed:
+        settings.append(
+            "classes={ground: 2, tree: {codes: [3, 5], write: 5}, building: 6}"
+        )
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *settings]), run, OPTIONS)
+    before, after = (
+        {variable.path: np.array(variable) for variable in model.trainable_variables}
+        for model in map(keras.saving.load_model, (trained.model, run.model))
+    )
+    for name, value in before.items():
+        if not name.startswith("logits"):
+            np.testing.assert_allclose(after[name], value, atol=1e-6)
+    same = np.abs(after["logits/kernel"] - before["logits/kernel"]).max(axis=0) < 1e-6
+    assert same.tolist() == [True, not renamed, True]
+    told = "tree new; vegetation left out" if renamed else "the head is kept"
+    assert told in caplog.text
+    assert run.features.read_text() == trained.features.read_text()
+    start = run.read_receipt()["started_from"]
+    assert start["sha256"] == file_hash(trained.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("features=[height, return_ratio]", "this spec lacks relative_intensity"),
+        (
+            "features=[return_ratio, height, relative_intensity, intensity]",
+            "this spec adds intensity",
+        ),
+        (
+            "features=[return_ratio, height, relative_intensity]",
+            "this spec reorders them",
+        ),
+        ("model.stages.1.channels=24", r"`model.stages\[1\].channels` is 24, was 16"),
+        ("training.start_from=.", "not a run folder"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_told(trained, place, tmp_path, change, message):
+    settings = [f"training.start_from={trained.root}", change]
+    loaded = read_spec(place / "spec.yaml", settings)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises((SpecError, DataError), match=message):
+        pipeline.train(loaded, run, OPTIONS)
+    assert not run.root.exists()
+
+
+def test_classes_are_joined_in_prediction_and_evaluation(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    classes = "ground, above:9=vegetation+building"
+    clouds = [place / "test.laz"]
+    pipeline.predict(copy, clouds, tmp_path / "out", OPTIONS, classes=classes)
+    before, after = predicted(trained.predictions), predicted(tmp_path / "out")
+    summed = before["p_vegetation"] + before["p_building"]
+    np.testing.assert_allclose(after["p_above"], summed, atol=1e-6)
+    expected = np.where(summed > before["p_ground"], 9, 2)
+    np.testing.assert_array_equal(after.prediction, expected)
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    truth = np.where(laspy.read(clouds[0]).classification == 2, 2, 9)
+    assert result.class_names == ("ground", "above")
+    assert result.scores.overall_accuracy == pytest.approx((truth == expected).mean())
+    write_place(tmp_path / "more.laz", 5)
+    pipeline.predict(copy, [tmp_path / "more.laz"], tmp_path / "out", OPTIONS)
+    with pytest.raises(DataError, match="predicted with different --classes"):
+        pipeline.evaluate(copy, tmp_path / "out")
+    with pytest.raises(SpecError, match="no class `trees`"):
+        pipeline.predict(copy, clouds, tmp_path / "no", OPTIONS, classes="trees, b=*")
 
 
 def test_an_existing_run_is_refused(trained, place):
@@ -372,6 +582,7 @@ def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
         (lambda run: run.update_receipt(vl3d_lite="9.0.0"), "written by vl3d_lite 9"),
         (lambda run: run.spec.write_text("seed: 1"), "cannot be used"),
         (lambda run: run.features.write_text("{}"), "cannot be used"),
+        (lambda run: run.calibration.write_text("{}"), r"calibration\.json: cannot be"),
     ],
 )
 def test_a_damaged_run_is_told_apart(trained, place, tmp_path, broken, message):
@@ -505,15 +716,19 @@ def test_a_resumed_training_does_without_its_best_weights(place, tmp_path):
     spec = read_spec(place / "spec.yaml", SHORT)
     run = RunFolder(tmp_path / "run")
     pipeline.train(spec, run, OPTIONS)
-    run.model.unlink()
-    run.best_weights.unlink()
+    for path in (run.model, run.best_weights, run.calibration):
+        path.unlink()
     pipeline.train(spec, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    assert run.calibration.is_file()
     with np.load(run.best_weights) as best, np.load(run.last_checkpoint) as last:
         np.testing.assert_array_equal(best["v0"], last["v0"])
     assert run.model.is_file()
 
 
-def test_validation_clouds_without_labels_leave_the_loss_to_choose(place, tmp_path):
+def test_validation_clouds_without_labels_leave_the_loss_to_choose(
+    place, tmp_path, caplog
+):
+    caplog.set_level("INFO")
     las = laspy.read(place / "val.laz")
     las.classification[:] = 0
     las.write(tmp_path / "bare.laz")
@@ -524,6 +739,8 @@ def test_validation_clouds_without_labels_leave_the_loss_to_choose(place, tmp_pa
     pipeline.train(spec, run, OPTIONS)
     assert run.model.is_file()
     assert "val_miou" not in run.history.read_text()
+    assert json.loads(run.calibration.read_text())["temperature"] == 1
+    assert "confidence is not calibrated" in caplog.text
 
 
 def test_history_tells_the_learning_rate_of_half_precision(place, tmp_path):

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vl3d_lite.coverage import Coverage
 from vl3d_lite.evaluate import Evaluation, evaluate
 from vl3d_lite.plots import (
     plot_confusion,
+    plot_coverage,
     plot_curves,
     plot_history,
     plot_reliability,
@@ -92,6 +94,25 @@ def test_reliability_bars_are_as_high_as_the_accuracy():
 
     assert bars(right) > 1000
     assert bars(wrong) < 100
+
+
+def test_reliability_shows_what_was_before():
+    labels = np.zeros(100, int)
+    now = Calibration.measure(labels, labels, np.full(100, 0.9))
+    before = Calibration.measure(labels, labels, np.linspace(0.2, 0.9, 100))
+    alone, both = pixels(plot_reliability(now)), pixels(plot_reliability(now, before))
+    assert alone.shape == both.shape
+    assert (alone != both).any(axis=2).sum() > 300
+
+
+def test_coverage_falls_with_accuracy_drawn_and_marks_the_threshold():
+    labels = np.zeros(100, int)
+    confidence = np.linspace(0.3, 1, 100)
+    coverage = Coverage.measure(labels, (confidence < 0.6).astype(int), confidence)
+    plain, marked = (pixels(plot_coverage(coverage, t)) for t in (None, 0.6))
+    orange = np.array([0xD5, 0x5E, 0x00])
+    assert (plain == orange).all(axis=2).sum() == 0
+    assert (marked == orange).all(axis=2).sum() > 100
 
 
 def test_no_figure_stays_in_memory():

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from vl3d_lite.calibration import Temperature
 from vl3d_lite.errors import SpecError
-from vl3d_lite.evaluate import Evaluation, evaluate
+from vl3d_lite.evaluate import Calibration, Evaluation, Scored, evaluate
+from vl3d_lite.places import find_places
 from vl3d_lite.report import CloudView, ReportData, write_report
 
 NAMES = ("ground", "<script>alert(1)</script>", 'tree" onload="x', "water")
@@ -119,8 +121,8 @@ def test_the_page_tells_everything_it_was_given(tmp_path):
     assert "120 m \N{MULTIPLICATION SIGN} 80 m" in page.words
     assert "layer/Qend.png" in page.words
     assert "train 61.5" in page.words
-    # Confusion, reliability, one curve, one kernel, four pictures a cloud.
-    assert len(page.images) == 3 + 1 + 2 * 4
+    # Confusion, reliability, coverage, a curve, a kernel, four pictures a cloud.
+    assert len(page.images) == 4 + 1 + 2 * 4
     for link in (value for key, value in page.attributes if key == "href"):
         assert ("id", link[1:]) in page.attributes
 
@@ -146,6 +148,77 @@ def test_a_report_of_nothing_opens(tmp_path):
     page = read_page(tmp_path, ReportData("empty run", NAMES))
     assert "empty run" in page.words
     assert page.images == []
+
+
+def test_the_page_tells_calibration_before_and_after(tmp_path):
+    labels = np.array([0, 0, 1, -1])
+    zeros = np.zeros(4, int)
+    before = Calibration.measure(labels, zeros, np.full(4, 0.5))
+    cloud = Scored("a", labels, zeros, np.full(4, 0.75), before)
+    found = Temperature(0.625, before, Calibration())
+    words = read_page(
+        tmp_path,
+        make_report(
+            tmp_path, evaluation=evaluate([cloud], NAMES), temperature=found.to_dict()
+        ),
+    ).words
+    assert "differ by 0.083, before calibration by 0.167." in words
+    assert "The temperature 0.625 was fitted on 3 points" in words
+
+
+def test_the_page_scores_all_points_and_the_sure_ones(tmp_path):
+    labels = np.array([0, 0, 1, 2])
+    prediction = np.array([0, 1, 1, 2])
+    confidence = np.array([0.9, 0.4, 0.8, 0.7])
+    cloud = Scored("a", labels, prediction, confidence, sure=confidence >= 0.6)
+    report = make_report(tmp_path, evaluation=evaluate([cloud], NAMES), unsure=0.6)
+    page = read_page(tmp_path, report)
+    assert "Points below a confidence of 0.6 were left unclassified: 25.0 %" in (
+        page.words
+    )
+    assert "unsure ones by their best guess 4 0.667 0.750" in page.words
+    assert "sure points only 3 1.000 1.000" in page.words
+    assert "0.7 75.0 % 1.000" in page.words
+    assert "0.99 0.0 %" in page.words
+
+
+def find(cloud, **changes):
+    settings = {"distance": 5.0, "confident": 0.5, "points": 3} | changes
+    return find_places(
+        cloud.name,
+        cloud.xyz,
+        cloud.reference,
+        cloud.prediction,
+        cloud.confidence,
+        NAMES,
+        origin=cloud.origin,
+        **settings,
+    )
+
+
+def test_the_page_shows_the_ten_largest_places(tmp_path):
+    cloud = make_cloud(origin=np.array([1000.0, 0, 0]))
+    places = find(cloud, distance=2.0, points=1)
+    assert len(places) > 10
+    report = make_report(
+        tmp_path, clouds=[cloud], places=places, confident_places=places[:2]
+    )
+    page = read_page(tmp_path, report)
+    for number, place in enumerate(places[:10], 1):
+        assert f"{number}. {place.reference} taken for {place.prediction}" in page.words
+        assert f"x {place.x:.2f}, y {place.y:.2f}, z {place.z:.2f}" in page.words
+    assert f"{len(places) - 10} more places are listed" in page.words
+    assert page.words.count("cut along") == 2 * 10
+    assert "Confident disagreements" in page.words
+    assert f"{places[1].confident_points:,} {places[1].points:,}" in page.words
+
+
+def test_a_place_of_a_cloud_that_is_not_shown_has_no_picture(tmp_path):
+    places = find(make_cloud("elsewhere.laz"))[:1]
+    words = read_page(tmp_path, make_report(tmp_path, places=places)).words
+    assert "elsewhere.laz, x" in words
+    assert "cut along" not in words
+    assert "Confident disagreements" not in words
 
 
 def test_an_evaluation_of_no_points_opens(tmp_path):

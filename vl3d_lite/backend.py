@@ -99,11 +99,15 @@ class Inference:
     Args:
         model: The network; logits out.
         spec: Says `training.jit` and the size of a batch.
+
+    Attributes:
+        xla: Whether the last view is compiled by XLA.
     """
 
     def __init__(self, model: keras.Model, spec: Spec):
         self.model = model
         self.spec = spec
+        self.xla = False
         self._views: dict[bool, keras.Model] = {}
 
     def view(self, n_batches: int) -> keras.Model:
@@ -113,6 +117,7 @@ class Inference:
             view = keras.Model(self.model.inputs, self.model.outputs[0])
             view.compile(jit_compile=jit)
             self._views[jit] = view
+        self.xla = bool(self._views[jit].jit_compile)
         return self._views[jit]
 
     def _pays(self, n_batches):

@@ -201,6 +201,13 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="Folder; RUN/predictions by default.")
     ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME[:CODE]=CLASS+CLASS,...",
+            help="Join classes: their probabilities are summed; `*` is all others.",
+        ),
+    ] = "",
     set_: Overrides = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -208,7 +215,12 @@ def predict(
     threads: Threads = None,
     quiet: Quiet = False,
 ):
-    """Classify clouds with a trained run."""
+    """Classify clouds with a trained run.
+
+    With --classes "ground, above:1=vegetation+building+other" classes of the run are
+    joined: a name, the code it is written as (that of the first class otherwise), and
+    the classes it joins.
+    """
     _set_up(quiet)
     from vl3d_lite.clouds.las import find_clouds
     from vl3d_lite.run_folder import RunFolder
@@ -218,7 +230,7 @@ def predict(
     paths = find_clouds(clouds, Path.cwd())
     pipeline, options = _pipeline(threads, quiet, resume, overwrite, replace)
     target = output or folder.predictions
-    outcomes = pipeline.predict(folder, paths, target, options, set_ or [])
+    outcomes = pipeline.predict(folder, paths, target, options, set_ or [], classes)
     for outcome in outcomes:
         typer.echo(
             f"{target / outcome.output}: {outcome.voted:,} points by votes, "
@@ -263,6 +275,29 @@ def evaluate(
         typer.echo(result.table())
         typer.echo(f"\nscores  {folder.metrics}")
     typer.echo(f"report  {folder.report}")
+
+
+@app.command(epilog="Example: vl3d-lite verify runs/town")
+def verify(run: RunPath, quiet: Quiet = False):
+    """Check what a run was made from, and repeat its evaluation.
+
+    Spec, model and inputs are held against the hashes in run.json, the clouds are
+    predicted anew with the settings they were predicted with, and predictions and
+    scores are compared. Exit code 0 only if all is equal.
+    """
+    _set_up(quiet)
+    from vl3d_lite.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.require_model()
+    with hushed():
+        from vl3d_lite.guide.verify import verify as verify_run
+
+    found = verify_run(folder, quiet=quiet)
+    for line in found.lines():
+        typer.echo(line)
+    if found.differences:
+        raise VL3DError(f"{run}: {len(found.differences)} differences")
 
 
 @app.command(epilog="Example: vl3d-lite export runs/town --output kernels/")

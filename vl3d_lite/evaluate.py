@@ -5,9 +5,11 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from vl3d_lite.coverage import Coverage
 from vl3d_lite.errors import DataError
 from vl3d_lite.scores import BINS, PER_CLASS, Calibration, Scores, confusion_matrix
 
@@ -21,8 +23,29 @@ __all__ = [
 ]
 
 METRICS_FORMAT = 1
+OVERALL = ("overall_accuracy", "mean_accuracy", "mean_iou", "mcc", "kappa")
 ALL_CLOUDS = "(all clouds)"
 ALL_CLASSES = "(all classes)"
+
+
+class Scored(NamedTuple):
+    """A cloud's predictions beside its references.
+
+    Args:
+        name: Of the cloud.
+        reference: ``(n,)`` int class index, -1 where a point is ignored.
+        prediction: ``(n,)`` int class index.
+        confidence: ``(n,)`` float, probability of the predicted class.
+        uncalibrated: Counts of the confidences before calibration.
+        sure: ``(n,)`` bool, False where a point was left unclassified.
+    """
+
+    name: str
+    reference: np.ndarray
+    prediction: np.ndarray
+    confidence: np.ndarray | None = None
+    uncalibrated: Calibration | None = None
+    sure: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -33,18 +56,43 @@ class CloudResult:
         confusion: ``(C, C)`` int64, from `confusion_matrix`.
         ignored: Points without a reference.
         calibration: Counts of confidences; empty when none were given.
+        uncalibrated: The same before calibration; empty where there was none.
+        coverage: Counts of what thresholds on confidence leave.
+        sure: ``(C, C)`` int64, the confusion of the sure points; None where no
+            point was left unclassified on purpose.
     """
 
     confusion: np.ndarray
     ignored: int = 0
     calibration: Calibration = field(default_factory=Calibration)
+    uncalibrated: Calibration = field(default_factory=Calibration)
+    coverage: Coverage = field(default_factory=Coverage)
+    sure: np.ndarray | None = None
 
     def __add__(self, other: "CloudResult") -> "CloudResult":
+        sure = None
+        if self.sure is not None or other.sure is not None:
+            sure = self.sure_confusion + other.sure_confusion
         return CloudResult(
             self.confusion + other.confusion,
             self.ignored + other.ignored,
             self.calibration + other.calibration,
+            self.uncalibrated + other.uncalibrated,
+            self.coverage + other.coverage,
+            sure,
         )
+
+    @property
+    def sure_confusion(self) -> np.ndarray:
+        """``(C, C)`` int64; all points where none was left unclassified."""
+        return self.confusion if self.sure is None else self.sure
+
+    @property
+    def uncalibrated_error(self) -> float | None:
+        """Calibration error before; None where some of the points lack it."""
+        before = self.uncalibrated
+        whole = 0 < before.count.sum() == self.calibration.count.sum()
+        return before.expected_error if whole else None
 
     @property
     def scores(self) -> Scores:
@@ -114,7 +162,14 @@ class Evaluation:
                                     recall, f1, iou},
                          confusion [[points]], a row per reference class,
                          calibration or null {expected_error,
-                             bins [{upper, count, accuracy, confidence}]}
+                             uncalibrated_error or null,
+                             bins [{upper, count, accuracy, confidence}]},
+                         coverage or null [{confidence, coverage, accuracy}],
+                         sure or null {points, coverage, overall_accuracy,
+                             mean_accuracy, mean_iou, mcc, kappa,
+                             per_class {class: as above}, confusion}
+        Every score but those of `sure` counts unsure points as the class that
+        they would have had.
         """
         return {
             "format": METRICS_FORMAT,
@@ -146,7 +201,16 @@ class Evaluation:
         }
         if pooled.calibration.count.any():
             summary["calibration error"] = pooled.calibration.expected_error
+            if pooled.uncalibrated_error is not None:
+                summary["uncalibrated"] = pooled.uncalibrated_error
         lines += ["", "   ".join(f"{key} {_text(x)}" for key, x in summary.items())]
+        if pooled.sure is not None:
+            sure = Scores(pooled.sure)
+            share = sure.points / max(scores.points, 1)
+            lines.append(
+                f"sure points only ({100 * share:.1f} %)   mIoU {_text(sure.mean_iou)}"
+                f"   OA {_text(sure.overall_accuracy)}"
+            )
         lines.append(
             f"{len(self.clouds)} cloud{'s' * (len(self.clouds) != 1)}, "
             f"{scores.points:,} points, {pooled.ignored:,} ignored"
@@ -181,34 +245,53 @@ class Evaluation:
                 writer.writerow([cloud, name, *(row.get(key) for key in columns)])
         write_text(Path(path), stream.getvalue())
 
-    def _result_dict(self, result: CloudResult) -> dict:
-        scores, calibration = result.scores, result.calibration
+    def _per_class(self, scores: Scores) -> dict[str, dict]:
         columns = {
             "support": scores.support.tolist(),
             "predicted": scores.predicted.tolist(),
             **{metric: _nulls(getattr(scores, metric)) for metric in PER_CLASS},
         }
+        return dict(zip(self.class_names, _records(columns), strict=True))
+
+    def _sure_dict(self, result: CloudResult) -> dict | None:
+        if result.sure is None:
+            return None
+        scores = Scores(result.sure)
+        return {
+            "points": scores.points,
+            "coverage": scores.points / max(result.scores.points, 1),
+            **{key: _null(getattr(scores, key)) for key in OVERALL},
+            "per_class": self._per_class(scores),
+            "confusion": result.sure.tolist(),
+        }
+
+    def _result_dict(self, result: CloudResult) -> dict:
+        scores, calibration = result.scores, result.calibration
         bins = {
             "upper": (np.arange(1, BINS + 1) / BINS).tolist(),
             "count": calibration.count.tolist(),
             "accuracy": _nulls(calibration.accuracy),
             "confidence": _nulls(calibration.confidence),
         }
-        overall = ("overall_accuracy", "mean_accuracy", "mean_iou", "mcc", "kappa")
         return {
             "points": scores.points,
             "ignored": result.ignored,
-            **{key: _null(getattr(scores, key)) for key in overall},
+            **{key: _null(getattr(scores, key)) for key in OVERALL},
             "macro": {key: _null(scores.macro(key)) for key in PER_CLASS},
             "weighted": {key: _null(scores.weighted(key)) for key in PER_CLASS},
-            "per_class": dict(zip(self.class_names, _records(columns), strict=True)),
+            "per_class": self._per_class(scores),
             "confusion": result.confusion.tolist(),
             "calibration": {
                 "expected_error": _null(calibration.expected_error),
+                "uncalibrated_error": result.uncalibrated_error,
                 "bins": _records(bins),
             }
             if calibration.count.any()
             else None,
+            "coverage": result.coverage.table()
+            if result.coverage.count.any()
+            else None,
+            "sure": self._sure_dict(result),
         }
 
 
@@ -216,30 +299,42 @@ def evaluate(pairs: Iterable[tuple], class_names: Sequence[str]) -> Evaluation:
     """Compare predictions with references, a cloud at a time.
 
     Args:
-        pairs: ``(name, reference, prediction)`` or ``(name, reference,
-            prediction, confidence)``; arrays ``(n,)``: class indices, -1 in
-            `reference` where a point is ignored, and the probability of the
-            predicted class. Entries of the same name add up.
+        pairs: Entries of `Scored`, or tuples of its first three or more parts.
+            Entries of the same name add up.
         class_names: Name of each class index.
 
     Raises:
         DataError: Arrays do not fit each other; the message names the cloud.
     """
     evaluation = Evaluation(tuple(class_names))
-    for name, reference, prediction, *confidence in pairs:
+    for entry in pairs:
+        cloud = Scored(*entry)
         try:
-            matrix = confusion_matrix(reference, prediction, len(class_names))
-            calibration = (
-                Calibration.measure(reference, prediction, confidence[0])
-                if confidence and confidence[0] is not None
-                else Calibration()
-            )
+            result = _score(cloud, len(class_names))
         except DataError as error:
-            raise DataError(f"{name}: {error}") from None
-        ignored = len(reference) - int(matrix.sum())
-        result = CloudResult(matrix, ignored, calibration)
-        evaluation += Evaluation(evaluation.class_names, {str(name): result})
+            raise DataError(f"{cloud.name}: {error}") from None
+        evaluation += Evaluation(evaluation.class_names, {str(cloud.name): result})
     return evaluation
+
+
+def _score(cloud: Scored, n_classes: int) -> CloudResult:
+    reference, prediction = cloud.reference, cloud.prediction
+    matrix = confusion_matrix(reference, prediction, n_classes)
+    calibration, coverage, sure = Calibration(), Coverage(), None
+    if cloud.confidence is not None:
+        calibration = Calibration.measure(reference, prediction, cloud.confidence)
+        coverage = Coverage.measure(reference, prediction, cloud.confidence)
+    if cloud.sure is not None:
+        known = np.where(cloud.sure, reference, -1)
+        sure = confusion_matrix(known, prediction, n_classes)
+    return CloudResult(
+        matrix,
+        len(reference) - int(matrix.sum()),
+        calibration,
+        cloud.uncalibrated or Calibration(),
+        coverage,
+        sure,
+    )
 
 
 def _null(value: float) -> float | None:

@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
 
 logger = logging.getLogger(__name__)
 
+GUESS = "guess"  # the dimension of classes that unsure points would have had
+
 
 @dataclass(frozen=True)
 class CloudOutcome:
@@ -38,6 +40,18 @@ class CloudOutcome:
         column: The dimension of the output that holds the classes; empty where
             none was asked for.
         kept: Codes that `classification` kept.
+        unsure: Confidence below which points were written as `unsure_code`, and
+            their class as `guess`; None where every point has its class.
+        unsure_code: See `unsure`.
+        temperature: That its probabilities were calibrated with; 1 means not.
+        uncalibrated: Counts of the confidences before, ``{count, correct,
+            total}``; None where there are no labels or no calibration.
+        classes: How classes were joined, as `fold_spec` reads it.
+        settings: The `prediction` of the spec it was made with.
+        xla: Whether the network was compiled by XLA.
+        threads: Processors that were asked for.
+        source_sha256: Of the source's bytes.
+        sha256: Of the output's bytes.
     """
 
     source: str
@@ -48,6 +62,16 @@ class CloudOutcome:
     seconds: float
     column: str = "prediction"
     kept: Sequence[int] = ()
+    unsure: float | None = None
+    unsure_code: int | None = None
+    temperature: float = 1.0
+    uncalibrated: dict | None = None
+    classes: str = ""
+    settings: dict = field(default_factory=dict)
+    xla: bool = False
+    threads: int = 1
+    source_sha256: str = ""
+    sha256: str = ""
 
 
 class Outputs:
@@ -170,6 +194,8 @@ def _added_names(spec: Spec) -> list[str]:
     names = [name for name in own if name in spec.prediction.write]
     if "probabilities" in spec.prediction.write:
         names += [f"p_{name}" for name in spec.class_names]
+    if spec.prediction.unsure is not None and class_column(spec):
+        names.append(GUESS)
     return names
 
 
@@ -195,8 +221,13 @@ def write_prediction(
         overwrite: An existing target is replaced.
     """
     codes = np.array([entry.code for entry in spec.classes.values()], np.uint16)
+    guesses = written = codes[prediction.classes]
+    if spec.prediction.unsure is not None:
+        sure = prediction.confidence >= np.float32(spec.prediction.unsure)
+        written = np.where(sure, guesses, np.uint16(spec.unsure_code))
     columns = {
-        "prediction": (codes[prediction.classes], np.uint16, "predicted LAS code"),
+        "prediction": (written, np.uint16, "predicted LAS code"),
+        GUESS: (guesses, np.uint16, "predicted code, sure or not"),
         "confidence": (prediction.confidence, np.float32, "highest probability"),
         "entropy": (prediction.entropy, np.float32, "normalized entropy"),
     }
@@ -209,7 +240,7 @@ def write_prediction(
 
     classification = None
     if "classification" in spec.prediction.write:
-        classification = per_point(codes[prediction.classes].astype(np.uint8))
+        classification = per_point(written.astype(np.uint8))
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_las(
@@ -234,19 +265,24 @@ class Pair:
     Attributes:
         name: Name of the output file.
         outcome: How its points came by their classes.
-        xyz: ``(n, 3)`` float64, meters, relative to the cloud's minimum.
+        xyz: ``(n, 3)`` float64, meters, relative to `origin`.
+        origin: ``(3,)`` float64, in the cloud's coordinates.
         reference: ``(n,)`` int32 class index, -1 where there is none.
         prediction: ``(n,)`` int32 class index; 0, without a reference, where a
             kept code stands.
         confidence: ``(n,)`` float32, or None where it was not written.
+        sure: ``(n,)`` bool, False where a point was written as unsure; None where
+            every point has its class. `prediction` has the class in any case.
     """
 
     name: str
     outcome: CloudOutcome
     xyz: np.ndarray
+    origin: np.ndarray
     reference: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray | None
+    sure: np.ndarray | None = None
 
 
 def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
@@ -266,8 +302,14 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
             f"{output}: holds no predicted classes; predict again with --overwrite and "
             "`prediction` or `classification` in `prediction.write`"
         )
-    wanted = [name for name in (column, "confidence") if name in has]
-    predicted = read_las(output, dimensions=wanted)
+    classes = column if outcome.unsure is None else GUESS
+    wanted = {column, classes, "confidence"} & set(has)
+    if classes not in has:
+        raise DataError(
+            f"{output}: has no dimension `{GUESS}`, the classes of unsure points; "
+            "predict again with --overwrite"
+        )
+    predicted = read_las(output, dimensions=sorted(wanted))
     truth = read_las(source, dimensions=["classification"], classes=spec.class_codes)
     if len(predicted) != len(truth):
         raise DataError(
@@ -277,7 +319,10 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
     index_of_code = np.full(65536, -1, np.int32)
     for index, entry in enumerate(spec.classes.values()):
         index_of_code[entry.code] = index
-    prediction = index_of_code[predicted.attributes[column].astype(np.int64)]
+    prediction = index_of_code[predicted.attributes[classes].astype(np.int64)]
+    sure = None
+    if outcome.unsure is not None:
+        sure = predicted.attributes[column] != outcome.unsure_code
     # A code that was kept is no prediction of the network's.
     kept = prediction < 0
     if column == "classification":
@@ -287,7 +332,9 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
         outcome.output,
         outcome,
         predicted.local,
+        predicted.origin,
         reference,
         np.maximum(prediction, 0),
         predicted.attributes.get("confidence"),
+        sure,
     )

@@ -21,6 +21,7 @@ from vl3d_lite.backend import (
     save_model,
     uses_accelerator,
 )
+from vl3d_lite.calibration import Temperature, fit_temperature, reliability
 from vl3d_lite.dataset import (
     FeatureScaling,
     SweepBatches,
@@ -28,9 +29,10 @@ from vl3d_lite.dataset import (
     batch_spec,
 )
 from vl3d_lite.errors import DataError, InterruptedRunError, SpecError, VL3DError
-from vl3d_lite.evaluate import Evaluation
+from vl3d_lite.evaluate import Calibration, Evaluation, Scored
 from vl3d_lite.evaluate import evaluate as score_clouds
 from vl3d_lite.export import export_model_kernels
+from vl3d_lite.folding import fold_spec
 from vl3d_lite.inputs import (
     check_clouds,
     prepare_file,
@@ -52,6 +54,7 @@ from vl3d_lite.outputs import (
     read_pair,
     write_prediction,
 )
+from vl3d_lite.places import Place, find_places, places_csv, summarize_places
 from vl3d_lite.predict import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.resources import peak_memory
@@ -60,7 +63,8 @@ from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_tex
 from vl3d_lite.run_report import write_run_report
 from vl3d_lite.scores import Scores, confusion_matrix
 from vl3d_lite.spec.reader import LoadedSpec, dump_spec, read_spec
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema import PredictionSpec, Spec
+from vl3d_lite.start import require_same_features, take_weights
 from vl3d_lite.train import class_weights, fit, require_tensorboard
 
 logger = logging.getLogger(__name__)
@@ -150,6 +154,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             return
     if options.overwrite:
         run.require_apart(path for paths in loaded.clouds.values() for path in paths)
+        if spec.training.start_from is not None:
+            run.require_apart([RunFolder(Path(spec.training.start_from)).model])
     require_tensorboard(spec)
     require_flash_attention(spec)
     fits = functools.partial(
@@ -161,6 +167,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         sure=SURE,
     )
     fits()  # the network alone, before anything is read
+    begun = options.resume and run.last_checkpoint.is_file()
+    start = None if begun else _open_start(spec)
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
     for path in _shared(loaded.clouds["train"], loaded.clouds["validation"]):
@@ -175,18 +183,17 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         clouds = prepare_for_training(
             loaded.clouds["train"], spec, options.threads, quiet=options.quiet
         )
-        held_out = _labelled_only(
-            prepare_files(
-                loaded.clouds["validation"],
-                spec,
-                options.threads,
-                quiet=options.quiet,
-                what="validation clouds",
-            )
+        validation = prepare_files(
+            loaded.clouds["validation"],
+            spec,
+            options.threads,
+            quiet=options.quiet,
+            what="validation clouds",
         )
+        held_out = _labelled_only(validation)
         interrupts.check("interrupted before training began; nothing was written")
         fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))
-        scaling = FeatureScaling.fit(clouds)
+        scaling = start.scaling if start else _scaling(run, clouds, begun)
         batches = TrainingBatches(clouds, spec, scaling)
         model = build_network(
             spec.model,
@@ -195,6 +202,11 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             spacings=spec.spacings,
             precision=spec.training.precision,
         )
+        inference = Inference(model, spec)
+        if start:
+            network = _load_network(start.run, start.spec, start.scaling)
+            head = take_weights(model, network, spec, start.spec)
+            logger.info("starting from %s: %s", start.run.root, head)
         if not options.resume:
             run.create(overwrite=options.overwrite)
         if not run.last_checkpoint.is_file():
@@ -206,17 +218,34 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             spec,
             run,
             weights=class_weights(spec, [cloud.labels for cloud in clouds]),
-            validate=held_out and _validator(model, held_out, spec, scaling, options),
+            validate=held_out
+            and _validator(inference, held_out, spec, scaling, options),
             on_epoch=functools.partial(_export_epoch, run, spec),
             interrupts=interrupts,
             resume=options.resume,
             quiet=options.quiet,
         )
+        sources = [
+            (path, cloud)
+            for path, cloud in zip(loaded.clouds["validation"], validation, strict=True)
+            if np.any(cloud.labels >= 0)
+        ]
+        temperature = _calibrate(
+            run, inference, sources, spec, scaling, options, interrupts
+        )
+        write_json(run.calibration, temperature.to_dict())
         kernels = kernels_of(model)
         if spec.export.kernels:
             _export(run, spec, run.kernels, "TRAINED", kernels, _initial(run, kernels))
         save_model(model, run.model)
         run.update_receipt(
+            files={
+                path.name: receipt.file_hash(path)
+                for path in (run.model, run.features, run.calibration)
+            },
+            weights_sha256=receipt.array_hash(
+                keras.ops.convert_to_numpy(variable) for variable in model.variables
+            ),
             seconds_of_preparation=round(prepared - began, 2),
             seconds_of_training=round(time.monotonic() - prepared, 2),
             best_epoch=progress.best_epoch,
@@ -226,17 +255,55 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         interrupts.check(f"{run.root}: interrupted; the training itself is finished")
 
 
+@dataclass(frozen=True)
+class _Start:
+    run: RunFolder
+    spec: Spec
+    scaling: FeatureScaling
+
+
+def _open_start(spec: Spec) -> _Start | None:
+    """The run to start from, if there is one.
+
+    Raises:
+        DataError: It is no trained run.
+        SpecError: Its features are others.
+    """
+    if spec.training.start_from is None:
+        return None
+    run = RunFolder(Path(spec.training.start_from))
+    start = _Start(run, *open_run(run))
+    require_same_features(spec, start.scaling)
+    if start.spec.fields.grid_size != spec.fields.grid_size:
+        logger.warning(
+            "`fields.grid_size` is %g m, that of %s was %g m: kernels grow alike, and "
+            "what was learned may not fit",
+            spec.fields.grid_size,
+            run.root,
+            start.spec.fields.grid_size,
+        )
+    return start
+
+
+def _scaling(run: RunFolder, clouds: list[PreparedCloud], begun: bool):
+    # The scaling of a run that was started from another is that one's.
+    if begun and run.features.is_file():
+        return FeatureScaling.from_json(run.features.read_text())
+    return FeatureScaling.fit(clouds)
+
+
 def predict(
     run: RunFolder,
     paths: Sequence[Path],
     folder: Path,
     options: Options,
     overrides: Sequence[str] = (),
+    classes: str = "",
 ) -> list[CloudOutcome]:
     """Classify clouds with a trained run; write them into `folder`.
 
     One bad cloud does not stop the others. `overrides` change ``prediction.*``
-    of the run's spec.
+    of the run's spec; `classes` joins its classes, as `fold_spec` reads it.
 
     Returns:
         What became of each cloud that was predicted, now or before.
@@ -251,6 +318,9 @@ def predict(
                 f"--set {override}: a trained run can only change `prediction.*`"
             )
     spec, scaling = open_run(run, overrides)
+    temperature = open_calibration(run, spec)
+    if classes:
+        fold_spec(spec, classes)  # complains before anything is done
     outputs = Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
     if not outputs.remaining:
         return list(outputs.outcomes.values())
@@ -265,10 +335,12 @@ def predict(
                     inference,
                     spec,
                     scaling,
+                    temperature,
                     path,
                     outputs.targets[path],
                     options,
                     interrupts,
+                    classes,
                 )
             except InterruptedRunError:
                 raise
@@ -292,22 +364,34 @@ def predict_cloud(
     inference: Inference,
     spec: Spec,
     scaling: FeatureScaling,
+    temperature: Temperature,
     source: Path,
     target: Path,
     options: Options,
     interrupts: Interrupts,
+    classes: str = "",
 ) -> CloudOutcome:
     """Read, predict and write one cloud."""
     began = time.monotonic()
+    first = [prepare_file(source, spec, options.threads, quiet=options.quiet)]
+    labels = first[0].point_labels
     prediction, row_of_point = mean_over_grids(
-        _predict_grids(inference, spec, scaling, source, options, interrupts)
+        _predict_grids(inference, spec, scaling, source, first, options, interrupts)
     )
+    uncalibrated = None
+    if temperature.value != 1 and not classes:  # joined classes are other ones
+        uncalibrated = _uncalibrated(prediction, row_of_point, labels, spec)
+    prediction = prediction.calibrated(temperature)
+    written = spec
+    if classes:
+        written, groups = fold_spec(spec, classes)
+        prediction = prediction.folded(groups)
     write_prediction(
         source,
         target,
         prediction,
         row_of_point,
-        spec,
+        written,
         replace=options.replace,
         overwrite=options.overwrite,
     )
@@ -321,6 +405,16 @@ def predict_cloud(
         seconds=round(time.monotonic() - began, 3),
         column=class_column(spec),
         kept=list(spec.prediction.keep),
+        unsure=spec.prediction.unsure,
+        unsure_code=None if spec.prediction.unsure is None else written.unsure_code,
+        temperature=temperature.value,
+        uncalibrated=uncalibrated,
+        classes=classes,
+        settings=spec.prediction.model_dump(exclude_unset=True),
+        xla=inference.xla,
+        threads=options.threads,
+        source_sha256=receipt.file_hash(source),
+        sha256=receipt.file_hash(target),
     )
     logger.info(
         "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
@@ -337,13 +431,22 @@ def _predict_grids(
     spec: Spec,
     scaling: FeatureScaling,
     source: Path,
+    first: list[PreparedCloud],
     options: Options,
     interrupts: Interrupts,
+    doing: str = "predicting",
 ) -> Iterator[tuple[CellPrediction, np.ndarray]]:
-    """What is said of the cells of each grid, and the cell of each point."""
+    """What is said of the cells of each grid, and the cell of each point.
+
+    `first` holds the cloud on the first grid and is emptied, to keep one at a time.
+    """
     for grid in range(spec.prediction.grids):
-        cloud = prepare_file(
-            source, spec, options.threads, grid=grid, quiet=options.quiet
+        cloud = (
+            first.pop()
+            if first
+            else prepare_file(
+                source, spec, options.threads, grid=grid, quiet=options.quiet
+            )
         )
         batches = SweepBatches(
             cloud,
@@ -359,16 +462,30 @@ def _predict_grids(
             cloud.xyz,
             interrupts=interrupts,
             quiet=options.quiet,
-            description=f"predicting {source.name}",
+            description=f"{doing} {source.name}",
         )
         yield prediction, cloud.cell_of_point
+
+
+def _uncalibrated(
+    prediction: CellPrediction,
+    row_of_point: np.ndarray,
+    labels: np.ndarray,
+    spec: Spec,
+) -> dict | None:
+    """Counts of confidences as the network gave them, where they can be scored."""
+    # Points that keep their code are not scored, and the code is known no more.
+    scored = not (class_column(spec) == "classification" and spec.prediction.keep)
+    if not scored or not np.any(labels >= 0):
+        return None
+    return reliability(prediction.probabilities, row_of_point, labels).to_dict()
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     """Score the predictions in `folder` whose sources carry labels.
 
-    Writes ``metrics.json``, ``metrics.csv``, plots and ``report.html`` into the
-    run folder.
+    Writes ``metrics.json``, ``metrics.csv``, ``disagreements.csv``, plots and
+    ``report.html`` into the run folder.
 
     Returns:
         The scores; None where no source carries a label.
@@ -378,21 +495,28 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     """
     spec, _ = open_run(run)
     outcomes = read_outcomes(folder)
+    spec = predicted_spec(spec, folder, outcomes)
     if not outcomes:
         raise DataError(
             f"{folder}: holds no predictions; make some with `vl3d-lite predict`"
         )
-    result = score_clouds(_labelled(spec, folder, outcomes), spec.class_names)
-    if not result.clouds:
+    result, places = score(spec, folder, outcomes)
+    if result is None:
         logger.info("no cloud carries labels; there is nothing to score")
-        result = None
         with output_errors(run.root):
-            for stale in (run.metrics, run.scores, run.confusion_plot):
+            for stale in (
+                run.metrics,
+                run.scores,
+                run.disagreements,
+                run.confusion_plot,
+            ):
                 stale.unlink(missing_ok=True)
     else:
-        write_json(run.metrics, result.to_dict())
+        write_json(run.metrics, metrics(result, places, spec))
         result.write_csv(run.scores)
-    write_run_report(run, spec, result, folder, outcomes)
+        write_text(run.disagreements, places_csv(places))
+    run.update_receipt(evaluated=_relative(folder, run))
+    write_run_report(run, spec, result, folder, outcomes, places)
     return result
 
 
@@ -421,6 +545,89 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
         )
     write_json(run.rotations, result.to_dict())
     return result
+
+
+def score(
+    spec: Spec, folder: Path, outcomes: Sequence[CloudOutcome]
+) -> tuple[Evaluation | None, list[Place]]:
+    """Scores of predicted clouds, and where they disagree with their references.
+
+    Returns:
+        None for the scores where no source carries a label.
+    """
+    places: list[Place] = []
+    result = score_clouds(_labelled(spec, folder, outcomes, places), spec.class_names)
+    places.sort(key=lambda place: -place.points)
+    return result if result.clouds else None, places
+
+
+def metrics(result: Evaluation, places: Sequence[Place], spec: Spec) -> dict:
+    """What ``metrics.json`` holds."""
+    return {**result.to_dict(), "disagreements": summarize_places(places, spec)}
+
+
+def predicted_spec(spec: Spec, folder: Path, outcomes: Sequence[CloudOutcome]) -> Spec:
+    """The spec whose classes the predictions hold: joined, where they were.
+
+    Raises:
+        DataError: The classes of some were joined in another way.
+    """
+    ways = {outcome.classes for outcome in outcomes}
+    if len(ways) > 1:
+        raise DataError(
+            f"{folder}: its clouds were predicted with different --classes "
+            f"({', '.join(way or 'none' for way in sorted(ways))}); predict them alike "
+            "with --overwrite, or into folders of their own"
+        )
+    way = ways.pop() if ways else ""
+    return fold_spec(spec, way)[0] if way else spec
+
+
+def repeat_predictions(
+    run: RunFolder, outcomes: Sequence[CloudOutcome], folder: Path, quiet: bool
+) -> list[CloudOutcome]:
+    """Predict clouds anew, each with the settings it was predicted with.
+
+    Args:
+        run: A trained run.
+        outcomes: As ``predictions.json`` has them; the sources are at hand.
+        folder: Where the clouds are written.
+        quiet: No progress bars.
+    """
+    spec, scaling = open_run(run)
+    prepare_backend(spec.seed, max(outcome.threads for outcome in outcomes))
+    model = _load_network(run, spec, scaling)
+    repeated = []
+    with Interrupts() as interrupts:
+        for outcome in outcomes:
+            jit = "on" if outcome.xla else "off"
+            again = spec.model_copy(
+                update={
+                    "prediction": PredictionSpec(**outcome.settings),
+                    "training": spec.training.model_copy(update={"jit": jit}),
+                }
+            )
+            repeated.append(
+                predict_cloud(
+                    Inference(model, again),
+                    again,
+                    scaling,
+                    open_calibration(run, again),
+                    Path(outcome.source),
+                    folder / outcome.output,
+                    # What replaced a dimension then replaces it again.
+                    Options(threads=outcome.threads, quiet=quiet, replace=True),
+                    interrupts,
+                    outcome.classes,
+                )
+            )
+    return repeated
+
+
+def _relative(folder: Path, run: RunFolder) -> str:
+    """A path that stays right when the run is moved, if the folder lies in it."""
+    folder, root = folder.resolve(), run.root.resolve()
+    return str(folder.relative_to(root) if root in folder.parents else folder)
 
 
 def export(
@@ -489,6 +696,27 @@ def open_run(
     return spec, scaling
 
 
+def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
+    """The temperature of a trained run; 1 where there is none or none is wanted.
+
+    Raises:
+        DataError: ``calibration.json`` is damaged.
+    """
+    if not spec.prediction.calibrate:
+        return Temperature()
+    if not run.calibration.is_file():
+        logger.info(
+            "%s: has no %s; confidence is what the network says, not calibrated",
+            run.root,
+            run.calibration.name,
+        )
+        return Temperature()
+    try:
+        return Temperature.from_json(run.calibration.read_text())
+    except (DataError, OSError, ValueError) as error:
+        raise DataError(f"{run.calibration}: cannot be used ({error})") from error
+
+
 def _network_hash(text: str) -> str:
     """Of all in a run's spec that its model depends on.
 
@@ -496,7 +724,7 @@ def _network_hash(text: str) -> str:
     version adds makes no stranger of an earlier run.
     """
     content = yaml.safe_load(text)
-    for free in ("clouds", "prediction", "export"):
+    for free in ("clouds", "prediction", "evaluation", "export"):
         content.pop(free, None)
     return receipt.text_hash(json.dumps(content, sort_keys=True))
 
@@ -553,6 +781,7 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
             "spec_sha256": receipt.text_hash(text),
             "network_sha256": _network_hash(text),
             "seed": loaded.spec.seed,
+            **_started_from(loaded.spec),
             "inputs": receipt.inputs(
                 [*loaded.clouds["train"], *loaded.clouds["validation"]]
             ),
@@ -565,7 +794,19 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
         _export(run, loaded.spec, run.kernels, "INIT", kernels, None)
 
 
-def _validator(model, clouds, spec, scaling, options):
+def _started_from(spec: Spec) -> dict:
+    if spec.training.start_from is None:
+        return {}
+    model = RunFolder(Path(spec.training.start_from)).model
+    return {
+        "started_from": {
+            "model": str(model),
+            "sha256": receipt.file_hash(model),
+        }
+    }
+
+
+def _validator(inference, clouds, spec, scaling, options):
     sweeps = [
         SweepBatches(
             cloud,
@@ -578,7 +819,6 @@ def _validator(model, clouds, spec, scaling, options):
         for cloud in clouds
     ]
     n_batches = sum(map(len, sweeps)) * spec.training.epochs
-    inference = Inference(model, spec)
 
     def validate() -> dict:
         view = inference.view(n_batches)
@@ -603,6 +843,55 @@ def _validator(model, clouds, spec, scaling, options):
     return validate
 
 
+def _calibrate(
+    run, inference, sources, spec, scaling, options, interrupts
+) -> Temperature:
+    """Fit the temperature on validation clouds, predicted as clouds will be.
+
+    Raises:
+        InterruptedRunError: A signal came; the training is not lost.
+    """
+    if not sources:
+        logger.info(
+            "no validation cloud has labels: confidence is not calibrated "
+            "(temperature 1)"
+        )
+        return Temperature()
+
+    def samples():
+        for path, cloud in sources:
+            prediction, row_of_point = mean_over_grids(
+                _predict_grids(
+                    inference,
+                    spec,
+                    scaling,
+                    path,
+                    [cloud],
+                    options,
+                    interrupts,
+                    "calibrating on",
+                )
+            )
+            yield prediction.probabilities, row_of_point, cloud.point_labels
+
+    try:
+        temperature = fit_temperature(samples())
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            f"{run.root}: interrupted while confidence was calibrated; the training "
+            "itself is finished, go on with --resume",
+            error.exit_code,
+        ) from None
+    logger.info(
+        "calibration: temperature %.3f; expected error on the validation clouds %.4f, "
+        "%.4f before",
+        temperature.value,
+        temperature.after.expected_error,
+        temperature.before.expected_error,
+    )
+    return temperature
+
+
 def _initial(run: RunFolder, kernels: list[Kernel]) -> list[Kernel]:
     return load_kernels(run.initial_kernels, kernels)
 
@@ -624,8 +913,31 @@ def _export(run, spec, folder, stage, kernels, before: list[Kernel] | None) -> N
     )
 
 
-def _labelled(spec: Spec, folder: Path, outcomes: Sequence[CloudOutcome]):
+def _labelled(
+    spec: Spec, folder: Path, outcomes: Sequence[CloudOutcome], places: list[Place]
+):
+    """Predicted clouds that can be scored; `places` gets their disagreements."""
     for outcome in outcomes:
         pair = read_pair(spec, folder, outcome)
         if np.any(pair.reference >= 0):
-            yield pair.name, pair.reference, pair.prediction, pair.confidence
+            before = outcome.uncalibrated
+            places += find_places(
+                pair.name,
+                pair.xyz,
+                pair.reference,
+                pair.prediction,
+                pair.confidence,
+                spec.class_names,
+                origin=pair.origin,
+                distance=spec.place_distance,
+                confident=spec.evaluation.confident,
+                points=spec.evaluation.points,
+            )
+            yield Scored(
+                pair.name,
+                pair.reference,
+                pair.prediction,
+                pair.confidence,
+                Calibration.from_dict(before) if before else None,
+                pair.sure,
+            )

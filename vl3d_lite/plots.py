@@ -11,10 +11,17 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vl3d_lite.coverage import Coverage
     from vl3d_lite.evaluate import Evaluation
     from vl3d_lite.scores import Calibration
 
-__all__ = ["plot_confusion", "plot_curves", "plot_history", "plot_reliability"]
+__all__ = [
+    "plot_confusion",
+    "plot_coverage",
+    "plot_curves",
+    "plot_history",
+    "plot_reliability",
+]
 
 _INK, _BLUE, _ORANGE = "#22303c", "#0072b2", "#d55e00"
 _CURVE_COLORS = (_BLUE, _ORANGE, "#009e73", "#cc79a7", "#7d8590")
@@ -98,11 +105,14 @@ def plot_curves(rows: Sequence[dict]) -> dict[str, bytes]:
     return pictures
 
 
-def plot_reliability(calibration: "Calibration") -> bytes:
+def plot_reliability(
+    calibration: "Calibration", before: "Calibration | None" = None
+) -> bytes:
     """Draw accuracy against confidence, and where the points lie.
 
     Args:
         calibration: With at least one point.
+        before: Drawn as a line beside it; with at least one point.
 
     Returns:
         A PNG.
@@ -123,6 +133,16 @@ def plot_reliability(calibration: "Calibration") -> bytes:
         markeredgewidth=2,
         label="mean confidence",
     )
+    if before is not None:
+        some = before.count > 0
+        upper.plot(
+            before.confidence[some],
+            before.accuracy[some],
+            ".--",
+            color=_INK,
+            linewidth=1,
+            label="before calibration",
+        )
     upper.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":")
     upper.set_ylabel("accuracy")
     upper.set_ylim(0, 1)
@@ -134,6 +154,43 @@ def plot_reliability(calibration: "Calibration") -> bytes:
     lower.set_xlim(0, 1)
     _quiet(upper)
     _quiet(lower)
+    return _png(figure)
+
+
+def plot_coverage(coverage: "Coverage", threshold: float | None = None) -> bytes:
+    """Draw the accuracy of the points that a threshold on confidence leaves.
+
+    Args:
+        coverage: With at least one point.
+        threshold: That points were written as unsure below, to be marked.
+
+    Returns:
+        A PNG.
+    """
+    share, accuracy = coverage.curve()
+    left = share > 0
+    figure = _figure(4.6, 3.4)
+    axes = figure.add_subplot()
+    axes.plot(share[left], accuracy[left], color=_BLUE)
+    for row in coverage.table():
+        if row["accuracy"] is not None:
+            place = row["coverage"], row["accuracy"]
+            axes.plot(*place, ".", color=_INK)
+            axes.annotate(
+                f"{row['confidence']:g}",
+                place,
+                (4, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    if threshold is not None:
+        step = min(round(threshold * len(share)), len(share) - 1)
+        axes.axvline(share[step], color=_ORANGE, linewidth=2, label=f"{threshold:g}")
+        axes.legend(frameon=False, fontsize=8, title="unsure below", title_fontsize=8)
+    axes.set_xlabel("share of the points that are at least so sure")
+    axes.set_ylabel("accuracy of these")
+    axes.set_xlim(0, 1.02)
+    _quiet(axes)
     return _png(figure)
 
 

@@ -1,15 +1,17 @@
 """Prediction: overlapping fields vote until every point has a class."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from vl3d_lite.calibration import Temperature
 from vl3d_lite.errors import DataError
+from vl3d_lite.folding import fold
 from vl3d_lite.interrupts import Interrupts
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,14 @@ class CellPrediction:
 
     probabilities: np.ndarray
     voted: np.ndarray
+
+    def calibrated(self, temperature: Temperature) -> "CellPrediction":
+        """The same with confidences that say how often they are right."""
+        return replace(self, probabilities=temperature.apply(self.probabilities))
+
+    def folded(self, groups: Sequence[Sequence[int]]) -> "CellPrediction":
+        """The same with classes joined: their probabilities are summed."""
+        return replace(self, probabilities=fold(self.probabilities, groups))
 
     @property
     def classes(self) -> np.ndarray:

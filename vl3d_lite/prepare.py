@@ -34,6 +34,8 @@ class PreparedCloud:
         source_weights: ``(N,)`` float32, not negative, the mean of a cell's
             points; None where the spec asks for none.
         grid: Number of the grid whose cells these are.
+        point_labels: ``(n,)`` int16 class index of each point of the file; -1
+            ignored or unlabelled.
     """
 
     name: str
@@ -44,6 +46,7 @@ class PreparedCloud:
     labels: np.ndarray
     cell_of_point: np.ndarray
     point_counts: np.ndarray
+    point_labels: np.ndarray
     source_weights: np.ndarray | None = None
     grid: int = 0
 
@@ -202,6 +205,7 @@ def prepare_cloud(
         labels=reduced.labels,
         cell_of_point=cells.cell_of_point,
         point_counts=np.diff(cells.starts, append=len(cells.order)).astype(np.int32),
+        point_labels=cloud.labels.astype(np.int16),
         source_weights=weights,
         grid=grid,
     )

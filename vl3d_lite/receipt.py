@@ -5,8 +5,10 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 import vl3d_lite
 from vl3d_lite.resources import cpu_limit
@@ -51,6 +53,15 @@ def inputs(paths: Sequence[Path]) -> list[dict]:
         {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
         for path in paths
     ]
+
+
+def array_hash(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of values, shapes and types, in order, in hexadecimal."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

@@ -10,7 +10,15 @@ import numpy as np
 
 from vl3d_lite.evaluate import Evaluation
 from vl3d_lite.palette import class_palette
-from vl3d_lite.plots import plot_confusion, plot_curves, plot_history, plot_reliability
+from vl3d_lite.place_view import draw_place
+from vl3d_lite.places import Place
+from vl3d_lite.plots import (
+    plot_confusion,
+    plot_coverage,
+    plot_curves,
+    plot_history,
+    plot_reliability,
+)
 from vl3d_lite.top_view import (
     Picture,
     TopView,
@@ -30,6 +38,8 @@ __all__ = [
 # Base64 makes 4 bytes of 3; with plots and text the page stays below 5 MB.
 _TOP_VIEW_BYTES = 2_400_000
 _KERNEL_BYTES = 700_000
+_DRAWN_PLACES = 10  # three pictures of at most 160 pixels: 100 kB on the page
+_CONFIDENT_PLACES = 30
 _STEPS = (1, 2, 3, 4, 6, 8)
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -53,6 +63,7 @@ class CloudView:
         prediction: ``(n,)`` int, class index.
         reference: ``(n,)`` int, class index or -1; None where there is none.
         confidence: ``(n,)`` float in [0, 1], or None.
+        origin: ``(3,)`` float64; with it `xyz` are the file's coordinates.
         coverage: Points by how they got their class, for instance
             ``{"voted": 9900, "filled from nearest": 100}``.
     """
@@ -62,6 +73,7 @@ class CloudView:
     prediction: np.ndarray
     reference: np.ndarray | None = None
     confidence: np.ndarray | None = None
+    origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     coverage: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -75,8 +87,14 @@ class ReportData:
         class_colors: ``#rrggbb`` by class name; others are chosen.
         class_codes: LAS code of each class, to choose colors by.
         evaluation: Scores, or None without a reference.
+        temperature: What calibration found on the validation clouds, as
+            ``calibration.json`` has it; None where there was none.
+        unsure: Confidence below which points were left unclassified, or None.
         history: One dict an epoch, for learning curves.
         clouds: Looked at once, in order: a generator keeps one in memory.
+        places: Where prediction and reference disagree, the largest first.
+        confident_places: Those among them where the prediction was sure.
+        place_distance: That connects the points of a place, in meters.
         kernel_images: PNG files.
         spec_text: The spec as YAML.
         facts: Versions, timings and the like: values, or dicts of values,
@@ -88,8 +106,13 @@ class ReportData:
     class_colors: Mapping[str, str] | None = None
     class_codes: Sequence[int] | None = None
     evaluation: Evaluation | None = None
+    temperature: Mapping[str, object] | None = None
+    unsure: float | None = None
     history: Sequence[dict] = ()
     clouds: Iterable[CloudView] = ()
+    places: Sequence[Place] = ()
+    confident_places: Sequence[Place] = ()
+    place_distance: float = 1.0
     kernel_images: Sequence[Path] = ()
     spec_text: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -132,7 +155,7 @@ def _content(report: ReportData) -> dict:
     colors = class_palette(
         report.class_names, codes=report.class_codes, chosen=report.class_colors
     )
-    clouds, predicted = _read_clouds(report, colors)
+    clouds, predicted, places = _read_clouds(report, colors)
     embedded, left_out = _embed_pictures([cloud["pictures"] for cloud in clouds])
     for cloud, pictures in zip(clouds, embedded, strict=True):
         cloud["pictures"] = pictures
@@ -153,10 +176,17 @@ def _content(report: ReportData) -> dict:
         "curves": {
             name: _data_uri(png) for name, png in plot_curves(report.history).items()
         },
-        "reliability": _data_uri(plot_reliability(evaluation.pooled.calibration))
-        if calibrated
+        "reliability": _reliability(evaluation) if calibrated else None,
+        "temperature": report.temperature,
+        "coverage": _data_uri(plot_coverage(evaluation.pooled.coverage, report.unsure))
+        if metrics and metrics["pooled"]["coverage"]
         else None,
+        "unsure": report.unsure,
         "clouds": clouds,
+        "places": places,
+        "more_places": len(report.places) - len(places),
+        "confident_places": report.confident_places[:_CONFIDENT_PLACES],
+        "more_confident": len(report.confident_places) - _CONFIDENT_PLACES,
         "pictures_left_out": left_out,
         "kernels": kernels,
         "kernel_count": len(report.kernel_images),
@@ -166,10 +196,19 @@ def _content(report: ReportData) -> dict:
     }
 
 
+def _reliability(evaluation: Evaluation) -> str:
+    pooled = evaluation.pooled
+    before = None if pooled.uncalibrated_error is None else pooled.uncalibrated
+    return _data_uri(plot_reliability(pooled.calibration, before))
+
+
 def _read_clouds(
     report: ReportData, colors: Sequence[str]
-) -> tuple[list[dict], np.ndarray]:
+) -> tuple[list[dict], np.ndarray, list[dict]]:
     clouds, predicted = [], np.zeros(len(report.class_names), np.int64)
+    places = [
+        {"place": place, "pictures": []} for place in report.places[:_DRAWN_PLACES]
+    ]
     for cloud in report.clouds:
         predicted += np.bincount(cloud.prediction, minlength=len(predicted))
         entry = {
@@ -183,8 +222,27 @@ def _read_clouds(
             entry["pictures"] = _draw(cloud, view, report.class_names, colors)
             entry["extent"] = tuple(np.ptp(cloud.xyz[:, :2], axis=0))
             entry["pixel"] = view.pixel_size
+        for drawn in places:
+            if drawn["place"].cloud == cloud.name and cloud.reference is not None:
+                drawn["pictures"] = _draw_place(cloud, drawn["place"], report, colors)
         clouds.append(entry)
-    return clouds, predicted
+    return clouds, predicted, places
+
+
+def _draw_place(
+    cloud: CloudView, place: Place, report: ReportData, colors: Sequence[str]
+) -> list[dict]:
+    pictures = draw_place(
+        place,
+        cloud.xyz,
+        cloud.reference,
+        cloud.prediction,
+        report.class_names,
+        colors,
+        origin=cloud.origin,
+        distance=report.place_distance,
+    )
+    return [_embedded(picture, picture.png()) for picture in pictures]
 
 
 def _draw(
@@ -213,16 +271,20 @@ def _embed_pictures(clouds: list[list[Picture]]) -> tuple[list[list[dict]], int]
         left_out += room < 0
         embedded.append(
             [
-                {
-                    "title": picture.title,
-                    "source": _data_uri(png),
-                    "legend": picture.legend,
-                }
+                _embedded(picture, png)
                 for picture, png in zip(pictures, pngs, strict=True)
                 if room >= 0
             ]
         )
     return embedded, left_out
+
+
+def _embedded(picture: Picture, png: bytes) -> dict:
+    return {
+        "title": picture.title,
+        "source": _data_uri(png),
+        "legend": picture.legend,
+    }
 
 
 def _read_kernels(paths: Sequence[Path]) -> list[dict]:

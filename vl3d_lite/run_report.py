@@ -4,8 +4,10 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vl3d_lite.calibration import Temperature
 from vl3d_lite.evaluate import Evaluation
 from vl3d_lite.outputs import CloudOutcome, read_pair
+from vl3d_lite.places import Place, confident_places
 from vl3d_lite.plots import plot_confusion, plot_history
 from vl3d_lite.report import CloudView, ReportData, write_report
 from vl3d_lite.run_folder import RunFolder, write_bytes
@@ -18,6 +20,7 @@ def write_run_report(
     evaluation: Evaluation | None,
     folder: Path,
     outcomes: Sequence[CloudOutcome],
+    places: Sequence[Place] = (),
 ) -> None:
     """Write ``report.html`` and the plots beside it.
 
@@ -27,6 +30,7 @@ def write_run_report(
         evaluation: Its scores, or None without labels.
         folder: Where the predicted clouds lie.
         outcomes: The predicted clouds.
+        places: Where they disagree with their references, the largest first.
     """
     history = read_history(run.history)
     if history:
@@ -43,13 +47,31 @@ def write_run_report(
             class_names=spec.class_names,
             class_codes=[entry.code for entry in spec.classes.values()],
             evaluation=evaluation,
+            temperature=_calibration(run, outcomes),
+            unsure=_threshold(outcomes),
             history=history,
             clouds=_views(spec, folder, outcomes),
+            places=places,
+            confident_places=confident_places(places, spec),
+            place_distance=spec.place_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
             spec_text=run.spec.read_text(),
             facts=facts,
         ),
     )
+
+
+def _calibration(run, outcomes) -> dict | None:
+    if not run.calibration.is_file():
+        return None
+    found = Temperature.from_json(run.calibration.read_text())
+    used = all(outcome.temperature == found.value for outcome in outcomes)
+    return found.to_dict() if used else None
+
+
+def _threshold(outcomes) -> float | None:
+    thresholds = {outcome.unsure for outcome in outcomes}
+    return thresholds.pop() if len(thresholds) == 1 else None
 
 
 def read_history(path: Path) -> list[dict]:
@@ -69,5 +91,6 @@ def _views(spec, folder, outcomes) -> Iterator[CloudView]:
             pair.prediction,
             pair.reference if (pair.reference >= 0).any() else None,
             pair.confidence,
-            {"by votes": outcome.voted, "from the nearest": outcome.nearest},
+            origin=pair.origin,
+            coverage={"by votes": outcome.voted, "from the nearest": outcome.nearest},
         )

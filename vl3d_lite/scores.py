@@ -221,6 +221,23 @@ class Calibration:
             self.total + other.total,
         )
 
+    def to_dict(self) -> dict[str, list]:
+        """The counts as lists, to be stored."""
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "Calibration":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else.
+        """
+        return cls(
+            np.array(content["count"], np.int64).reshape(BINS),
+            np.array(content["correct"], np.int64).reshape(BINS),
+            np.array(content["total"], float).reshape(BINS),
+        )
+
     @property
     def accuracy(self) -> np.ndarray:
         """``(BINS,)`` share of right points, NaN in empty bins."""

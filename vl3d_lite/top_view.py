@@ -28,22 +28,23 @@ class TopView:
     top: np.ndarray
 
     @classmethod
-    def of(cls, xyz: np.ndarray, side: int = SIDE) -> "TopView":
+    def of(cls, xyz: np.ndarray, side: int = SIDE, per_pixel: float = 3) -> "TopView":
         """Lay pixels over a cloud.
 
-        Three points or more fall into a pixel on average (5 % of the pixels stay
-        empty), and the longer side has at most `side` pixels.
+        `per_pixel` points or more fall into a pixel on average (of three, 5 % of
+        the pixels stay empty), and the longer side has at most `side` pixels.
 
         Args:
             xyz: ``(n, 3)`` float, meters, n at least 1.
             side: Most pixels along the longer side.
+            per_pixel: Fewest points a pixel, on average; positive.
         """
         low, high = xyz[:, :2].min(axis=0), xyz[:, :2].max(axis=0)
         extent = np.maximum(high - low, 0)
         longest = extent.max()
         # A line of points has no area; it counts as a pixel wide.
         area = np.prod(np.maximum(extent, longest / side))
-        size = max(longest / side, float(np.sqrt(3 * area / len(xyz))))
+        size = max(longest / side, float(np.sqrt(per_pixel * area / len(xyz))))
         columns, rows = (
             np.minimum(extent // size + 1, side).astype(int) if size > 0 else (1, 1)
         )

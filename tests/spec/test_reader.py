@@ -660,3 +660,15 @@ def test_every_shipped_spec_is_valid():
     configs = sorted((Path(__file__).parents[2] / "configs").glob("**/*.yaml"))
     for config in configs:
         read_spec(config, check_files=False)
+
+
+def test_the_run_to_start_from_is_relative_to_the_spec(folder):
+    Path("runs/first").mkdir(parents=True)
+    text = GOOD.replace("learning_rate: 1e-3", "start_from: runs/first")
+    assert "start_from" in text
+    spec = read(text).spec
+    assert spec.training.start_from == str(Path("runs/first").absolute())
+    gone = text.replace("runs/first", "runs/second")
+    with pytest.raises(SpecError, match=r"start_from` must be a run folder.*runs/sec"):
+        read(gone)
+    assert read(gone, check_files=False).spec.training.start_from.endswith("second")

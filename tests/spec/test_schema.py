@@ -69,6 +69,15 @@ def test_farthest_point_sampling_has_no_grid_parents():
         ({"fields": {"radius": 3, "grid_size": 1, "x": 1}}, "fields.x"),
         ({"model": {"stages": [{"points": 64, "channels": 12}]}}, "multiple of `gva"),
         ({"model": {"stages": [{"points": 9, "channels": 8}]}}, "at most 9 neighbors"),
+        (
+            {"classes": {"a": 1, "b": 2}, "prediction": {"unsure_code": 2}},
+            "Received: 2, a code of class `b`",
+        ),
+        (
+            {"classes": {"a": 1, "b": 0}, "prediction": {"unsure": 0.6}},
+            "codes 1 and 0 are classes",
+        ),
+        ({"prediction": {"unsure": 1.5}}, "less than or equal to 1"),
     ],
 )
 def test_refuses_what_does_not_go_together(changes, message):
@@ -112,3 +121,18 @@ def test_global_attention_is_for_stages_of_few_points():
 def test_channels_are_bound_only_by_blocks_that_group_them():
     stage = {"points": 64, "channels": 12, "blocks": ["kpconvd"]}
     assert spec(model={"stages": [stage]}).model.stages[0].channels == 12
+
+
+@pytest.mark.parametrize(
+    ("classes", "prediction", "code"),
+    [
+        ({"a": 2, "b": 6}, {}, 1),
+        ({"a": 1, "b": 6}, {}, 0),
+        ({"a": {"codes": [3, 4], "write": 1}, "b": 6}, {}, 0),
+        ({"a": 1, "b": 0}, {}, None),
+        ({"a": 1, "b": 0}, {"unsure": 0.5, "unsure_code": 7}, 7),
+    ],
+)
+def test_unsure_points_get_a_code_that_is_no_class(classes, prediction, code):
+    built = spec(classes=classes, prediction=prediction)
+    assert built.unsure_code == code

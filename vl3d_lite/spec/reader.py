@@ -81,6 +81,8 @@ def read_spec(
         spec = reader.section(root, Spec, ())
         reader.need(spec, needs)
     clouds = reader.find_clouds(spec, check_files) if spec else {}
+    if spec:
+        reader.find_start(spec, check_files)
     if complaints:
         lines = dict.fromkeys(str(complaint) for complaint in sorted(complaints))
         raise SpecError("\n".join(lines))
@@ -308,6 +310,20 @@ class _Reader:
             found[name] = sorted(files)
             patterns[:] = absolute
         return found
+
+    def find_start(self, spec: Section, check_files: bool) -> None:
+        """Make the path of the run to start from absolute in `spec`."""
+        training = vars(spec).get("training")
+        start = vars(training).get("start_from") if training else None
+        if start is None:
+            return
+        place = self.places["training", "start_from"]
+        path = os.path.abspath(place.base / Path(start).expanduser())
+        object.__setattr__(training, "start_from", path)
+        if check_files and not os.path.isdir(path):
+            self.complain(
+                place, f"`training.start_from` must be a run folder. Received: {start}"
+            )
 
     def _files(self, pattern: str, name: str, number: int) -> list[Path]:
         from vl3d_lite.clouds.las import find_clouds  # laspy: only where it is needed

@@ -661,6 +661,9 @@ class TrainingSpec(Section):
     augmentation: AugmentationSpec = AugmentationSpec()
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Epochs without gain in validation mIoU after which training stops."""
+    start_from: str | None = None
+    """A run folder, relative to the spec, whose weights and feature scaling training
+    starts from. Features and network must be the same; classes may differ."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between checkpoints a training can be resumed from."""
     tensorboard: bool = False
@@ -689,8 +692,26 @@ class PredictionSpec(Section):
         ]
     ] = Field(["prediction", "confidence"])
     """Dimensions of the output; `classification` overwrites the LAS field."""
+    calibrate: bool = True
+    """Scale confidences by the temperature fitted on the validation clouds."""
+    unsure: Fraction | None = None
+    """Confidence below which a point is written as `unsure_code`, e.g. 0.6."""
+    unsure_code: Code | None = None
+    """Code of unsure points: 1 (unclassified) by default, or 0 (never classified)
+    where 1 is a class."""
     keep: list[Code] = Field([])
     """Codes left untouched where `classification` is written, e.g. 7, 9, 18."""
+
+
+class EvaluationSpec(Section):
+    """Where a report says to look: places where prediction and reference disagree."""
+
+    confident: Fraction = 0.9
+    """Confidence from which on a wrong point may be an error of the reference."""
+    points: Annotated[int, Field(ge=0)] = 20
+    """Places of more connected wrong points than this are listed."""
+    distance: PositiveFloat = 2.0
+    """Wrong points so near each other, in grid sizes, are connected."""
 
 
 class ExportSpec(Section):
@@ -719,6 +740,7 @@ class Spec(Section):
     model: ModelSpec
     training: TrainingSpec = TrainingSpec()
     prediction: PredictionSpec = PredictionSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     export: ExportSpec = ExportSpec()
 
     def searches(self) -> list[Iterator[Trouble]]:
@@ -728,6 +750,7 @@ class Spec(Section):
             self._feature_troubles(),
             self._weight_troubles(),
             self._direction_troubles(),
+            self._unsure_troubles(),
         ]
 
     def _direction_troubles(self) -> Iterator[Trouble]:
@@ -765,6 +788,22 @@ class Spec(Section):
             yield Trouble(
                 f"must not all be 0: nothing would be learned. Received: {weights}",
                 (("training", "class_weights"),),
+            )
+
+    def _unsure_troubles(self) -> Iterator[Trouble]:
+        wanted = self.prediction.unsure_code
+        for name, entry in self.classes.items():
+            if wanted is not None and wanted in (*entry.codes, entry.code):
+                yield Trouble(
+                    f"must be a code of no class, so that unsure points can be told "
+                    f"from others. Received: {wanted}, a code of class `{name}`",
+                    (("prediction", "unsure_code"),),
+                )
+        if self.prediction.unsure is not None and self.unsure_code is None:
+            yield Trouble(
+                "codes 1 and 0 are classes; name the code of unsure points by "
+                "`unsure_code`",
+                (("prediction", "unsure"),),
             )
 
     def _name_troubles(self) -> Iterator[Trouble]:
@@ -816,6 +855,14 @@ class Spec(Section):
         return {name: entry.codes for name, entry in self.classes.items()}
 
     @property
+    def unsure_code(self) -> int | None:
+        """The code of unsure points; None where 1 and 0 are taken."""
+        if self.prediction.unsure_code is not None:
+            return self.prediction.unsure_code
+        taken = {code for e in self.classes.values() for code in (*e.codes, e.code)}
+        return next((code for code in (1, 0) if code not in taken), None)
+
+    @property
     def points_per_batch(self) -> int:
         """Points of the finest stage in a training batch, padding included."""
         return self.training.batch_size * self.model.stages[0].points
@@ -824,6 +871,11 @@ class Spec(Section):
     def prediction_batch(self) -> int:
         """Fields of a batch in prediction."""
         return self.prediction.batch_size or self.training.batch_size
+
+    @property
+    def place_distance(self) -> float:
+        """Distance in meters that connects wrong points."""
+        return self.evaluation.distance * self.fields.grid_size
 
     @property
     def spacings(self) -> list[float]:

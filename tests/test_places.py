@@ -1,0 +1,122 @@
+"""Places of errors, against flood filling in loops."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from vl3d_lite.places import find_places, places_csv
+
+NAMES = ("ground", "tree", "roof")
+ORIGIN = np.array([450000.0, 5410000.0, 100.0])
+
+
+def find(xyz, reference, prediction, confidence=None, **changes):
+    settings = {"distance": 1.0, "confident": 0.9, "points": 0, "always": 0} | changes
+    return find_places(
+        "town.laz",
+        xyz,
+        reference,
+        prediction,
+        confidence,
+        NAMES,
+        origin=ORIGIN,
+        **settings,
+    )
+
+
+def components_by_flooding(xyz, distance):
+    """Points whose cells touch are joined, pair by pair, until nothing changes."""
+    low = xyz.min(axis=0)
+    cells = [tuple(int(v // distance) for v in row - low) for row in xyz]
+    label = list(range(len(xyz)))
+    changed = True
+    while changed:
+        changed = False
+        for i, one in enumerate(cells):
+            for j, other in enumerate(cells):
+                touch = all(abs(a - b) <= 1 for a, b in zip(one, other, strict=True))
+                if touch and label[i] != label[j]:
+                    label[i] = label[j] = min(label[i], label[j])
+                    changed = True
+    return label
+
+
+def test_places_are_the_components_of_touching_cells():
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(0, 12, (120, 3))
+    places = find(xyz, np.zeros(120, int), np.ones(120, int))
+    label = components_by_flooding(xyz, 1.0)
+    expected = sorted((label.count(number) for number in set(label)), reverse=True)
+    assert [place.points for place in places] == expected
+    assert len(expected) > 10
+    assert expected[0] > 2
+
+
+def test_points_within_the_distance_are_one_place_and_far_ones_are_not():
+    for gap, count in ((0.99, 1), (2 * np.sqrt(3) + 0.01, 2)):
+        xyz = np.array([[0.0, 0, 0], [0.5, 0.5, 0.5], [0.5 + gap, 0.5, 0.5]])
+        assert len(find(xyz, np.zeros(3, int), np.ones(3, int))) == count
+
+
+def test_a_place_has_one_pair_of_classes():
+    xyz = np.zeros((6, 3))
+    reference = np.array([0, 0, 0, 1, 1, 2])
+    prediction = np.array([1, 1, 2, 0, 0, 2])
+    found = {
+        (place.reference, place.prediction): place.points
+        for place in find(xyz, reference, prediction)
+    }
+    assert found == {
+        ("ground", "tree"): 2,
+        ("ground", "roof"): 1,
+        ("tree", "ground"): 2,
+    }
+
+
+def test_right_and_ignored_points_make_no_place():
+    xyz = np.zeros((3, 3))
+    assert find(xyz, np.array([-1, 0, 1]), np.array([1, 0, 1]), always=10) == []
+
+
+def test_a_place_tells_where_it_is_in_the_clouds_coordinates():
+    xyz = np.array([[1.0, 2, 3], [1.5, 2, 3], [2.5, 2.25, 3.5], [50, 50, 50]])
+    place = find(xyz, np.zeros(4, int), np.array([1, 1, 1, 0]))[0]
+    assert (place.x, place.y, place.z) == (450001.5, 5410002.0, 103.0)
+    assert (place.x_min, place.y_min, place.z_min) == (450001.0, 5410002.0, 103.0)
+    assert (place.x_max, place.y_max, place.z_max) == (450002.5, 5410002.25, 103.5)
+
+
+def test_confident_points_are_counted():
+    xyz = np.zeros((4, 3))
+    confidence = np.array([0.5, 0.9, 0.95, 1.0], np.float32)
+    place = find(xyz, np.zeros(4, int), np.array([1, 1, 1, 0]), confidence)[0]
+    assert place.confident_points == 2
+    assert place.mean_confidence == pytest.approx((0.5 + 0.9 + 0.95) / 3)
+    assert find(xyz, np.zeros(4, int), np.ones(4, int))[0].confident_points == 0
+
+
+def test_small_places_are_listed_only_to_fill_the_first_ten():
+    sizes = (9, 6, 3, 2, 1)
+    xyz = np.repeat(np.arange(5)[:, None] * [10.0, 0, 0], sizes, axis=0)
+    zeros, ones = np.zeros(len(xyz), int), np.ones(len(xyz), int)
+
+    def found(points, always):
+        places = find(xyz, zeros, ones, points=points, always=always)
+        return [place.points for place in places]
+
+    assert found(points=2, always=0) == [9, 6, 3]
+    assert found(points=2, always=4) == [9, 6, 3, 2]
+    assert found(points=100, always=1) == [9]
+
+
+def test_the_table_holds_every_field():
+    xyz = np.zeros((2, 3))
+    text = places_csv(find(xyz, np.zeros(2, int), np.ones(2, int)))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert row["cloud"] == "town.laz"
+    assert (row["reference"], row["prediction"]) == ("ground", "tree")
+    assert (row["points"], row["mean_confidence"]) == ("2", "")
+    assert float(row["y_max"]) == 5410000.0
+    assert len(places_csv([]).splitlines()) == 1
