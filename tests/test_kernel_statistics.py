@@ -10,6 +10,7 @@ from vl3d_lite.dataset import batch_spec
 from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import read_statistics
 from vl3d_lite.model.network import build_network
+from vl3d_lite.rotations import with_symmetry
 from vl3d_lite.run_folder import write_json
 from vl3d_lite.scaling import FeatureScaling
 from vl3d_lite.spec.reader import read_spec
@@ -168,6 +169,21 @@ def test_without_labels_the_network_names_the_classes(measured):
     assert found["layers"]["kpconvx_0_0"]["coverage_by_class"]
     # Class by class, every center is counted once.
     assert set(found["layers"]["strided_1"]["coverage_by_class"]) <= set(spec.classes)
+
+
+def test_turned_copies_count_as_fields(measured, monkeypatch):
+    spec, model, cloud, scaling, _, _ = measured
+    monkeypatch.setattr(kernel_statistics, "FIELDS", 1)
+    plain = kernel_statistics.measure_kernels(model, cloud, spec, scaling)
+    changed = spec.model.model_copy(update={"symmetry": "C2"})
+    spec = spec.model_copy(update={"model": changed})
+    twin = with_symmetry(model, spec, len(scaling.names), "C2")
+    found = kernel_statistics.measure_kernels(twin, cloud, spec, scaling)
+    assert found["fields"] == plain["fields"]
+    for name, entry in found["layers"].items():
+        # The inner point of a kernel is the same seen from both sides.
+        inner = entry["coverage"][0], plain["layers"][name]["coverage"][0]
+        assert inner[0] == pytest.approx(inner[1], abs=1e-6)
 
 
 def test_the_page_reads_what_was_measured(measured, tmp_path):

@@ -16,7 +16,7 @@ from vl3d_lite.model.layers import (
 from vl3d_lite.model.layers.kernel_geometry import kernel_geometry
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.scaling import FeatureScaling
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema import GROUP_ORDERS, Spec
 from vl3d_lite.sweep import cover
 
 FIELDS = 32  # of a cloud, spread evenly over it
@@ -52,6 +52,7 @@ def measure_kernels(
         model.inputs, [model.outputs[0], *(probe.layer.input for probe in probes)]
     )
     labelled = bool((cloud.labels >= 0).any())
+    copies = GROUP_ORDERS[spec.model.symmetry]
     fields = 0
     for inputs, labels in _sample(cloud, spec, scaling):
         logits, *tensors = inner(inputs, training=False)
@@ -61,7 +62,8 @@ def measure_kernels(
         classes = _classes_of_levels(inputs, labels, spec)
         fields += int((inputs["neighbors_0"] >= 0).any(axis=(1, 2)).sum())
         for probe, values in zip(probes, tensors, strict=True):
-            probe.add(values, classes[probe.level])
+            # Turned copies of the fields lie one after the other.
+            probe.add(values, np.tile(classes[probe.level], (copies, 1)))
     found = {"layers": {}, "attention": {}}
     for probe in probes:
         found[probe.part][probe.layer.name] = probe.result(spec.class_names)
@@ -244,8 +246,10 @@ def _classes_of_levels(
 
 def _level(layer: keras.layers.Layer) -> int:
     """The level of a layer's centers, told by the input that lists neighbors."""
-    kind, _, number = layer.input[2].name.rpartition("_")
-    return int(number) + (kind == "down")
+    # An input, or the layer that repeats one for turned copies and carries its name.
+    source = layer.input[2]._keras_history.operation.name
+    kind, _, number = source.rpartition("_")
+    return int(number) + kind.endswith("down")
 
 
 def _present(neighbors, support) -> np.ndarray:
