@@ -2,8 +2,8 @@
 
 Run from the project root (about five minutes). PyTorch and symm-learning 0.8.1 (with
 escnn, both on PyPI) are wanted; what is missing is left out. escnn imports py3nj,
-which needs a Fortran compiler and is used for spheres only: `--stand-in` puts an empty
-module in its place::
+which needs a Fortran compiler, and lie_learn, which needs NumPy 1, for continuous
+groups only: `--stand-in` puts empty modules in their place::
 
     taskset -c 0 python -m benchmarks.bench_equivariant --stand-in
     taskset -c 0 python -m benchmarks.bench_equivariant --store results.md
@@ -15,6 +15,8 @@ median over rounds.
 """
 
 import argparse
+import importlib.abc
+import importlib.machinery
 import sys
 import types
 from pathlib import Path
@@ -143,12 +145,23 @@ def contestants(batch, group, hidden, threads):
     return calls
 
 
-def stand_in():
-    """Let escnn import without py3nj."""
-    try:
-        import py3nj  # noqa: F401
-    except ImportError:
-        sys.modules["py3nj"] = types.ModuleType("py3nj")
+class StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Empty modules for what escnn imports and finite groups do not use."""
+
+    names = ("py3nj", "lie_learn")
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        module.__getattr__ = lambda name: None
+        return module
+
+    def exec_module(self, module):
+        pass
 
 
 def rows(batch, group, hidden, threads, rounds):
@@ -183,7 +196,7 @@ def main():
     arguments = parser.parse_args()
     restart_quietly(arguments.threads)
     if arguments.stand_in:
-        stand_in()
+        sys.meta_path.insert(0, StandIn())
     lines = [
         f"Threads: {arguments.threads}. D={WIDTH}, T={QUERIES}, S={TOKENS}, {HEADS} "
         f"heads, float32; medians of {arguments.rounds} rounds taken in turns; in "
