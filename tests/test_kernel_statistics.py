@@ -180,10 +180,21 @@ def test_turned_copies_count_as_fields(measured, monkeypatch):
     twin = with_symmetry(model, spec, len(scaling.names), "C2")
     found = kernel_statistics.measure_kernels(twin, cloud, spec, scaling)
     assert found["fields"] == plain["fields"]
+    sample = kernel_statistics._sample
+
+    def turned(*arguments):
+        for inputs, labels in sample(*arguments):
+            half = np.array([-1, -1, 1], "float32")
+            names = [name for name in inputs if name.startswith("xyz_")]
+            yield {**inputs, **{name: inputs[name] * half for name in names}}, labels
+
+    monkeypatch.setattr(kernel_statistics, "_sample", turned)
+    spec = spec.model_copy(update={"model": measured[0].model})
+    other = kernel_statistics.measure_kernels(model, cloud, spec, scaling)
     for name, entry in found["layers"].items():
-        # The inner point of a kernel is the same seen from both sides.
-        inner = entry["coverage"][0], plain["layers"][name]["coverage"][0]
-        assert inner[0] == pytest.approx(inner[1], abs=1e-6)
+        both = [np.array(x["layers"][name]["coverage"]) for x in (plain, other)]
+        np.testing.assert_allclose(entry["coverage"], np.mean(both, axis=0), atol=1e-6)
+        assert np.abs(both[0] - both[1]).max() > 1e-3
 
 
 def test_the_page_reads_what_was_measured(measured, tmp_path):
