@@ -491,7 +491,10 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
     run = RunFolder(tmp_path / "run")
     pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *settings]), run, OPTIONS)
     before, after = (
-        {variable.path: np.array(variable) for variable in model.trainable_variables}
+        {
+            variable.path: keras.ops.convert_to_numpy(variable)
+            for variable in model.trainable_variables
+        }
         for model in map(keras.saving.load_model, (trained.model, run.model))
     )
     for name, value in before.items():

@@ -105,6 +105,7 @@ def test_another_spec_and_other_versions_are_told(copy):
 def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
     monkeypatch.setattr(verifying, "verify", lambda run, quiet: found)
+    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
     found.differences.append("model.keras: was changed")
