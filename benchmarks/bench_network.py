@@ -138,8 +138,9 @@ def literal_classes():
                 return super()._block(*arguments)
 
     class LiteralGVA(GroupedVectorAttentionLayer):
-        def _attend(self, coordinates, features, neighbors, training):
-            present = is_present(neighbors, features)[..., None]
+        def _attend(self, inputs, training):
+            coordinates, features, neighbors = inputs
+            gate = {"present": is_present(neighbors, features)}
             real = is_real(neighbors, ops.shape(features)[1])
             gathered = rows_of(features, neighbors)  # (B, R, K, C)
             query, key = self._normalized(
@@ -157,7 +158,7 @@ def literal_classes():
             )
             encoded = ops.matmul(key - query[:, :, None] + bias, self.encoding_kernel)
             encoded = ops.relu(encoded + self.encoding_bias)
-            alpha = self._softmax(encoded, present, training)
+            alpha = self._softmax(encoded, gate, training)
             spread = ops.expand_dims(alpha, -1)
             context = ops.sum(spread * self._split(value + bias), axis=2)
             return self._merge(context), alpha
