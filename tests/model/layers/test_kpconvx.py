@@ -16,10 +16,9 @@ from tests.contracts import (
     numpy_of,
     run,
 )
-from tests.oracles import kpconvx_by_loops, operator_by_loops, slope_along
+from tests.oracles import kpconvx_by_loops, slope_along
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import KernelGeometryLayer, KPConvXLayer
-from vl3d_lite.model.layers.kpconvx_operator import kpconvx_operator
 
 JAX = keras.backend.backend() == "jax"
 DTYPE = "float32" if JAX else "float64"
@@ -204,22 +203,6 @@ def test_gradients_match_differences_of_the_formula(form, training):
         )
 
 
-def test_the_operator_matches_the_formula():
-    rng = np.random.default_rng(0)
-    _, F, N = field()
-    nearest = rng.integers(0, 5, N.shape).astype("int32")
-    influence = np.where((N >= 0) & (N < ROWS), rng.random(N.shape), 0)
-    W = rng.normal(size=(5, CHANNELS)).astype("float32")
-    a = rng.random((BATCH, ROWS, 10)).astype("float32")
-    for modulations in (a, None):
-        expected = operator_by_loops(F, N, nearest, influence, W, modulations)
-        for finite in (True, False):
-            received = kpconvx_operator(
-                F, N, nearest, influence.astype("float32"), W, modulations, finite
-            )
-            assert_same(numpy_of(received), expected, 1e-6)
-
-
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("mode", MODES)
 def test_garbage_where_nobody_looks_has_no_say(mode, training):
@@ -234,8 +217,13 @@ def test_garbage_where_nobody_looks_has_no_say(mode, training):
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("order", ["seed", "official"])
-def test_appended_missing_neighbors_and_padded_points_have_no_say(order, training):
+@pytest.mark.parametrize(
+    ("order", "mode"),
+    [*(("seed", mode) for mode in MODES), ("official", "eager")],
+)
+def test_appended_missing_neighbors_and_padded_points_have_no_say(
+    order, mode, training
+):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, order=order), [X, F, N])
     N[N >= ROWS] = -1
@@ -247,8 +235,8 @@ def test_appended_missing_neighbors_and_padded_points_have_no_say(order, trainin
     more[2][:, :, COUNT] = ROWS + 3
     cotangent = np.random.default_rng(1).normal(size=F.shape)
     longer = np.pad(cotangent, ((0, 0), (0, 3), (0, 0)))
-    one = gradients(layer, [X, F, N], training, cotangents=[cotangent])
-    other = gradients(layer, more, training, cotangents=[longer])
+    one = gradients(layer, [X, F, N], training, mode, [cotangent])
+    other = gradients(layer, more, training, mode, [longer])
     assert_same(other[0][:, :ROWS], one[0])
     assert (other[0][:, ROWS:] == 0).all()
     scale = max(np.abs(slope).max() for slope in one[1].values())

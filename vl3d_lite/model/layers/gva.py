@@ -16,6 +16,7 @@ from vl3d_lite.model.layers.neighborhood import (
     is_present,
     is_real,
     neighbor_offsets,
+    require_integers,
 )
 from vl3d_lite.model.layers.products import (
     encode_offsets,
@@ -234,6 +235,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
 
     def _attend(self, inputs, training):
         coordinates, features, neighbors, *weights = inputs
+        require_integers(self.name, neighbors)
         query, key, value = self._project(features, neighbors, training)
         offsets, gate = self._geometry(coordinates, neighbors, weights)
         gate["present"] = is_present(neighbors, features)  # (B, R, K)

@@ -1,5 +1,7 @@
 """Nearest kernel point and influence of every neighbor, once per level."""
 
+from numbers import Real
+
 import keras
 from keras import ops
 
@@ -121,7 +123,7 @@ def check_kernel(where, sigma, influence):
     Raises:
         DeepLearningException: `sigma` is not positive or `influence` unknown.
     """
-    if not sigma > 0:
+    if not (isinstance(sigma, Real) and sigma > 0):
         raise DeepLearningException(
             f"{where}: `sigma` must be positive (meters). Received: sigma={sigma}"
         )

@@ -1,5 +1,7 @@
 """KPConvX: a depthwise kernel point convolution with kernel attention."""
 
+from numbers import Real
+
 import keras
 import numpy as np
 from keras import ops
@@ -16,7 +18,9 @@ from vl3d_lite.model.layers.neighborhood import (
     gather_neighbors,
     is_present,
     is_real,
+    require_integers,
 )
+from vl3d_lite.model.layers.torf_gva import as_shapes
 
 ORDERS = ("seed", "official")
 LEAKY_RELU = keras.layers.LeakyReLU()
@@ -227,12 +231,9 @@ class KPConvXLayer(keras.layers.Layer):
         self.bn_hhat = self._normalizations(self.bn_hhat, widths)
 
     def call(self, inputs, training=False, mask=False):
+        self._check_shapes([value.shape for value in inputs])
         X, F, N = inputs[:3]
-        if "int" not in keras.backend.standardize_dtype(N.dtype):
-            raise DeepLearningException(
-                f"{self.name}: neighbors must be integers, rows of X. "
-                f"Received: dtype={N.dtype}"
-            )
+        require_integers(self.name, N)
         F = ops.cast(F, self.compute_dtype)
         nearest, influence = self._geometry(X, N, inputs[3:])
         real = is_real(N, ops.shape(F)[1])  # (B, M)
@@ -499,9 +500,13 @@ class KPConvXLayer(keras.layers.Layer):
             value = getattr(self, name)
             if name == "output_channels" and value is None:
                 continue
-            if int(value) != value or value < 1:
+            whole = isinstance(value, Real) and int(value) == value
+            if not whole or value < 1:
                 self._refuse(name, "a whole number of at least 1", value)
             setattr(self, name, int(value))
+        for name in ("drop_path", "bn_momentum"):
+            if not isinstance(getattr(self, name), Real):
+                self._refuse(name, "a number", getattr(self, name))
         if not 0 <= self.drop_path <= 1:
             self._refuse("drop_path", "a probability in [0, 1]", self.drop_path)
         if not 0 <= self.bn_momentum < 1:
@@ -522,7 +527,7 @@ class KPConvXLayer(keras.layers.Layer):
         Raises:
             DeepLearningException: Their number, a rank or an axis is wrong.
         """
-        shapes = [tuple(shape) for shape in shapes]
+        shapes = [tuple(shape) for shape in as_shapes(shapes)]
         form = "[X, F, N, centers]" if self.strided else "[X, F, N]"
         counts = (4, 5) if self.strided else (3, 5)
         if len(shapes) not in counts or any(len(shape) != 3 for shape in shapes):
@@ -532,7 +537,10 @@ class KPConvXLayer(keras.layers.Layer):
             )
         X, F, N, *rest = shapes
         trouble = None
-        if X[-1] not in (2, 3):
+        batches = {shape[0] for shape in shapes} - {None}
+        if len(batches) > 1:
+            trouble = "all inputs must hold as many fields"
+        elif X[-1] not in (2, 3):
             trouble = "X must have 2 or 3 coordinates"
         elif F[-1] is None or F[-1] % self.groups:
             trouble = f"`groups` = {self.groups} must divide the channels of F"
@@ -595,11 +603,19 @@ def _drawn_anew(initializer, offset):
         slices = []
         for index in range(shape[0]):
             drawer = keras.initializers.get(initializer)
-            config = drawer.get_config()
-            if isinstance(config.get("seed"), int):
-                config["seed"] += 1000 * offset + index
-            drawer = type(drawer).from_config(config)
-            slices.append(ops.convert_to_tensor(drawer(shape[1:], dtype=dtype)))
+            if isinstance(drawer, keras.initializers.Initializer):
+                config = drawer.get_config()
+                if isinstance(config.get("seed"), int):
+                    config["seed"] += 1000 * offset + index
+                drawer = type(drawer).from_config(config)
+            try:
+                values = drawer(shape[1:], dtype=dtype)
+            except ValueError as error:
+                raise DeepLearningException(
+                    f"`initializer` must draw vectors as well as matrices. "
+                    f"Received: {initializer!r}, which says: {error}"
+                ) from error
+            slices.append(ops.convert_to_tensor(values))
         return ops.stack(slices)
 
     return initialize

@@ -2,7 +2,12 @@
 
 from keras import ops
 
-from vl3d_lite.model.layers.neighborhood import flat_rows, is_present, settle
+from vl3d_lite.model.layers.neighborhood import (
+    at_least_float32,
+    flat_rows,
+    is_present,
+    settle,
+)
 from vl3d_lite.model.layers.products import given
 
 # Neighbors added up at once. XLA on a CPU writes out a sum of 8 in registers; one
@@ -137,9 +142,12 @@ class _Parts:
 
     def _of_weights(self, features, upstream):
         product = self._gathered(features) * self._factors(self.modulations) * upstream
-        return ops.segment_sum(
-            self._rows_of(product), self._line(self.nearest), self.points
+        # A kernel point sums thousands of neighbors, too many for half precision.
+        wide = ops.cast(product, at_least_float32(product.dtype))
+        summed = ops.segment_sum(
+            self._rows_of(wide), self._line(self.nearest), self.points
         )
+        return ops.cast(summed, product.dtype)
 
     def _of_modulations(self, features, upstream):
         product = self._gathered(features) * self._weights() * upstream

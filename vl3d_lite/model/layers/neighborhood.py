@@ -11,6 +11,8 @@ when a model is built.
 import keras
 from keras import ops
 
+from vl3d_lite.errors import DeepLearningException
+
 
 def is_present(neighbors, features):
     """Tell which neighbor slots hold a neighbor.
@@ -81,6 +83,20 @@ def gather_neighbors(features, neighbors, zero_missing=True):
         return gathered
     present = is_present(neighbors, features)[..., None]
     return ops.where(present, gathered, ops.zeros_like(gathered))
+
+
+def require_integers(name, neighbors):
+    """Check that neighbors are whole numbers.
+
+    Raises:
+        DeepLearningException: They are of another type.
+    """
+    dtype = keras.backend.standardize_dtype(neighbors.dtype)
+    if "int" not in dtype:
+        raise DeepLearningException(
+            f"{name}: neighbors must be integers, rows of the features. "
+            f"Received: dtype={dtype}"
+        )
 
 
 def at_least_float32(dtype):

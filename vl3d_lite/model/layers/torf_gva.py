@@ -64,6 +64,7 @@ class TORFGVALayer(keras.layers.Layer):
         _check_shapes(self.name, input_shape)
 
     def call(self, inputs, training=False, mask=False):
+        _check_shapes(self.name, [value.shape for value in inputs])
         alpha, w, values = inputs
         return contract_neighbors(alpha, values, w)
 
@@ -77,7 +78,7 @@ class TORFGVALayer(keras.layers.Layer):
 
 
 def _check_shapes(name, input_shape):
-    shapes = [tuple(shape) for shape in _as_shapes(input_shape)]
+    shapes = [tuple(shape) for shape in as_shapes(input_shape)]
     ranks = tuple(len(shape) for shape in shapes)
     if ranks != (3, 4, 4):
         raise DeepLearningException(
@@ -96,7 +97,7 @@ def _check_shapes(name, input_shape):
             )
 
 
-def _as_shapes(input_shape):
+def as_shapes(input_shape):
     """List the shapes; a lone tensor's shape counts as one."""
     if all(size is None or isinstance(size, int) for size in input_shape):
         return [input_shape]
