@@ -27,7 +27,7 @@ model:
   gva: {groups: 4}
 training: {epochs: 3, steps_per_epoch: 8, batch_size: 2, learning_rate: 0.01, jit: off}
 prediction: {write: [prediction, confidence, entropy, probabilities]}
-export: {plots: false}
+export: {plots: false, every: 2}
 """
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -126,6 +128,31 @@ def test_ply_is_colored_by_the_norm_of_the_weights(tmp_path, kernel):
     np.testing.assert_allclose(rows[:, 6], norms, rtol=1e-5)
     assert rows[np.argmax(norms), 3:6].tolist() == [253, 231, 37]
     assert rows[np.argmin(norms), 3:6].tolist() == [68, 1, 84]
+
+
+READ_BY_OPEN3D = """
+import json, sys
+from vl3d_lite.open3d_support import load_open3d
+cloud = load_open3d().io.read_point_cloud(sys.argv[1])
+json.dump([[list(row) for row in rows] for rows in (cloud.points, cloud.colors)],
+          sys.stdout)
+"""
+
+
+def test_open3d_reads_points_and_colors(tmp_path, kernel):
+    path = export(tmp_path / "k", kernel) / "kernel.ply"
+    # In its own process: Open3D's libraries must not meet TensorFlow's.
+    done = subprocess.run(
+        [sys.executable, "-c", READ_BY_OPEN3D, path],
+        capture_output=True,
+        text=True,
+    )
+    if "ResourceError" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    points, colors = json.loads(done.stdout.splitlines()[-1])
+    _, rows = parse_ply(path)
+    np.testing.assert_allclose(points, kernel[0], atol=1e-6)
+    np.testing.assert_allclose(colors, rows[:, 3:6] / 255, atol=1e-3)
 
 
 def test_ply_of_a_flat_kernel_lies_at_height_zero(tmp_path):

@@ -24,6 +24,7 @@ from vl3d_lite.errors import (
     ResourceError,
     SpecError,
 )
+from vl3d_lite.export import read_kernel
 from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.receipt import array_hash, file_hash
@@ -641,6 +642,17 @@ def test_a_loss_that_is_not_finite_saves_its_batch(place, tmp_path):
         pipeline.train(spec, run, OPTIONS)
     with np.load(run.bad_batch) as batch:
         assert {"labels", "features", "xyz_0"} <= set(batch.files)
+
+
+def test_kernels_are_exported_every_so_many_epochs(trained):
+    stages = {path.name.rsplit("_kpconv", 1)[0] for path in trained.kernels.glob("*_*")}
+    assert stages == {"INIT", "EPOCH_002", "TRAINED"}
+    begin, middle = (
+        read_kernel(trained.kernels / f"{stage}_kpconvx_0_0")
+        for stage in ("INIT", "EPOCH_002")
+    )
+    np.testing.assert_array_equal(middle.Q, begin.Q)
+    assert np.abs(middle.W - begin.W).max() > 1e-3
 
 
 def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):

@@ -498,7 +498,9 @@ def test_regularizers_and_constraints_reach_every_tensor_but_the_kernel_points()
         ({"blocks": 1.5}, "`blocks` must be"),
         ({"drop_path": 1.1}, r"`drop_path` must be a probability in \[0, 1\]"),
         ({"drop_path": -0.1}, "`drop_path`"),
+        ({"drop_path": None}, "`drop_path` must be a number"),
         ({"sigma": 0}, "`sigma` must be positive"),
+        ({"sigma": None}, "`sigma` must be positive"),
         ({"shell_points": [1, 7]}, "one entry for each shell"),
         ({"DH": 0}, "`DH` must be"),
         ({"groups": 0}, "`groups` must be"),
@@ -518,7 +520,9 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "shapes", "message"),
     [
+        ({}, (2, 9, 3), "inputs must be"),
         ({}, [(2, 9, 3), (2, 9, 8)], "inputs must be"),
+        ({}, [(2, 9, 3), (2, 9, 8), (1, 9, 4)], "as many fields"),
         ({}, [(2, 9, 3), (2, 9, 8), (2, 9)], "inputs must be"),
         ({}, [(2, 9, 3), (2, 9, 8), (2, 9, 4), (2, 9, 3)], "inputs must be"),
         ({}, [(2, 9, 4), (2, 9, 8), (2, 9, 4)], "2 or 3 coordinates"),
@@ -540,6 +544,24 @@ def test_shapes_that_do_not_fit_are_refused(arguments, shapes, message):
         layer.compute_output_shape(shapes)
     with pytest.raises(DeepLearningException, match=message):
         layer.build(shapes)
+
+
+def test_a_built_layer_refuses_other_fields():
+    X, F, N = field()
+    layer = KPConvXLayer(**SMALL)
+    run(layer, [X, F, N])
+    with pytest.raises(DeepLearningException, match="as many fields"):
+        layer([X, F, N[:1]])
+
+
+def test_an_initializer_may_be_a_function_that_draws_vectors():
+    layer = KPConvXLayer(
+        **SMALL, initializer=lambda shape, dtype=None: np.full(shape, 0.25, dtype)
+    )
+    run(layer, field())
+    assert (numpy_of(layer.Psi.value) == 0.25).all()
+    with pytest.raises(DeepLearningException, match="must draw vectors"):
+        run(KPConvXLayer(**SMALL, initializer="orthogonal"), field())
 
 
 def test_neighbors_must_be_integers():

@@ -100,6 +100,13 @@ def test_refuses_axes_that_differ(letter, shapes):
         TORFGVALayer()([np.ones(shape, "float32") for shape in shapes])
 
 
+def test_refuses_other_axes_once_it_is_built():
+    layer = TORFGVALayer()
+    layer([np.ones(shape, "float32") for shape in [(4, 5, 3), *[(4, 5, 3, 2)] * 2]])
+    with pytest.raises(DeepLearningException, match="axis G must agree"):
+        layer([np.ones(shape, "float32") for shape in [(4, 5, 1), *[(4, 5, 3, 2)] * 2]])
+
+
 def test_unknown_axes_are_no_error():
     layer = TORFGVALayer()
     layer.build([(None, 5, 3), (None, None, 3, 2), (4, 5, 3, None)])
