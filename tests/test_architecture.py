@@ -85,7 +85,7 @@ FLOORS = {
     5: ["cli", "__main__"],
 }
 # Besides the package's own names, all that the layers may import.
-LAYER_IMPORTS = {"keras", "numpy", "math", "pathlib", "re", "functools"}
+LAYER_IMPORTS = {"keras", "numpy", "math", "pathlib", "re", "functools", "numbers"}
 
 
 def modules():

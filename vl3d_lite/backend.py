@@ -15,8 +15,8 @@ from vl3d_lite.spec.schema import Spec
 logger = logging.getLogger(__name__)
 
 # Field points after which XLA's compile time is repaid in prediction, on a CPU
-# (an estimate; benchmarks/bench_network.py measures it).
-BREAK_EVEN_POINTS = 4_000_000
+# (0.85 million on one core: benchmarks/results/network.md).
+BREAK_EVEN_POINTS = 1_000_000
 
 
 def prepare_backend(seed: int, threads: int) -> None:

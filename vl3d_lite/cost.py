@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from vl3d_lite.spec.schema import GROUP_ORDERS, ModelSpec, Spec, StageSpec
 
 # Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
-# (an estimate; benchmarks/bench_network.py measures it).
-BREAK_EVEN_STEPS = 40
+# (97 of 16,384 on one core: benchmarks/results/network.md).
+BREAK_EVEN_STEPS = 100
 BREAK_EVEN_POINTS = 16_000
 
 NORM = 4  # numbers a channel of batch normalization keeps
