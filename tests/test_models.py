@@ -1,0 +1,74 @@
+"""The models that ship predict a scan at once, and tell nobody's folders."""
+
+import json
+import runpy
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+
+from vl3d_lite import pipeline
+from vl3d_lite.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/run.json"))
+OPTIONS = pipeline.Options(threads=2, quiet=True)
+LARGEST = 25_000_000  # bytes of a model's folder
+
+pytestmark = pytest.mark.skipif(
+    not MODELS, reason="models/ holds no run, as in a source distribution"
+)
+
+
+def test_the_models_of_the_table_ship():
+    assert [path.name for path in MODELS] == ["als_dense", "als_sparse"]
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_model_classifies_the_town(folder, tmp_path):
+    cloud = ROOT / "data" / "town_test.laz"
+    fast = ["prediction.grids=1", "prediction.votes=1"]
+    (outcome,) = pipeline.predict(
+        RunFolder(folder), [cloud], tmp_path / "out", OPTIONS, fast
+    )
+    assert outcome.points == outcome.voted == len(laspy.read(cloud))
+    las = laspy.read(tmp_path / "out" / cloud.name)
+    codes = np.asarray(las.prediction)
+    assert set(np.unique(codes)) <= {1, 2, 5, 6}
+    # The town is simulated and no model saw it: ground and roofs are found yet.
+    reference = np.asarray(las.classification)
+    for code in (2, 6):
+        both = np.sum((codes == code) & (reference == code))
+        assert both / np.sum((codes == code) | (reference == code)) > 0.6
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_model_is_small_has_a_card_and_names_no_place(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < LARGEST
+    assert "Licence" in (folder / "README.md").read_text()
+    receipt = json.loads((folder / "run.json").read_text())
+    paths = [receipt["spec"], *(entry["path"] for entry in receipt["inputs"])]
+    assert all(Path(path).name == path for path in paths)
+    for path in files:
+        if path.suffix != ".keras":
+            assert not {"/home/", "/tmp/", "/work/"} & set(_places(path.read_text()))
+
+
+def _places(text):
+    return [f"/{part}/" for part in text.replace('"', "/").split("/") if part]
+
+
+def test_a_shipped_run_predicts_as_the_run_itself(trained, place, tmp_path):
+    ship = runpy.run_path(str(ROOT / "models" / "ship.py"))["ship"]
+    ship(trained.root, tmp_path / "shipped")
+    assert str(place) not in (tmp_path / "shipped" / "spec.yaml").read_text()
+    assert str(place) not in (tmp_path / "shipped" / "run.json").read_text()
+    pipeline.predict(
+        RunFolder(tmp_path / "shipped"), [place / "test.laz"], tmp_path / "out", OPTIONS
+    )
+    np.testing.assert_array_equal(
+        laspy.read(tmp_path / "out" / "test.laz").p_building,
+        laspy.read(trained.predictions / "test.laz").p_building,
+    )
