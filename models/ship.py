@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 import yaml
 
 from vl3d_lite.receipt import text_hash
-from vl3d_lite.spec.reader import dump_spec, read_spec
 
 KEPT = ("model.keras", "features.json", "calibration.json", "history.csv")
 
@@ -35,10 +34,9 @@ def ship(run: Path, folder: Path) -> None:
         group: [PurePath(path).name for path in paths]
         for group, paths in content["clouds"].items()
     }
-    draft = folder / "spec.yaml"
-    draft.write_text(yaml.safe_dump(content, sort_keys=False))
-    text = dump_spec(read_spec(draft, check_files=False).spec)
-    draft.write_text(text)
+    # What was written then, not today's defaults: the network's hash is of it.
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
+    (folder / "spec.yaml").write_text(text)
     receipt = json.loads((run / "run.json").read_text())
     receipt["spec"] = PurePath(receipt["spec"]).name
     receipt["spec_sha256"] = text_hash(text)
