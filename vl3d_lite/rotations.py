@@ -153,7 +153,7 @@ def measure_rotations(
     turns = [(_words(matrix), True, matrix) for matrix in group.matrices[1:]] + [
         (f"{angle:g} degrees", False, _turn(angle)) for angle in OTHERS
     ]
-    batches = SweepBatches(prepared, spec, scaling, threads=threads)
+    batches = SweepBatches(prepared, spec, scaling, votes=1, threads=threads)
     weights = prepared.point_counts
     shares = []
     for symmetry in (symmetry_of(spec), "none"):

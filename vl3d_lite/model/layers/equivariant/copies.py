@@ -113,7 +113,7 @@ class PooledCopies(_Copies):
     def call(self, inputs):
         shape = ops.shape(inputs)
         apart = ops.reshape(inputs, (self.group.order, -1, *shape[1:]))
-        return ops.mean(apart, axis=0)
+        return ops.sum(apart, axis=0) / self.group.order
 
     def compute_output_shape(self, input_shape):
         return (self._batch(input_shape[0], -self.group.order), *input_shape[1:])

@@ -153,7 +153,8 @@ class InvariantPooling(keras.layers.Layer):
         lead = ops.shape(hidden)[:-1]
         order = self.in_rep.group.order
         hidden = ops.reshape(hidden, (*lead, self.inner.out_rep.copies, order))
-        pooled = ops.mean(hidden, axis=-1)
+        # A sum: on PyTorch `ops.mean` rounds float64.
+        pooled = ops.sum(hidden, axis=-1) / order
         result = product(pooled, ops.cast(self.kernel, pooled.dtype))
         return result + ops.cast(self.bias, pooled.dtype)
 

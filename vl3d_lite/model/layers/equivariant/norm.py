@@ -149,7 +149,9 @@ class EquivariantLayerNorm(_EquivariantNorm):
     def spectral(self, spectrum):
         """Normalize a spectrum."""
         constants = spectrum[0]
-        center = ops.mean(_wide(constants), axis=-1, keepdims=True)
+        # A sum: on PyTorch `ops.mean` rounds float64.
+        center = ops.sum(_wide(constants), axis=-1, keepdims=True)
+        center = center / self.in_rep.copies
         center = constants - ops.cast(center, constants.dtype)
         result = self._normalize([center, *spectrum[1:]])
         if not self.use_bias:
