@@ -84,6 +84,13 @@ def trained(place, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def _same_weights():
+    """Layers draw the same weights in every run of the tests."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _own_determinism():
     """Undo what a training asked of TensorFlow: Keras refuses XLA after it."""
     yield

@@ -303,7 +303,11 @@ def test_geometry_may_be_handed_in(influence):
     ("arguments", "random"),
     [
         ({}, False),
-        ({"blocks": 2, "order": "official", "modulation_norm": True}, False),
+        (
+            # Groups of 2 leave 4 modulations a kernel point to normalize.
+            {"blocks": 2, "order": "official", "modulation_norm": True, "groups": 2},
+            False,
+        ),
         ({"deformable": True, "drop_path": 0.5, "output_channels": 12}, True),
         ({"attention": False, "activation": "gelu", "initializer": "he_normal"}, False),
     ],
