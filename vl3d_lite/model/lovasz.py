@@ -26,6 +26,8 @@ def lovasz_softmax(labels, probabilities):
         Berman, Rannen Triki and Blaschko, *The Lovász-Softmax loss* (2018),
         algorithm 1, over the batch and the classes it holds.
     """
+    labels = ops.convert_to_tensor(labels, "int32")
+    probabilities = ops.convert_to_tensor(probabilities, "float32")
     n_classes = probabilities.shape[-1]
     labelled = ops.expand_dims(labels >= 0, -1)
     # one_hot of -1 is a row of zeros only on some backends.
