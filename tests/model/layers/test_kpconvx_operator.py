@@ -10,6 +10,10 @@ from tests.oracles import operator_by_loops, slope_along
 from vl3d_lite.model.layers.kpconvx_operator import CHUNK, kpconvx_operator
 
 BATCH, ROWS, CHANNELS, POINTS, WIDTH = 2, 6, 4, 5, 2
+# Eager JAX compiles every operation of every shape anew.
+JAX = keras.backend.backend() == "jax"
+OWN_MODES = MODES[-1:] if JAX else MODES
+COUNTS = [CHUNK + 1] if JAX else [1, CHUNK, CHUNK + 1, 2 * CHUNK + 1]
 NAMES = ("features", "influence", "weights", "modulations")
 
 
@@ -52,10 +56,10 @@ def by_loops(neighbors, nearest, features, influence, *tables):
     return operator_by_loops(features, neighbors, nearest, influence, *tables)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", OWN_MODES)
 @pytest.mark.parametrize("finite", [False, True], ids=["any features", "finite"])
 @pytest.mark.parametrize("modulated", [False, True], ids=["depthwise", "modulated"])
-@pytest.mark.parametrize("count", [1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
+@pytest.mark.parametrize("count", COUNTS)
 def test_output_and_gradients_are_the_formula_and_its_slopes(
     count, modulated, finite, mode
 ):
@@ -80,7 +84,7 @@ def test_output_and_gradients_are_the_formula_and_its_slopes(
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4), name
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", OWN_MODES)
 def test_rows_that_nobody_lists_may_hold_anything(mode):
     neighbors, nearest, values = make_case(9, modulated=True)
     neighbors[neighbors == ROWS - 1] = -1
