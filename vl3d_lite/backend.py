@@ -15,7 +15,7 @@ from vl3d_lite.spec.schema import Spec
 logger = logging.getLogger(__name__)
 
 # Field points after which XLA's compile time is repaid in prediction, on a CPU
-# (0.85 million on one core: benchmarks/results/network.md).
+# (0.6 to 0.9 million on one core, benchmarks/results/network.md; rounded up).
 BREAK_EVEN_POINTS = 1_000_000
 
 

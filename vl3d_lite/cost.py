@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from vl3d_lite.spec.schema import GROUP_ORDERS, ModelSpec, Spec, StageSpec
 
 # Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
-# (97 of 16,384 on one core: benchmarks/results/network.md).
+# (58 to 97 of 16,384 on one core, benchmarks/results/network.md; rounded up).
 BREAK_EVEN_STEPS = 100
 BREAK_EVEN_POINTS = 16_000
 
