@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # Field points after which XLA's compile time is repaid in prediction, on a CPU
 # (0.6 to 0.9 million on one core, benchmarks/results/network.md; rounded up).
-BREAK_EVEN_POINTS = 1_000_000
+PREDICTION_BREAK_EVEN = 1_000_000
 
 
 def prepare_backend(seed: int, threads: int) -> None:
@@ -128,7 +128,7 @@ class Inference:
             return False
         fields = n_batches * self.spec.prediction_batch
         points = fields * self.spec.model.stages[0].points
-        return uses_accelerator() or points > BREAK_EVEN_POINTS
+        return uses_accelerator() or points > PREDICTION_BREAK_EVEN
 
 
 def load_model(path: Path) -> keras.Model:

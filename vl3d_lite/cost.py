@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 from vl3d_lite.spec.schema import GROUP_ORDERS, ModelSpec, Spec, StageSpec
 
-# Steps of 16,000 points after which the time XLA compiles is repaid on a CPU
-# (58 to 97 of 16,384 on one core, benchmarks/results/network.md; rounded up).
-BREAK_EVEN_STEPS = 100
-BREAK_EVEN_POINTS = 16_000
+# Field points after which XLA's compile time is repaid in training, on a CPU
+# (58 to 97 steps of 16,384 on one core, benchmarks/results/network.md; rounded up).
+TRAINING_BREAK_EVEN = 1_600_000
 
 NORM = 4  # numbers a channel of batch normalization keeps
 AXES = 3
@@ -36,8 +35,7 @@ class LayerCost:
 
 def pays_to_compile(spec: Spec, total_steps: int) -> bool:
     """Whether a training on a CPU is long enough to repay XLA's compile time."""
-    work = total_steps * spec.points_per_batch
-    return work > BREAK_EVEN_STEPS * BREAK_EVEN_POINTS
+    return total_steps * spec.points_per_batch > TRAINING_BREAK_EVEN
 
 
 def network_cost(model: ModelSpec, n_features: int, n_classes: int) -> list[LayerCost]:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vl3d_lite.backend import make_deterministic, uses_accelerator
-from vl3d_lite.cost import BREAK_EVEN_POINTS, BREAK_EVEN_STEPS, pays_to_compile
+from vl3d_lite.cost import TRAINING_BREAK_EVEN, pays_to_compile
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.model.losses import PointCrossEntropy
@@ -78,7 +78,7 @@ def choose_jit(spec: Spec, total_steps: int) -> bool:
         "XLA" if jit else "no XLA",
         total_steps,
         points,
-        math.ceil(BREAK_EVEN_STEPS * BREAK_EVEN_POINTS / points),
+        math.ceil(TRAINING_BREAK_EVEN / points),
     )
     return jit
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import check_arguments
 from vl3d_lite.model.layers.envelope_softmax import (
     envelope_gated_softmax,
     neighbor_envelope,
@@ -17,6 +18,12 @@ from vl3d_lite.model.layers.neighborhood import (
     is_real,
     neighbor_offsets,
 )
+from vl3d_lite.model.layers.products import (
+    encode_offsets,
+    narrow_matmul,
+    shift_by_attention,
+)
+from vl3d_lite.model.layers.torf_gva import contract_neighbors
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -92,13 +99,7 @@ class EnvelopeGatedAttention(keras.layers.Layer):
             "heads": (heads >= 1, "at least 1"),
             "dropout": (0 <= dropout < 1, "in [0, 1)"),
         }
-        given = dict(locals())
-        for name, (fits, expected) in checks.items():
-            if not fits:
-                raise DeepLearningException(
-                    f"{self.name}: `{name}` must be {expected}. "
-                    f"Received: {name}={given[name]!r}"
-                )
+        check_arguments(self.name, locals(), checks)
         self.radius = radius
         self.channels = channels
         self.heads = heads
@@ -170,11 +171,13 @@ class EnvelopeGatedAttention(keras.layers.Layer):
         logits = ops.sum(logits * ops.expand_dims(query, 2), axis=-1)  # (B, R, K, H)
         hidden = None
         if self.positional_bias:
-            hidden = ops.matmul(
-                self._cast(offsets / self.radius), self._cast(self.hidden_kernel)
+            hidden = encode_offsets(
+                self._cast(offsets / self.radius),
+                self._cast(self.hidden_kernel),
+                self._cast(self.hidden_bias),
             )
-            hidden = ops.relu(hidden + self._cast(self.hidden_bias))
-            logits = logits + ops.matmul(hidden, self._cast(self.logits_kernel))
+            kernel = self._cast(self.logits_kernel)
+            logits = logits + narrow_matmul(hidden, kernel, neighbors)
         alpha = envelope_gated_softmax(
             logits,
             neighbor_envelope(offsets, self.radius),
@@ -198,14 +201,11 @@ class EnvelopeGatedAttention(keras.layers.Layer):
 
     def _gather_context(self, alpha, value, hidden, neighbors):
         value = self._split(gather_neighbors(value, neighbors, zero_missing=False))
-        context = ops.sum(alpha[..., None] * value, axis=2)  # (B, R, H, d)
+        context = contract_neighbors(alpha, value)  # (B, R, H, d)
         channels = self.value_kernel.shape[-1]
         if hidden is not None:
-            # alpha^T hidden, (B, R, H, C), then each head's columns of V.
-            summed = ops.matmul(ops.swapaxes(alpha, -1, -2), hidden)
-            columns = self._cast(self.shift_kernel)
-            columns = ops.reshape(columns, (channels, self.heads, -1))
-            context = context + ops.einsum("brhc,che->brhe", summed, columns)
+            kernel = self._cast(self.shift_kernel)
+            context = context + shift_by_attention(alpha, hidden, kernel, neighbors)
         context = ops.reshape(context, (*ops.shape(context)[:2], channels))
         return ops.matmul(context, self._cast(self.output_kernel))
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import as_shapes
 from vl3d_lite.model.layers.fibonacci import FibonacciShellInitializer
 from vl3d_lite.model.layers.kernel_geometry import (
     check_kernel,
@@ -20,7 +21,6 @@ from vl3d_lite.model.layers.neighborhood import (
     is_real,
     require_integers,
 )
-from vl3d_lite.model.layers.torf_gva import as_shapes
 
 ORDERS = ("seed", "official")
 LEAKY_RELU = keras.layers.LeakyReLU()

@@ -101,6 +101,23 @@ def pool_by_attention(alpha, hidden, neighbors):
     return pool(*map(ops.convert_to_tensor, (alpha, hidden, neighbors)))
 
 
+def shift_by_attention(alpha, hidden, kernel, neighbors):
+    """Sum ``alpha (hidden kernel)``, the kernel acting once a point past the sum.
+
+    Args:
+        alpha: ``(B, M, K, G)`` float.
+        hidden: ``(B, M, K, C)`` float.
+        kernel: ``(C, C)`` float; its columns belong to the groups in turn.
+        neighbors: ``(B, M, K)`` int; any.
+
+    Returns:
+        ``(B, M, G, C / G)`` float.
+    """
+    summed = pool_by_attention(alpha, hidden, neighbors)  # (B, M, G, C)
+    columns = ops.reshape(kernel, (kernel.shape[0], alpha.shape[-1], -1))
+    return ops.einsum("brgc,cge->brge", summed, columns)
+
+
 def given(upstream, torch_passes):
     """Give the gradient from above, which Keras passes by name on PyTorch alone."""
     return torch_passes["upstream"] if torch_passes else upstream[0]

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import as_shapes
 
 
 def contract_neighbors(alpha, values, w=None):
@@ -95,10 +96,3 @@ def _check_shapes(name, input_shape):
                 f"{name}: axis {letter} must agree in alpha (B, K, G), "
                 f"w (B, K, G, d) and V (B, K, G, d). Received: shapes {shapes}"
             )
-
-
-def as_shapes(input_shape):
-    """List the shapes; a lone tensor's shape counts as one."""
-    if all(size is None or isinstance(size, int) for size in input_shape):
-        return [input_shape]
-    return list(input_shape)
