@@ -116,9 +116,22 @@ def test_large_logits_have_finite_values_and_slopes(edges, sign, mode):
     inputs = tuple(cast(edges, "float32"))
     alpha, _, slopes = gradients(Softmax(), inputs, mode=mode)
     expected = expected_of(inputs).astype("float64")
-    np.testing.assert_allclose(alpha, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(alpha, expected, rtol=0, atol=EXACT["float32"])
     for slope in slopes[:4]:
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_logits_are_as_exact_as_small_ones(edges, kind):
+    """Sums of logits of 300 with the logarithms of small weights are off by 1e-5."""
+    rng = np.random.default_rng(2)
+    edges[0] = 300 + rng.normal(size=edges[0].shape)
+    edges[1], edges[3] = rng.uniform(0.3, 1, (2, NODES * NEIGHBORS))
+    edges[4][:] = True
+    expected = expected_of(cast(edges, kind)).astype("float64")
+    np.testing.assert_allclose(
+        softmax_of(edges, kind=kind), expected, rtol=0, atol=EXACT[kind]
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -339,6 +352,7 @@ def test_refuses_a_cutoff_that_is_none(rcut):
         ({"n_nodes": 0}, "`n_nodes` must be a positive whole number"),
         ({"n_nodes": -2}, "`n_nodes` must be a positive whole number"),
         ({"n_nodes": 2.5}, "`n_nodes` must be a positive whole number"),
+        ({"n_nodes": True}, "`n_nodes` must be a positive whole number"),
         ({"n_nodes": 3}, "35 edges of `logits` must be a multiple of `n_nodes`"),
         ({"eps": -1e-9}, "`eps` must be finite and not negative"),
         ({"eps": float("nan")}, "`eps` must be finite and not negative"),

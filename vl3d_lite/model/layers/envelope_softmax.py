@@ -109,16 +109,18 @@ def envelope_gated_softmax(
     ones = (1,) * trailing
     active = ops.reshape(active, (*ops.shape(active), *ones))
     log_weights = ops.reshape(log_weights, (*ops.shape(log_weights), *ones))
-    masses = ops.where(active, ops.cast(logits, real), 0.0) + log_weights
+    logits = ops.where(active, ops.cast(logits, real), 0.0)
     null = ops.softplus(ops.cast(z_bias_raw, real)) + eps
     tiny = float(np.finfo(real).tiny)
     null = ops.log(ops.where(null > tiny, null, tiny))  # (*H)
 
     axis = len(envelope.shape) - 1
-    highest = ops.max(ops.where(active, masses, null), axis=axis, keepdims=True)
+    highest = ops.where(active, logits + log_weights, null)
+    highest = ops.max(highest, axis=axis, keepdims=True)
     highest = ops.stop_gradient(ops.maximum(highest, null))
-    # Two cuts: the first keeps exp finite, so that the second's slope is 0.
-    masses = ops.exp(ops.where(active, masses - highest, 0.0))
+    # The difference of two large logits is exact, their sums with small weights
+    # are not. Two cuts: the first keeps exp finite, so that the second's slope is 0.
+    masses = ops.exp(ops.where(active, logits - highest + log_weights, 0.0))
     masses = ops.where(active, masses, 0.0)
     total = ops.exp(null - highest) + ops.sum(masses, axis=axis, keepdims=True)
     return ops.cast(masses / total, kind)
@@ -217,7 +219,8 @@ def segment_envelope_gated_softmax(
     logits = ops.convert_to_tensor(logits)
     z_bias_raw = ops.convert_to_tensor(z_bias_raw)
     shape = tuple(logits.shape)
-    if not isinstance(n_nodes, int | np.integer) or n_nodes <= 0:
+    whole = isinstance(n_nodes, int | np.integer) and not isinstance(n_nodes, bool)
+    if not whole or n_nodes <= 0:
         raise DeepLearningException(
             "segment_envelope_gated_softmax: `n_nodes` must be a positive whole "
             f"number. Received: {n_nodes}"
