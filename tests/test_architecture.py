@@ -41,6 +41,8 @@ FLOORS = {
         "coverage",
         "folding",
         "places",
+        "color_files",
+        "cross_section",
         "place_view",
         "palette",
         "plain_text",

@@ -121,8 +121,9 @@ def test_the_page_tells_everything_it_was_given(tmp_path):
     assert "120 m \N{MULTIPLICATION SIGN} 80 m" in page.words
     assert "layer/Qend.png" in page.words
     assert "train 61.5" in page.words
-    # Confusion, reliability, coverage, a curve, a kernel, four pictures a cloud.
-    assert len(page.images) == 4 + 1 + 2 * 4
+    # Confusion, reliability, coverage, a curve, a kernel; a cloud has four pictures
+    # from above and four of a cut.
+    assert len(page.images) == 4 + 1 + 2 * 8
     for link in (value for key, value in page.attributes if key == "href"):
         assert ("id", link[1:]) in page.attributes
 
@@ -130,7 +131,7 @@ def test_the_page_tells_everything_it_was_given(tmp_path):
 def test_without_labels_predictions_are_shown_alone(tmp_path):
     cloud = make_cloud(reference=None, confidence=None)
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
-    assert len(page.images) == 1
+    assert len(page.images) == 2
     assert "no reference" in page.words
     ground = int((cloud.prediction == 0).sum())
     assert f"{ground:,} points predicted" in page.words
@@ -141,7 +142,7 @@ def test_without_labels_predictions_are_shown_alone(tmp_path):
 def test_a_cloud_whose_labels_are_all_ignored_has_no_error_picture(tmp_path):
     cloud = make_cloud(reference=np.full(3000, -1), confidence=None)
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
-    assert len(page.images) == 1
+    assert len(page.images) == 2
 
 
 def test_a_report_of_nothing_opens(tmp_path):
@@ -182,6 +183,24 @@ def test_the_page_scores_all_points_and_the_sure_ones(tmp_path):
     assert "0.99 0.0 %" in page.words
 
 
+def test_a_cloud_is_cut_where_the_page_says(tmp_path):
+    cloud = make_cloud(origin=np.array([1000.0, 20.0, 0]))
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
+    titles = [f"{t}, cut along x" for t in ("Reference", "Prediction", "Errors")]
+    places = [page.words.index(t) for t in (*titles, "Confidence, cut along x")]
+    assert places == sorted(places)
+    told = re.search(
+        r"The cut along x runs from ([\d.]+) to ([\d.]+) at y ([\d.]+) and is "
+        r"([\d.]+) m thick",
+        page.words,
+    )
+    start, end, place, thick = map(float, told.groups())
+    assert 700999 < start < end < 701121
+    assert end - start == pytest.approx(120, abs=1)
+    assert 6600020 + 30 < place < 6600020 + 50
+    assert thick == pytest.approx(6 * np.sqrt(120 * 80 / 3000), abs=0.1)
+
+
 def find(cloud, **changes):
     settings = {"distance": 5.0, "confident": 0.5, "points": 3} | changes
     return find_places(
@@ -208,7 +227,7 @@ def test_the_page_shows_the_ten_largest_places(tmp_path):
         assert f"{number}. {place.reference} taken for {place.prediction}" in page.words
         assert f"x {place.x:.2f}, y {place.y:.2f}, z {place.z:.2f}" in page.words
     assert f"{len(places) - 10} more places are listed" in page.words
-    assert page.words.count("cut along") == 2 * 10
+    assert len(re.findall("(?:Reference|Prediction), cut along", page.words)) == 22
     assert "Confident disagreements" in page.words
     assert f"{places[1].confident_points:,} {places[1].points:,}" in page.words
 
@@ -216,8 +235,9 @@ def test_the_page_shows_the_ten_largest_places(tmp_path):
 def test_a_place_of_a_cloud_that_is_not_shown_has_no_picture(tmp_path):
     places = find(make_cloud("elsewhere.laz"))[:1]
     words = read_page(tmp_path, make_report(tmp_path, places=places)).words
-    assert "elsewhere.laz, x" in words
-    assert "cut along" not in words
+    where = words[words.index("Where to look Connected") :]
+    assert "elsewhere.laz, x" in where
+    assert "cut along" not in where
     assert "Confident disagreements" not in words
 
 
@@ -237,7 +257,7 @@ def test_a_cloud_without_points_has_no_picture(tmp_path):
 def test_clouds_are_looked_at_one_at_a_time(tmp_path):
     clouds = (make_cloud(f"{i}.laz", n=50, seed=i) for i in range(3))
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
-    assert len(page.images) == 12
+    assert len(page.images) == 24
 
 
 @pytest.mark.parametrize(
@@ -276,11 +296,11 @@ def test_many_clouds_keep_the_page_below_five_megabytes(tmp_path, monkeypatch):
     monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 60_000)
     clouds = [make_cloud(f"{i}.laz", n=30_000, seed=i) for i in range(4)]
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
-    assert len(page.images) == 16
-    assert sum(map(len, page.images)) < 60_000 * 4 / 3 + 16 * 30
-    monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 1_500)
+    assert len(page.images) == 32
+    assert sum(map(len, page.images)) < 60_000 * 4 / 3 + 32 * 30
+    monkeypatch.setattr("vl3d_lite.report._TOP_VIEW_BYTES", 3_000)
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
-    shown = len(page.images) // 4
+    shown = len(page.images) // 8
     assert shown < 4
     assert f"Pictures of the last {4 - shown} clouds are left out" in page.words
 

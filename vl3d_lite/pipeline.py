@@ -22,6 +22,7 @@ from vl3d_lite.backend import (
     uses_accelerator,
 )
 from vl3d_lite.calibration import Temperature, fit_temperature, reliability
+from vl3d_lite.color_files import write_color_files
 from vl3d_lite.dataset import (
     FeatureScaling,
     SweepBatches,
@@ -351,6 +352,9 @@ def predict(
             else:
                 outputs.record(outcome)
                 interrupts.check("interrupted; go on with the other clouds by --resume")
+    if outputs.outcomes and class_column(spec):
+        shown = fold_spec(spec, classes)[0] if classes else spec
+        write_color_files(folder, shown, class_column(spec))
     if troubles:
         first = troubles[0]
         first.args = (

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vl3d_lite.cross_section import CrossSection
 from vl3d_lite.places import Place
 from vl3d_lite.top_view import Picture, TopView, draw_classes, draw_errors
 
@@ -50,15 +51,17 @@ def draw_place(
     xyz, reference, prediction = xyz[inside], reference[inside], prediction[inside]
     above = TopView.of(xyz, SIDE)
     pictures = [draw_errors(above, reference, prediction)]
-    along, across = (0, 1) if extent[0] >= extent[1] else (1, 0)
-    thin = np.abs(xyz[:, across] - middle[across]) <= _SLICE * window / 2
-    thin &= np.abs(xyz[:, 2] - middle[2]) <= window / 2
-    # From the side, up is what is north from above, and near is what is high.
-    near = -xyz[thin, across]
-    cut = TopView.of(
-        np.column_stack([xyz[thin, along], xyz[thin, 2], near]), SIDE, _SPARSE
+    cut = CrossSection.at(
+        xyz,
+        middle,
+        0 if extent[0] >= extent[1] else 1,
+        window,
+        _SLICE * window,
+        side=SIDE,
+        per_pixel=_SPARSE,
     )
     for title, labels in (("Reference", reference), ("Prediction", prediction)):
-        title = f"{title}, cut along {'xy'[along]}"
-        pictures.append(draw_classes(cut, title, labels[thin], names, colors))
+        title = f"{title}, cut along {'xy'[cut.along]}"
+        labels = labels[cut.points]
+        pictures.append(draw_classes(cut.view, title, labels, names, colors))
     return pictures

@@ -3,11 +3,12 @@
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.cross_section import CrossSection
 from vl3d_lite.evaluate import Evaluation
 from vl3d_lite.palette import class_palette
 from vl3d_lite.place_view import draw_place
@@ -218,8 +219,10 @@ def _read_clouds(
             "pictures": [],
         }
         if len(cloud.xyz):
-            view = TopView.of(cloud.xyz)
+            view, cut = TopView.of(cloud.xyz), CrossSection.through(cloud.xyz)
             entry["pictures"] = _draw(cloud, view, report.class_names, colors)
+            entry["pictures"] += _draw_cut(cloud, cut, report.class_names, colors)
+            entry["cut"] = _cut_facts(cloud, cut)
             entry["extent"] = tuple(np.ptp(cloud.xyz[:, :2], axis=0))
             entry["pixel"] = view.pixel_size
         for drawn in places:
@@ -257,6 +260,34 @@ def _draw(
     if cloud.confidence is not None:
         pictures.append(draw_confidence(view, cloud.confidence, len(names)))
     return pictures
+
+
+def _draw_cut(
+    cloud: CloudView, cut: CrossSection, names: Sequence[str], colors: Sequence[str]
+) -> list[Picture]:
+    slim = replace(
+        cloud,
+        prediction=cloud.prediction[cut.points],
+        reference=None if cloud.reference is None else cloud.reference[cut.points],
+        confidence=None if cloud.confidence is None else cloud.confidence[cut.points],
+    )
+    return [
+        replace(picture, title=f"{picture.title}, cut along {'xy'[cut.along]}")
+        for picture in _draw(slim, cut.view, names, colors)
+    ]
+
+
+def _cut_facts(cloud: CloudView, cut: CrossSection) -> dict:
+    """Where a cut lies, in the coordinates of the file."""
+    places = cloud.xyz[cut.points, cut.along] + cloud.origin[cut.along]
+    return {
+        "along": "xy"[cut.along],
+        "across": "yx"[cut.along],
+        "place": (cut.middle + cloud.origin)[1 - cut.along],
+        "start": places.min(),
+        "end": places.max(),
+        "thickness": cut.thickness,
+    }
 
 
 def _embed_pictures(clouds: list[list[Picture]]) -> tuple[list[list[dict]], int]:
