@@ -10,6 +10,7 @@ from keras import ops
 from tests.contracts import check_layer, restore, snapshot
 from tests.oracles_equivariant import (
     GROUPS,
+    JAX,
     KINDS,
     LIMITS,
     attention,
@@ -232,6 +233,42 @@ def test_masked_memory_has_no_say(place):
     np.testing.assert_allclose(truncated, expected[:1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("place", ["full", "local"])
+@pytest.mark.parametrize("garbage", [np.nan] if JAX else [np.nan, np.inf])
+def test_tokens_have_no_say_in_queries_they_are_hidden_from(garbage, place):
+    layer = make(self_attn=place, multihead_attn=place, position_units=3)
+    inputs = draw(layer)
+    if place == "local":
+        listed = np.arange(7, dtype="int32")[None, None].repeat(2, 0).repeat(5, 1)
+        inputs.update(tgt_neighbors=listed[..., :5], memory_neighbors=listed)
+    mask = np.random.default_rng(0).random((2, 5, 7)) < 0.6
+    mask[:, :, 2] = [True, False, True, False, False]
+    mask[:, :, 5] = False
+    masks = {"memory_mask": mask}
+    expected = call(layer, {**inputs, **masks}, tgt_is_causal=True)
+    for name, token in (("memory", 2), ("memory_positions", 2), ("memory", 5)):
+        dirty = {**inputs, **masks, name: inputs[name].copy()}
+        dirty[name][:, token] = garbage
+        result = call(layer, dirty, tgt_is_causal=True)
+        seen = mask[0, :, token]
+        np.testing.assert_allclose(result[:, ~seen], expected[:, ~seen], atol=1e-6)
+        assert np.isnan(result[:, seen]).any(axis=-1).all()
+    dirty = {**inputs, **masks, "tgt": inputs["tgt"].copy()}
+    dirty["tgt"][:, 3] = garbage
+    result = call(layer, dirty, tgt_is_causal=True)
+    np.testing.assert_allclose(result[:, :3], expected[:, :3], rtol=0, atol=1e-6)
+    assert np.isnan(result[:, 3:]).any(axis=-1).all()
+
+
+def test_the_check_takes_positions_in_the_plane():
+    layer = make(position_units=3)
+    inputs = draw(layer)
+    for name in ("tgt_positions", "memory_positions"):
+        inputs[name] = inputs[name][..., :2]
+    call(layer, inputs)
+    assert 0 < layer.check_equivariance(samples=2) < 1e-4
+
+
 def test_true_means_attend():
     layer = make(self_attn="none")
     inputs = draw(layer)
@@ -337,11 +374,20 @@ def test_keeps_the_contract_of_a_layer(tmp_path):
     check_layer(layer, inputs, tmp_path, relative=2e-5)
 
 
-@pytest.mark.parametrize("name", ["tgt_mask", "memory_key_padding_mask"])
-def test_float_masks_are_refused(name):
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("tgt_mask", (5, 5)),
+        ("memory_mask", (5, 7)),
+        ("tgt_key_padding_mask", (2, 5)),
+        ("memory_key_padding_mask", (2, 7)),
+        ("tgt_position_mask", (2, 5)),
+        ("memory_position_mask", (2, 7)),
+    ],
+)
+def test_float_masks_are_refused(name, shape):
     layer = make()
     inputs = draw(layer)
-    shape = (5, 5) if name == "tgt_mask" else (2, 7)
     with pytest.raises(DeepLearningException, match=rf"`{name}` must be bool, True"):
         call(layer, {**inputs, name: np.zeros(shape)})
 
@@ -350,14 +396,16 @@ def test_float_masks_are_refused(name):
     ("match", "settings"),
     [
         (r"`num_heads` must divide the 4 copies", {"num_heads": 3}),
-        (r"`dim_feedforward` must be at least 1", {"dim_feedforward": 0}),
+        (r"`dim_feedforward` must be a whole number", {"dim_feedforward": 0}),
+        (r"`dim_feedforward` must be a whole number", {"dim_feedforward": 2.5}),
         (r"`group` must be trivial", {"name": "K4"}),
         (r"`norm_module` must be one of", {"norm_module": "batchnorm"}),
         (r"`self_attn` must be one of full, local, none", {"self_attn": "global"}),
         (r"`dropout` must be in", {"dropout": 1.0}),
-        (r"`eps` must be positive", {"layer_norm_eps": 0.0}),
+        (r"`layer_norm_eps` must be positive", {"layer_norm_eps": 0.0}),
         (r"`init_scheme` must be one of", {"init_scheme": "lecun"}),
-        (r"`scale` must be positive", {"position_units": 2, "position_scale": 0}),
+        (r"`position_units` must be a whole number", {"position_units": 1.5}),
+        (r"`position_scale` must be positive", {"position_scale": 0}),
     ],
 )
 def test_errors_name_the_argument(match, settings):
@@ -377,13 +425,23 @@ def test_errors_name_the_argument(match, settings):
         ),
         (r"positions came", {}, {"tgt_positions": np.ones((2, 5, 3))}),
         (r"`tgt_mask` must have", {}, {"tgt_mask": np.ones(5, bool)}),
+        (r"`memory_mask` must end in 5 x 7", {}, {"memory_mask": np.ones((5, 6)) > 0}),
+        (
+            r"`memory_key_padding_mask` must end in 7",
+            {},
+            {"memory_key_padding_mask": np.ones((2, 5), bool)},
+        ),
     ],
 )
 def test_errors_of_a_call_name_the_argument(match, settings, changes):
     layer = make(**settings)
-    inputs = {**draw(layer), **changes}
+    inputs = draw(layer)
     with pytest.raises(DeepLearningException, match=match):
+        call(layer, {**inputs, **changes})
+    if not layer.built:
         call(layer, inputs)
+    with pytest.raises(DeepLearningException, match=match):
+        call(layer, {**inputs, **changes})
 
 
 def test_missing_positions_are_named():

@@ -8,6 +8,7 @@ from vl3d_lite.model.layers.equivariant.groups import get_representation
 from vl3d_lite.model.layers.equivariant.heads import (
     attend_to_all,
     attend_to_neighbors,
+    finite_points,
     heads_of,
     position_context,
     position_logits,
@@ -23,9 +24,11 @@ from vl3d_lite.model.layers.equivariant.linear import check_width
 from vl3d_lite.model.layers.equivariant.masks import (
     check_mask,
     combine,
+    finite_positions,
     masked_softmax,
     neighbors_mask,
     pairs_mask,
+    sees_any,
 )
 from vl3d_lite.model.layers.equivariant.positions import LiftedOffsets
 from vl3d_lite.model.layers.equivariant.spectral import (
@@ -72,7 +75,8 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
         query: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float; None for the queries themselves.
         attention_mask: ``(T, S)``, ``(B, T, S)`` or, without neighbors,
-            ``(B, H, T, S)`` bool, True = attend.
+            ``(B, H, T, S)`` bool, True = attend. What a token holds, NaN
+            included, has no effect on queries it is hidden from.
         key_mask: ``(B, S)`` bool, True = present. What the other tokens hold,
             NaN included, has no effect.
         query_positions: ``(B, T, n_x)`` float, meters. Needed with
@@ -122,10 +126,15 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
             raise DeepLearningException(
                 f"{self.name}: `dropout` must be in [0, 1). Received: {dropout}"
             )
-        if position_units < 0:
+        if int(position_units) != position_units or position_units < 0:
             raise DeepLearningException(
-                f"{self.name}: `position_units` must be at least 0. "
+                f"{self.name}: `position_units` must be a whole number of at least 0. "
                 f"Received: {position_units}"
+            )
+        if not position_scale > 0:
+            raise DeepLearningException(
+                f"{self.name}: `position_scale` must be positive (meters). "
+                f"Received: {position_scale}"
             )
         check_scheme(self.name, init_scheme)
         self.num_heads = int(num_heads)
@@ -204,8 +213,10 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
         neighbors=None,
         training=False,
     ):
+        check_width(self.name, "query", query.shape, self.in_rep.size)
         query = to_spectrum(ops.cast(query, self.compute_dtype), self.group)
         if memory is not None:
+            check_width(self.name, "memory", memory.shape, self.in_rep.size)
             memory = to_spectrum(ops.cast(memory, self.compute_dtype), self.group)
         result = self.spectral(
             query,
@@ -236,13 +247,29 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
     ):
         """Attend from spectrum to spectrum; arguments as in the call."""
         ranks = (2, 3, 4) if neighbors is None else (2, 3)
-        check_mask(self.name, "attention_mask", attention_mask, ranks)
-        check_mask(self.name, "key_mask", key_mask, (2,))
+        tokens = query if memory is None else memory
+        sizes = (query[0].shape[1], tokens[0].shape[1])
+        check_mask(self.name, "attention_mask", attention_mask, ranks, sizes)
+        check_mask(self.name, "key_mask", key_mask, (2,), sizes[1:])
         if memory is None:
             memory_positions, memory_position_mask = (
                 query_positions,
                 query_position_mask,
             )
+        spoiled = None
+        if attention_mask is not None:
+            # A token that one query sees may be hidden from another.
+            sound = finite_points(tokens)
+            if memory_positions is not None:
+                sound = combine(
+                    sound, finite_positions(memory_positions, memory_position_mask)
+                )
+            unsound = combine(ops.logical_not(sound), key_mask)
+            spoiled = sees_any(attention_mask, unsound, neighbors, tokens[0])
+            if memory is None:
+                spoiled = ops.logical_or(spoiled, unsound)
+            key_mask = combine(sound, key_mask)
+        if memory is None:
             query_position_mask = combine(query_position_mask, key_mask)
         encoded = self._encode(
             query_positions,
@@ -277,7 +304,14 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
             context = add(
                 context, position_context(weights, encoded, kernel, self.group)
             )
-        return multiply(context, *self._weights("out"), self.group)
+        result = multiply(context, *self._weights("out"), self.group)
+        if spoiled is None:
+            return result
+        spoiled = spoiled[:, :, None, None]
+        return [
+            ops.where(spoiled, ops.full_like(block, float("nan")), block)
+            for block in result
+        ]
 
     def _weights(self, name, start=None, stop=None):
         kernel = ops.cast(getattr(self, f"{name}_kernel"), self.compute_dtype)

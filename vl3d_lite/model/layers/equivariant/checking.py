@@ -63,8 +63,9 @@ class EquivarianceCheck:
             "memory": rng.normal(size=(batch, tokens, size)),
         }
         if self._takes_positions():
-            inputs["tgt_positions"] = rng.uniform(-1, 1, (batch, queries, 3))
-            inputs["memory_positions"] = rng.uniform(-1, 1, (batch, tokens, 3))
+            axes = self._position_axes()
+            inputs["tgt_positions"] = rng.uniform(-1, 1, (batch, queries, axes))
+            inputs["memory_positions"] = rng.uniform(-1, 1, (batch, tokens, axes))
         for attention, name, rows in (
             ("self_attn", "tgt_neighbors", queries),
             ("multihead_attn", "memory_neighbors", tokens),
@@ -78,13 +79,23 @@ class EquivarianceCheck:
         attentions = (self.self_attn, self.multihead_attn)
         return any(getattr(layer, "position_units", 0) for layer in attentions)
 
+    def _position_axes(self):
+        """Coordinates of a position: those the layer is built for, or three."""
+        for layer in (self.self_attn, self.multihead_attn):
+            offsets = getattr(layer, "offsets", None)
+            if offsets is not None and offsets.built:
+                return offsets.kernel.shape[0]
+        return 3
+
     def _turn(self, inputs, element):
         turned = dict(inputs)
+        matrix = self.group.matrices[element]
         for name in ("tgt", "memory"):
             turned[name] = inputs[name] @ self.in_rep.rho(element).T
         for name in ("tgt_positions", "memory_positions"):
             if name in inputs:
-                turned[name] = inputs[name] @ self.group.matrices[element].T
+                axes = inputs[name].shape[-1]
+                turned[name] = inputs[name] @ matrix[:axes, :axes].T
         return turned
 
     def _parts(self):

@@ -70,7 +70,8 @@ class EquivariantTransformerDecoderLayer(
         tgt: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float, of the same representation.
         tgt_mask: ``(T, T)`` or ``(B, T, T)`` bool, **True = attend** (PyTorch
-            and the original mask by True). Float masks are refused.
+            and the original mask by True). Float masks are refused. What a token
+            holds, NaN included, has no effect on queries it is hidden from.
         memory_mask: ``(T, S)`` or ``(B, T, S)`` bool, True = attend.
         tgt_key_padding_mask: ``(B, T)`` bool, True = present.
         memory_key_padding_mask: ``(B, S)`` bool, True = present. What other
@@ -78,7 +79,8 @@ class EquivariantTransformerDecoderLayer(
         tgt_is_causal: Whether query ``i`` attends to ``j <= i`` only. It is
             applied, with or without `tgt_mask`.
         memory_is_causal: The same for the memory.
-        tgt_positions: ``(B, T, n_x)`` float, meters; ``n_x`` 2 or 3.
+        tgt_positions: ``(B, T, n_x)`` float, meters; ``n_x`` 2 or 3. From an
+            origin near by, such as the field's center: they become float32.
         memory_positions: ``(B, S, n_x)`` float, meters.
         tgt_position_mask: ``(B, T)`` bool, True where a position is valid.
         memory_position_mask: ``(B, S)`` bool.
@@ -125,10 +127,15 @@ class EquivariantTransformerDecoderLayer(
         # Coordinates stay float32 where the fields are half precision.
         super().__init__(**{"autocast": False, **kwargs})
         self.in_rep = get_representation(in_rep)
-        if dim_feedforward < 1:
+        if int(dim_feedforward) != dim_feedforward or dim_feedforward < 1:
             raise DeepLearningException(
-                f"{self.name}: `dim_feedforward` must be at least 1. "
-                f"Received: {dim_feedforward}"
+                f"{self.name}: `dim_feedforward` must be a whole number of at least "
+                f"1. Received: {dim_feedforward}"
+            )
+        if not layer_norm_eps > 0:
+            raise DeepLearningException(
+                f"{self.name}: `layer_norm_eps` must be positive. "
+                f"Received: {layer_norm_eps}"
             )
         if not 0 <= dropout < 1:
             raise DeepLearningException(
@@ -222,15 +229,18 @@ class EquivariantTransformerDecoderLayer(
         memory_neighbors=None,
         training=False,
     ):
-        for name, mask, ranks in (
-            ("tgt_mask", tgt_mask, (2, 3)),
-            ("memory_mask", memory_mask, (2, 3)),
-            ("tgt_key_padding_mask", tgt_key_padding_mask, (2,)),
-            ("memory_key_padding_mask", memory_key_padding_mask, (2,)),
-            ("tgt_position_mask", tgt_position_mask, (2,)),
-            ("memory_position_mask", memory_position_mask, (2,)),
+        check_width(self.name, "tgt", tgt.shape, self.in_rep.size)
+        check_width(self.name, "memory", memory.shape, self.in_rep.size)
+        queries, tokens = tgt.shape[1], memory.shape[1]
+        for name, mask, ranks, *sizes in (
+            ("tgt_mask", tgt_mask, (2, 3), queries, queries),
+            ("memory_mask", memory_mask, (2, 3), queries, tokens),
+            ("tgt_key_padding_mask", tgt_key_padding_mask, (2,), queries),
+            ("memory_key_padding_mask", memory_key_padding_mask, (2,), tokens),
+            ("tgt_position_mask", tgt_position_mask, (2,), queries),
+            ("memory_position_mask", memory_position_mask, (2,), tokens),
         ):
-            check_mask(self.name, name, mask, ranks)
+            check_mask(self.name, name, mask, ranks, sizes)
         self._check_neighbors("self_attn", "tgt_neighbors", tgt_neighbors)
         self._check_neighbors("multihead_attn", "memory_neighbors", memory_neighbors)
         count = ops.shape(tgt)[1]

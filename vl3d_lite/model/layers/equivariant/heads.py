@@ -1,5 +1,7 @@
 """Attention between spectra, head by head: over all pairs or over neighbors."""
 
+import functools
+
 from keras import ops
 
 from vl3d_lite.model.layers.equivariant.spectral import slices_of, spectrum_of
@@ -61,6 +63,12 @@ def present_only(spectrum, key_mask):
         return spectrum
     keep = key_mask[:, :, None, None]
     return [ops.where(keep, block, ops.zeros_like(block)) for block in spectrum]
+
+
+def finite_points(spectrum):
+    """``(B, T)`` bool, True where all components of a point are finite."""
+    parts = [ops.all(ops.isfinite(block), axis=(-2, -1)) for block in spectrum]
+    return functools.reduce(ops.logical_and, parts)
 
 
 def attend_to_all(queries, keys, values, bias, softmax):

@@ -117,6 +117,7 @@ class EquivariantLinear(keras.layers.Layer):
             )
 
     def call(self, inputs):
+        check_width(self.name, "inputs", inputs.shape, self.in_rep.size)
         if self.is_spectral:
             spectrum = self.spectral(to_spectrum(inputs, self.group))
             return from_spectrum(spectrum, self.group)

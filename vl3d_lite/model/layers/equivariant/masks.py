@@ -7,11 +7,18 @@ from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.neighborhood import flat_rows, is_present
 
 
-def check_mask(where, name, mask, ranks):
-    """Refuse a mask that is not bool, or of another rank.
+def check_mask(where, name, mask, ranks, sizes=()):
+    """Refuse a mask that is not bool, or of another shape.
 
     A float mask is refused and not cast: PyTorch adds one to the logits, and 0
     means "attend" there.
+
+    Args:
+        where: Name of the layer.
+        name: Of the argument.
+        mask: A tensor or None.
+        ranks: Numbers of axes that it may have.
+        sizes: Of its last axes, as far as they are known.
     """
     if mask is None:
         return
@@ -24,6 +31,13 @@ def check_mask(where, name, mask, ranks):
     if len(mask.shape) not in ranks:
         raise DeepLearningException(
             f"{where}: `{name}` must have {' or '.join(map(str, ranks))} axes. "
+            f"Received: shape {tuple(mask.shape)}"
+        )
+    own = tuple(mask.shape)[len(mask.shape) - len(sizes) :]
+    pairs = zip(own, sizes, strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        raise DeepLearningException(
+            f"{where}: `{name}` must end in {' x '.join(map(str, sizes))}. "
             f"Received: shape {tuple(mask.shape)}"
         )
 
@@ -77,6 +91,31 @@ def neighbors_mask(neighbors, memory, attention_mask, key_mask):
         allowed = ops.take_along_axis(ops.broadcast_to(wide, shape), own, axis=-1)
         present = combine(present, allowed > 0)
     return present
+
+
+def finite_positions(positions, valid):
+    """``(B, S)`` bool: all coordinates are finite, or not valid anyway.
+
+    Args:
+        positions: ``(B, S, n_x)``.
+        valid: ``(B, S)`` bool, or None.
+    """
+    finite = ops.all(ops.isfinite(positions), axis=-1)
+    return finite if valid is None else ops.logical_or(finite, ops.logical_not(valid))
+
+
+def sees_any(attention_mask, tokens, neighbors, memory):
+    """``(B, T or 1)`` bool: the query may attend to one of these tokens.
+
+    Args:
+        attention_mask: As in `pairs_mask` or, with neighbors, `neighbors_mask`.
+        tokens: ``(B, S)`` bool, those that are asked for.
+        neighbors: ``(B, T, K)`` int, or None.
+        memory: ``(B, S, ...)``; only its shape is used.
+    """
+    if neighbors is None:
+        return ops.any(pairs_mask(attention_mask, tokens), axis=(1, 3))
+    return ops.any(neighbors_mask(neighbors, memory, attention_mask, tokens), axis=-1)
 
 
 def masked_softmax(logits, mask, axis):

@@ -39,6 +39,7 @@ class _EquivariantNorm(keras.layers.Layer):
             )
 
     def call(self, inputs):
+        check_width(self.name, "inputs", inputs.shape, self.in_rep.size)
         return from_spectrum(self.spectral(to_spectrum(inputs, self.group)), self.group)
 
     def compute_output_shape(self, input_shape):
