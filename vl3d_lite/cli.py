@@ -283,7 +283,8 @@ def verify(run: RunPath, quiet: Quiet = False):
 
     Spec, model and inputs are held against the hashes in run.json, the clouds are
     predicted anew with the settings they were predicted with, and predictions and
-    scores are compared. Exit code 0 only if all is equal.
+    scores are compared. Exit code 0 only if all is equal, 1 if something differs, 3 if
+    nothing does and clouds of the training are not here to be compared.
     """
     _set_up(quiet)
     from vl3d_lite.run_folder import RunFolder
@@ -291,6 +292,7 @@ def verify(run: RunPath, quiet: Quiet = False):
     folder = RunFolder(run)
     folder.require_model()
     with hushed():
+        from vl3d_lite.guide.verify import incomplete
         from vl3d_lite.guide.verify import verify as verify_run
 
     found = verify_run(folder, quiet=quiet)
@@ -298,6 +300,8 @@ def verify(run: RunPath, quiet: Quiet = False):
         typer.echo(line)
     if found.differences:
         raise VL3DError(f"{run}: {len(found.differences)} differences")
+    if found.absent:
+        raise DataError(incomplete(folder, found))
 
 
 @app.command(epilog="Example: vl3d-lite export runs/town --output kernels/")

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from vl3d_lite import cli
-from vl3d_lite.errors import VL3DError
+from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.guide import verify as verifying
 from vl3d_lite.guide.verify import Verification, verify
 from vl3d_lite.run_folder import RunFolder, write_json
@@ -55,12 +56,14 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
     content = json.loads(listing.read_text())
     content["clouds"][0]["source"] = str(tmp_path / "away.laz")
     write_json(listing, content)
-    told = verify(copy).differences
-    assert f"{tmp_path / 'gone.laz'}: is missing" in told
+    found = verify(copy)
+    told = found.differences
+    assert found.absent == [str(tmp_path / "gone.laz")]
+    assert f"ABSENT   {tmp_path / 'gone.laz'}" in found.lines()
     assert f"{other['path']}: was changed" in told
     assert f"{tmp_path / 'away.laz'}: is missing" in told
     assert "the evaluation cannot be repeated" in told
-    assert len(told) == 4
+    assert len(told) == 3
 
 
 def test_scores_that_were_written_by_hand_are_found(copy, monkeypatch):
@@ -113,3 +116,31 @@ def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
         cli.verify(trained.root)
     assert trouble.value.exit_code == 1
     assert "DIFFERS  model.keras: was changed" in capsys.readouterr().out
+
+
+def test_a_shipped_run_is_checked_as_far_as_its_files_go(
+    copy, place, tmp_path, monkeypatch, capsys
+):
+    shutil.rmtree(copy.predictions)
+    copy.metrics.unlink()
+    named = copy.read_receipt()["inputs"]
+    bare = [{**entry, "path": Path(entry["path"]).name} for entry in named]
+    copy.update_receipt(inputs=bare)
+    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="2 of the clouds .* are not here") as trouble:
+        cli.verify(copy.root)
+    assert trouble.value.exit_code == 3
+    assert "verify from there" in str(trouble.value)
+    told = capsys.readouterr().out
+    assert "equal    spec.yaml" in told
+    assert "equal    model.keras" in told
+    assert "ABSENT   train.laz" in told
+    monkeypatch.chdir(place)
+    cli.verify(copy.root)
+    assert "equal    train.laz" in capsys.readouterr().out
+    copy.calibration.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VL3DError, match="1 differences") as trouble:
+        cli.verify(copy.root)
+    assert trouble.value.exit_code == 1

@@ -122,7 +122,8 @@ def _cost(plan: Plan) -> dict[str, str]:
     facts = {
         "peak RAM": f"about {_size(memory.host)} of {_size(memory_limit())} free "
         f"({told})",
-        "GPU memory": f"about {_size(memory.device)}, if a GPU is used",
+        "GPU memory": f"about {_size(memory.device)}, if a GPU is used; by formula "
+        "alone, never measured on one",
         "disk": f"about {_size(plan.disk)}",
     }
     timing = plan.timing

@@ -22,11 +22,14 @@ class Verification:
         equal: What was compared and is as it was.
         notes: What may explain a difference, and is none.
         differences: What is not as it was, or cannot be compared.
+        absent: Clouds the run was made from that are not here, so that their
+            hashes were compared with nothing.
     """
 
     equal: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
 
     def compare(self, what: str, before: object, now: object, trouble: str) -> None:
         """Note that two values are equal, or the trouble where they are not."""
@@ -39,6 +42,7 @@ class Verification:
         """A line for each finding."""
         yield from (f"equal    {text}" for text in self.equal)
         yield from (f"note     {text}" for text in self.notes)
+        yield from (f"ABSENT   {text}" for text in self.absent)
         yield from (f"DIFFERS  {text}" for text in self.differences)
 
 
@@ -77,7 +81,11 @@ def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
     for name, digest in files.items():
         _compare_file(name, run.root / name, digest, found)
     for entry in content.get("inputs", []):
-        _compare_file(entry["path"], Path(entry["path"]), entry["sha256"], found)
+        path = Path(entry["path"])
+        if path.is_file():
+            _compare_file(entry["path"], path, entry["sha256"], found)
+        else:
+            found.absent.append(entry["path"])
 
 
 def _compare_file(name: str, path: Path, digest: str, found: Verification) -> bool:
@@ -87,6 +95,22 @@ def _compare_file(name: str, path: Path, digest: str, found: Verification) -> bo
         return False
     found.compare(name, digest, receipt.file_hash(path), "was changed")
     return True
+
+
+def incomplete(run: RunFolder, found: Verification) -> str:
+    """What to tell where all that is here is as it was, and clouds are not here."""
+    bare = all(Path(name).name == name for name in found.absent)
+    where = (
+        "the run names them without a folder, so go to the folder that holds them and "
+        "verify from there"
+        if bare
+        else "put them where the run names them and verify again"
+    )
+    return (
+        f"{run.root}: all that is here is as it was, but {len(found.absent)} of the "
+        "clouds it was trained or validated on are not here, so their hashes were not "
+        f"compared; `predict` does not need them. To compare them, {where}"
+    )
 
 
 def _compare_versions(content: dict, found: Verification) -> None:
