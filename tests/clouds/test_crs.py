@@ -171,3 +171,23 @@ def test_feet_are_read_as_meters(las):
             np.testing.assert_allclose(cloud.local[i, axis], local, rtol=1e-14)
             world = (steps[i] * scale + offset) * unit
             np.testing.assert_allclose(cloud.xyz[i, axis], world, rtol=1e-14)
+
+
+@pytest.mark.parametrize("step", [3e-6, 4e-5], ids=["dense", "sparse"])
+def test_degrees_that_no_record_names_are_seen_by_their_spacing(step, tmp_path):
+    las = laspy.LasData(laspy.LasHeader(point_format=6, version="1.4"))
+    las.header.scales = [1e-7, 1e-7, 0.01]
+    places = np.random.default_rng(0).uniform(0, 30 * step, (900, 2))
+    las.x, las.y = 2 + places[:, 0], 48 + places[:, 1]
+    las.z = np.zeros(900)
+    las.write(tmp_path / "town.laz")
+    with pytest.raises(DataError, match=r"apart: they are degrees.*Reproject"):
+        factors(tmp_path / "town.laz")
+
+
+def test_a_dense_local_scan_is_taken_to_be_in_meters(tmp_path):
+    las = laspy.LasData(laspy.LasHeader(point_format=6, version="1.4"))
+    las.header.scales = [1e-4] * 3
+    las.xyz = np.random.default_rng(0).uniform(0, 0.03, (900, 3))
+    las.write(tmp_path / "leaf.laz")
+    assert factors(tmp_path / "leaf.laz") == [1, 1, 1]

@@ -19,6 +19,7 @@ GEOTIFF = tuple(("LASF_Projection", number) for number in (34735, 34736, 34737))
 # Keys of the GeoTIFF standard.
 PROJECTED, GEOGRAPHIC, PROJECTED_UNIT, PROJECTED_UNIT_SIZE = 3072, 2048, 3076, 3077
 MODEL, VERTICAL, VERTICAL_UNIT = 1024, 4096, 4099
+LEAST_SPACING = 1e-4  # file units; nearer points are no scan in meters or feet
 NOT_PLANAR = (2, 3)  # models of degrees and of geocentric coordinates
 OWN_UNIT = 32767  # its size is a key of its own
 DOUBLES = ("LASF_Projection", 34736)
@@ -52,13 +53,26 @@ def meters_per_unit(header: FileHeader) -> np.ndarray:
             known.
     """
     crs = read_crs(header)
-    if not crs.planar:
+    why = "" if crs.planar else crs.name
+    if not crs.name and _spacing(header) < LEAST_SPACING:
+        why = (
+            "no reference system is named, and in meters points would lie "
+            f"{_spacing(header) * 1000:.2g} mm apart: they are degrees"
+        )
+    if why:
         raise DataError(
             f"{header.path}: the coordinates are not meters or feet on a plane "
-            f"({crs.name}). Reproject the file, for example: pdal translate in.laz "
+            f"({why}). Reproject the file, for example: pdal translate in.laz "
             "out.laz reprojection --filters.reprojection.out_srs=EPSG:<projected CRS>"
         )
     return np.array([crs.horizontal, crs.horizontal, crs.vertical])
+
+
+def _spacing(header: FileHeader) -> float:
+    """Mean distance of points seen from above, in file units, as the header tells."""
+    low, high = header.extent[:, :2]
+    sides = np.where(high > low, high - low, np.inf)
+    return float(np.sqrt(np.prod(sides) / max(header.point_count, 1)))
 
 
 def read_crs(header: FileHeader) -> Crs:
