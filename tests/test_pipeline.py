@@ -1,6 +1,7 @@
 """Whole verbs on a small place: what they leave, and what they refuse."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ from vl3d_lite.errors import (
 from vl3d_lite.export import read_kernel
 from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
+from vl3d_lite.outputs import read_outcomes, read_pair
 from vl3d_lite.receipt import array_hash, file_hash
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
@@ -785,3 +787,18 @@ def test_tensorboard_logs_need_tensorboard(place, tmp_path, monkeypatch):
     with pytest.raises(SpecError, match="pip install tensorboard"):
         pipeline.train(spec, RunFolder(tmp_path / "run"), OPTIONS)
     assert not (tmp_path / "run").exists()
+
+
+def test_flagged_points_are_not_scored(place, trained, tmp_path):
+    (outcome,) = read_outcomes(trained.predictions)
+    las = laspy.read(place / "test.laz")
+    las.withheld[::3] = 1
+    las.write(tmp_path / "test.laz")
+    moved = dataclasses.replace(outcome, source=str(tmp_path / "test.laz"))
+    spec = pipeline.open_run(trained)[0]
+    every = read_pair(spec, trained.predictions, moved).reference
+    spec = spec.model_copy(update={"ignored_flags": ["withheld"]})
+    kept = read_pair(spec, trained.predictions, moved).reference
+    assert (every >= 0).all()
+    assert (kept[::3] == -1).all()
+    np.testing.assert_array_equal(kept[1::3], every[1::3])

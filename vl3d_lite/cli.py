@@ -148,8 +148,8 @@ def init(
     split_into: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the training and the validation block of a single cloud; "
-            "<spec>_blocks beside the spec by default."
+            help="Folder for the blocks of clouds that must be cut; <spec>_blocks "
+            "beside the spec by default."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -157,8 +157,9 @@ def init(
 ):
     """Look at labelled clouds and write a commented spec that trains on them.
 
-    Of several labelled clouds one validates; a single one is cut into two blocks
-    apart in space, written as new files. Clouds without labels are predicted.
+    Of several labelled clouds one validates, less what borders on the others; a
+    single one is cut into two blocks apart in space. Blocks are new files. Clouds
+    without labels are predicted.
     """
     _set_up(quiet)
     from vl3d_lite.clouds.las import find_clouds

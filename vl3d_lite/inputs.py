@@ -57,7 +57,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
 
 def _summary(path: Path, spec: Spec, census: bool) -> LasSummary:
     meters_per_unit(check_cloud(path))
-    summary = describe_las(path, census=census)
+    summary = describe_las(path, census=census, ignored=spec.ignored_flags)
     for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
             close = get_close_matches(name, summary.dimensions, n=1)
@@ -100,6 +100,7 @@ def read_file(path: Path, spec: Spec, *, quiet: bool = True) -> PointCloud:
             path,
             dimensions=list(dimensions_to_read(spec)),
             classes=spec.class_codes,
+            ignored=spec.ignored_flags,
             progress=tell,
         )
 

@@ -310,7 +310,12 @@ def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
             "predict again with --overwrite"
         )
     predicted = read_las(output, dimensions=sorted(wanted))
-    truth = read_las(source, dimensions=["classification"], classes=spec.class_codes)
+    truth = read_las(
+        source,
+        dimensions=["classification"],
+        classes=spec.class_codes,
+        ignored=spec.ignored_flags,
+    )
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: has {len(predicted):,} points and {source} {len(truth):,}; "

@@ -37,6 +37,42 @@ def test_every_version_and_format_is_read(version, point_format, suffix, tmp_pat
         assert label == (0 if code < 16 else -1)
 
 
+@pytest.mark.parametrize(
+    ("version", "point_format"), [("1.1", 1), ("1.2", 0), ("1.3", 4), ("1.4", 6)]
+)
+def test_flagged_points_have_no_label_and_are_not_counted(
+    version, point_format, tmp_path
+):
+    path = make_las(tmp_path / "a.laz", version, point_format)
+    raw = laspy.read(path)
+    raw.withheld[:] = np.arange(257) % 5 == 0
+    raw.synthetic[:] = np.arange(257) % 7 == 0
+    raw.write(path)
+    codes = np.array(raw.classification)
+    classes = {"all": range(256)}
+    assert (read_las(path, classes=classes).labels == 0).all()
+    for flags in (["withheld"], ["withheld", "synthetic"]):
+        flagged = np.any([np.array(raw[flag]) for flag in flags], axis=0)
+        labels = read_las(path, classes=classes, ignored=flags).labels
+        np.testing.assert_array_equal(labels, np.where(flagged, -1, 0))
+        found, counts = np.unique(codes[~flagged], return_counts=True)
+        census = describe_las(path, census=True, ignored=flags).census
+        assert census == dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("point_format", [1, 6])
+def test_formats_without_the_overlap_flag_have_no_flagged_point(point_format, tmp_path):
+    version = "1.2" if point_format == 1 else "1.4"
+    path = make_las(tmp_path / "a.las", version, point_format)
+    raw = laspy.read(path)
+    if point_format == 6:
+        raw.overlap[:] = 0
+        raw.overlap[3] = 1
+        raw.write(path)
+    labels = read_las(path, classes={"all": range(256)}, ignored=["overlap"]).labels
+    assert np.flatnonzero(labels < 0).tolist() == ([3] if point_format == 6 else [])
+
+
 @pytest.mark.parametrize("shift", [7_000, 123_456_789])
 @pytest.mark.parametrize("scale", [0.01, 0.001, 0.0025, 1e-7])
 def test_a_shift_by_whole_steps_changes_no_bit_of_the_local_coordinates(

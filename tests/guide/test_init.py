@@ -7,10 +7,11 @@ import laspy
 import numpy as np
 import pytest
 from conftest import write_place
+from scipy.spatial import cKDTree
 
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init import init
-from vl3d_lite.inputs import check_clouds
+from vl3d_lite.inputs import check_clouds, read_file
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -131,6 +132,68 @@ def test_one_class_is_refused(folder):
     las.write(folder / "a.laz")
     with pytest.raises(DataError, match=r"two classes.*9,000 of code 2"):
         init([folder / "a.laz"], folder / "spec.yaml")
+
+
+def blocks_of(spec):
+    """Training and validation points from above, and how near the two come."""
+    loaded = read_spec(spec)
+    train, held_out = (
+        np.concatenate([laspy.read(path).xyz[:, :2] for path in loaded.clouds[group]])
+        for group in ("train", "validation")
+    )
+    apart = cKDTree(train).query(held_out)[0].min()
+    return loaded, len(train), len(held_out), apart
+
+
+@pytest.mark.parametrize("step", [40.0, 30.0], ids=["touch", "overlap a little"])
+def test_validation_keeps_away_from_tiles_that_border_on_it(tmp_path, step):
+    for number, name in enumerate("ab"):
+        shift = (step * number, 0, 0)
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
+    before = (tmp_path / "b.laz").read_bytes()
+    paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
+    text = init(paths, tmp_path / "spec.yaml")
+    loaded, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
+    assert apart > 1
+    assert trained == 9000
+    assert 6000 < held_out < 9000
+    assert "beside training clouds" in text
+    (path,) = loaded.clouds["validation"]
+    assert path.parent.name == "spec_blocks"
+    assert (tmp_path / "b.laz").read_bytes() == before
+
+
+def test_clouds_of_one_place_are_cut_along_one_line(tmp_path):
+    for number, name in enumerate("ab"):
+        shift = (4.0 * number, 0, 0)
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
+    text = init([tmp_path / "a.laz", tmp_path / "b.laz"], tmp_path / "spec.yaml")
+    _, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
+    assert apart > 1
+    assert held_out / (trained + held_out) == pytest.approx(0.2, abs=0.05)
+    assert "them all, as they overlap" in text
+
+
+def test_withheld_points_are_ignored_and_said(folder):
+    las = laspy.read(folder / "a.laz")
+    las.withheld[:] = np.asarray(las.classification) == 6
+    las.write(folder / "a.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    loaded = read_spec(folder / "spec.yaml")
+    count = int(np.count_nonzero(las.withheld))
+    assert loaded.spec.ignored_flags == ["withheld"]
+    assert f"{count:,} points are withheld" in text
+    labels = read_file(folder / "a.laz", loaded.spec).labels
+    assert (labels[np.asarray(las.withheld) == 1] == -1).all()
+    assert (labels >= 0).sum() == 9000 - count
+
+
+def test_points_flagged_overlap_are_told(folder):
+    las = laspy.read(folder / "a.laz")
+    las.overlap[:400] = 1
+    las.write(folder / "a.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert "400 points are flagged overlap" in text
 
 
 def test_a_folder_that_is_not_there_is_told_at_once(folder):

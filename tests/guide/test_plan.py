@@ -61,6 +61,23 @@ def test_unnamed_codes_are_told(mine):
     assert "Ignored, as no class names them: 17 (50 points)" in plan_text(planned(mine))
 
 
+def test_flagged_points_are_told_and_count_for_no_class(mine):
+    def withhold(las):
+        las.classification[:50] = 17
+        las.withheld[::2] = 1
+
+    change(mine / "train.laz", withhold)
+    found = planned(mine, "ignored_flags=[withheld]")
+    las = laspy.read(mine / "train.laz")
+    codes, flagged = np.asarray(las.classification), np.asarray(las.withheld) == 1
+    count = int(np.count_nonzero(flagged & (codes != 17)))
+    assert found.clouds[0].flagged == count
+    assert found.clouds[0].codes[17] == 50
+    assert found.clouds[0].codes[6] == np.count_nonzero(~flagged & (codes == 6))
+    text = plan_text(found)
+    assert f"Ignored, as they are flagged withheld: {count:,} points" in text
+
+
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):
     assert usual.parameters == trained.read_receipt()["parameters"]
     assert usual.steps == 8

@@ -12,9 +12,9 @@ from vl3d_lite.guide.split import (
     LEFT_OUT,
     TRAIN,
     VALIDATION,
+    beside,
     block_of_points,
     choose_validation,
-    overlapping,
     write_block,
 )
 from vl3d_lite.guide.survey import Survey
@@ -35,7 +35,9 @@ def survey(name, codes, west=0.0):
         levels=1.2,
         varying=(),
         constant=(),
+        unusable=(),
         withheld=0,
+        overlap=0,
         unclassified_on_ground=None,
     )
 
@@ -61,12 +63,16 @@ def test_a_cloud_apart_from_the_others_is_preferred():
     mix = {2: 500, 5: 500, 6: 100}
     clouds = [survey("a", mix, 0), survey("b", mix, 10), survey("c", {2: 99, 5: 9}, 90)]
     assert choose_validation(clouds, OF_CODE) == 2
-    assert overlapping(clouds[0], clouds[1:]) == [clouds[1]]
 
 
-def test_tiles_that_share_a_border_do_not_overlap():
-    mix = {2: 500, 5: 500, 6: 100}
-    assert not overlapping(survey("a", mix, 0), [survey("b", mix, 49.5)])
+def test_what_lies_in_or_right_beside_another_cloud_is_told():
+    xy = np.array([[49.0, 10], [47.6, 10], [47.4, 10], [20, 10], [52, 10], [49, 90]])
+    near, gap = beside(xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)])
+    assert gap == pytest.approx(0.05 * 80)
+    assert near.tolist() == [True, True, True, False, True, False]
+    near, gap = beside(xy, 0.24, [survey("b", {2: 9}, 50)])
+    assert gap == pytest.approx(2.4)
+    assert near.tolist() == [True, False, False, False, True, False]
 
 
 def test_blocks_do_not_touch_and_share_the_points():

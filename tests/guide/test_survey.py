@@ -107,3 +107,19 @@ def test_a_cloud_beyond_memory_is_refused(cloud, monkeypatch):
     monkeypatch.setattr("vl3d_lite.resources.memory_limit", lambda: 1000)
     with pytest.raises(ResourceError, match="smaller tiles"):
         survey_cloud(cloud)
+
+
+def test_dimensions_that_are_no_inputs_keep_nobody_from_a_spec(cloud):
+    def extend(las):
+        rng = np.random.default_rng(1)
+        for name, kind in (("scalar", "f4"), ("normal", "3f4"), ("good", "f4")):
+            las.add_extra_dim(laspy.ExtraBytesParams(name, kind))
+        las.scalar = las.good = rng.normal(size=len(las)).astype("f4")
+        las.scalar[7] = np.nan
+        las.normal = rng.normal(size=(len(las), 3))
+
+    rewrite(cloud, extend)
+    found = survey_cloud(cloud)
+    assert found.unusable == ("scalar",)
+    assert {"good", "normal[0]", "normal[2]"} <= set(found.varying)
+    assert "scalar" not in {*found.varying, *found.constant}

@@ -128,7 +128,7 @@ def test_a_shipped_run_is_checked_as_far_as_its_files_go(
     copy.update_receipt(inputs=bare)
     monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="2 of the clouds .* are not here") as trouble:
+    with pytest.raises(DataError, match=r"2 of the clouds .* are not here") as trouble:
         cli.verify(copy.root)
     assert trouble.value.exit_code == 3
     assert "verify from there" in str(trouble.value)

@@ -36,6 +36,8 @@ def read_las(
     *,
     dimensions: Sequence[str] = (),
     classes: Mapping[str, Sequence[int]] | None = None,
+    ignored: Sequence[str] = (),
+    finite: bool = True,
     progress: Progress | None = None,
 ) -> PointCloud:
     """Read a LAS or LAZ file: coordinates in meters, and what is asked for.
@@ -47,6 +49,9 @@ def read_las(
             as values, float64; the others as they are stored.
         classes: Class names, in the order of their indices, to LAS codes. A
             code that is not named gives -1, and so do all without `classes`.
+        ignored: Flags; a point that has one gives -1 as well. Point formats 0 to 5
+            lack `overlap`, so no point has it there.
+        finite: Whether to complain about values that are not.
         progress: Called with points read and points in all, chunk by chunk.
 
     Raises:
@@ -58,7 +63,7 @@ def read_las(
     factors = meters_per_unit(header)
     wanted = _pick(header, dimensions)
     try:
-        return _read(header, factors, wanted, classes, progress)
+        return _read(header, factors, wanted, classes, ignored, finite, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
@@ -100,8 +105,15 @@ class LasSummary:
     census: dict[int, int] | None
 
 
-def describe_las(path: Path, *, census: bool = False) -> LasSummary:
+def describe_las(
+    path: Path, *, census: bool = False, ignored: Sequence[str] = ()
+) -> LasSummary:
     """Summarize a LAS or LAZ file; reads its points only for the `census`.
+
+    Args:
+        path: The file.
+        census: Whether to count codes.
+        ignored: Flags whose points are not counted.
 
     Raises:
         DataError: The file cannot be used.
@@ -120,7 +132,7 @@ def describe_las(path: Path, *, census: bool = False) -> LasSummary:
         offsets=header.offsets,
         extent=header.extent,
         crs=read_crs(header),
-        census=_census(header) if census else None,
+        census=_census(header, ignored) if census else None,
     )
 
 
@@ -194,13 +206,17 @@ def _read(
     factors: np.ndarray,
     wanted: list[Dimension],
     classes: Mapping[str, Sequence[int]] | None,
+    ignored: Sequence[str],
+    finite: bool,
     progress: Progress | None,
 ) -> PointCloud:
     layout = dimensions_of(header)
     axes = [layout[axis] for axis in "XYZ"]
     code = layout["classification"]
     index_of_code = _class_indices(classes)
-    names = {d.name for d in (*axes, *wanted)} | ({code.name} if classes else set())
+    flags = [layout[name] for name in ignored if name in layout] if classes else []
+    names = {d.name for d in (*axes, *wanted, *flags)}
+    names |= {code.name} if classes else set()
 
     total = header.point_count
     local = np.empty((total, 3))
@@ -215,10 +231,13 @@ def _read(
             smallest[axis] = min(smallest[axis], steps.min())
         for dimension in wanted:
             values = dimension.values(records)
-            _check_finite(header, dimension, values, start)
+            if finite:
+                _check_finite(header, dimension, values, start)
             attributes[dimension.name][here] = values
         if classes:
             labels[here] = index_of_code[code.values(records)]
+        for flag in flags:
+            labels[here][flag.values(records) != 0] = -1
         if progress is not None:
             progress(here.stop, total)
 
@@ -254,9 +273,14 @@ def _check_finite(
     )
 
 
-def _census(header: FileHeader) -> dict[int, int]:
-    code = dimensions_of(header)["classification"]
+def _census(header: FileHeader, ignored: Sequence[str]) -> dict[int, int]:
+    layout = dimensions_of(header)
+    code = layout["classification"]
+    flags = [layout[name] for name in ignored if name in layout]
     counts = np.zeros(256, np.int64)
-    for _, records in read_records(header, frozenset([code.name])):
-        counts += np.bincount(code.values(records), minlength=256)
+    for _, records in read_records(header, frozenset(d.name for d in (code, *flags))):
+        counted = np.ones(len(records), bool)
+        for flag in flags:
+            counted &= flag.values(records) == 0
+        counts += np.bincount(code.values(records)[counted], minlength=256)
     return {int(c): int(counts[c]) for c in np.flatnonzero(counts)}

@@ -19,6 +19,7 @@ class CloudFacts:
         group: ``train``, ``validation`` or ``predict``.
         points: Of the file.
         codes: LAS code to points; None where they are not counted.
+        flagged: Points of a class that `ignored_flags` leaves out; not in `codes`.
         density: Points a square meter; None where only the header was read.
         nearest: Median distance of neighboring cells in meters, likewise.
         cells: Of each level, likewise.
@@ -34,6 +35,7 @@ class CloudFacts:
     group: str
     points: int
     codes: dict[int, int] | None = None
+    flagged: int = 0
     density: float | None = None
     nearest: float | None = None
     cells: tuple[int, ...] | None = None

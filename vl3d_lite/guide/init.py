@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.las import read_las
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.classes import ClassChoices, choose_classes
@@ -19,14 +20,15 @@ from vl3d_lite.guide.sizing import (
 )
 from vl3d_lite.guide.spec_text import Facts, spec_text
 from vl3d_lite.guide.split import (
+    KEPT,
     TRAIN,
     VALIDATION,
+    beside,
     block_of_points,
     choose_validation,
-    overlapping,
     write_block,
 )
-from vl3d_lite.guide.survey import Survey, survey_cloud
+from vl3d_lite.guide.survey import WITHHELD, Survey, survey_cloud
 from vl3d_lite.inputs import check_clouds
 from vl3d_lite.run_folder import output_errors, write_text
 from vl3d_lite.spec.reader import read_spec
@@ -59,14 +61,15 @@ def init(
 ) -> str:
     """Look at labelled clouds and write a spec that trains on them.
 
-    Of several labelled clouds one validates. A single one is cut into two
-    blocks, which are written as files of their own; the cloud itself is only
+    Of several labelled clouds one validates, less what borders on others. A
+    single one, or several that lie over one another, are cut into blocks that do
+    not touch. Blocks are written as files of their own; the clouds are only
     read. Clouds without labels are those to predict.
 
     Args:
         paths: LAS or LAZ files.
         output: The spec to write.
-        split_into: Folder for the blocks of a single cloud; ``<spec>_blocks``
+        split_into: Folder for blocks of clouds; ``<spec>_blocks``
             beside the spec by default.
         overwrite: Replace the spec and the blocks.
         progress: Called with a path and the points of it that were read.
@@ -175,52 +178,94 @@ def _split(
     folder: Path | None,
     overwrite: bool,
 ) -> Split:
-    of_code = choices.of_code()
+    folder = folder or output.parent / f"{output.stem}_blocks"
     if len(labelled) == 1:
-        folder = folder or output.parent / f"{output.stem}_blocks"
-        return _cut(labelled[0], choices, folder, overwrite)
-    chosen = choose_validation(labelled, of_code)
-    validation = labelled[chosen]
+        return _cut(labelled, choices, folder, overwrite)
+    validation = labelled[choose_validation(labelled, choices.of_code())]
     rest = [survey for survey in labelled if survey is not validation]
-    shared = overlapping(validation, rest)
-    if shared:
-        logger.warning(
-            "%s: overlaps %s, which is trained on: validation scores will flatter; "
-            "hold out a cloud of another place",
-            validation.path,
-            shared[0].path,
-        )
-    total = sum(survey.points for survey in labelled)
-    share = validation.points / total
+    cloud = _labelled_cloud(validation, choices)
+    near, gap = beside(_plane(cloud), validation.spacing, rest)
+    kept = (cloud.labels >= 0) & ~near
+    if kept.sum() < KEPT * (cloud.labels >= 0).sum():
+        return _cut(labelled, choices, folder, overwrite)
+    share = validation.points / sum(survey.points for survey in labelled)
     why = f"{share:.0%} of the points, the mix of classes closest to that of all"
-    return Split([survey.path for survey in rest], [validation.path], why)
+    held_out = validation.path
+    if near.any():
+        held_out = _block_path(validation.path, "validation", folder)
+        _write_blocks({held_out: (validation.path, ~near)}, folder, overwrite)
+        why += f"; less the {gap:.2g} m beside training clouds"
+    return Split([survey.path for survey in rest], [held_out], why)
 
 
-def _cut(survey: Survey, choices: ClassChoices, folder: Path, overwrite: bool) -> Split:
-    """Write the blocks of one cloud beside it."""
-    source = survey.path
-    names = [f"{source.stem}_{part}{source.suffix}" for part in ("train", "validation")]
-    targets = [folder / name for name in names]
-    for target in targets:
-        if target.exists() and (not overwrite or target.samefile(source)):
+def _labelled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
+    classes = {choice.name: choice.codes for choice in choices.classes}
+    return read_las(survey.path, classes=classes, ignored=[WITHHELD])
+
+
+def _plane(cloud: PointCloud) -> np.ndarray:
+    return cloud.local[:, :2] + cloud.origin[:2]
+
+
+def _block_path(source: Path, part: str, folder: Path) -> Path:
+    return folder / f"{source.stem}_{part}{source.suffix}"
+
+
+def _write_blocks(
+    blocks: dict[Path, tuple[Path, np.ndarray]], folder: Path, overwrite: bool
+) -> None:
+    """Write chosen points of clouds as files of their own, none of them unasked."""
+    sources = {source.resolve() for source, _ in blocks.values()}
+    for target in blocks:
+        if target.exists() and (not overwrite or target.resolve() in sources):
             raise SpecError(
                 f"{target}: exists already; replace it with --overwrite, or name "
                 "another folder with --split-into"
             )
-    classes = {choice.name: choice.codes for choice in choices.classes}
-    cloud = read_las(source, classes=classes)
-    try:
-        blocks, side = block_of_points(cloud.local[:, :2], cloud.labels, survey.spacing)
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from error
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for target, block in zip(targets, (TRAIN, VALIDATION), strict=True):
-        write_block(source, target, blocks == block)
-        logger.info("%s: written, %s points", target, f"{(blocks == block).sum():,}")
-    left = np.mean(blocks == 0)
-    why = f"the {side} end of {source.name}; {left:.0%} between the blocks is left out"
-    return Split(targets[:1], targets[1:], why)
+    for target, (source, chosen) in blocks.items():
+        write_block(source, target, chosen)
+        logger.info("%s: written, %s points", target, f"{chosen.sum():,}")
+
+
+def _cut(
+    surveys: Sequence[Survey], choices: ClassChoices, folder: Path, overwrite: bool
+) -> Split:
+    """Cut one cloud, or several of one place, straight across into blocks."""
+    clouds = [_labelled_cloud(survey, choices) for survey in surveys]
+    spacing = max(survey.spacing for survey in surveys)
+    try:
+        blocks, side = block_of_points(
+            np.concatenate([_plane(cloud) for cloud in clouds]),
+            np.concatenate([cloud.labels for cloud in clouds]),
+            spacing,
+        )
+    except DataError as error:
+        raise DataError(f"{surveys[0].path}: {error}") from error
+    parts = np.split(blocks, np.cumsum([len(cloud) for cloud in clouds])[:-1])
+    written: dict[Path, tuple[Path, np.ndarray]] = {}
+    found: dict[int, list[Path]] = {TRAIN: [], VALIDATION: []}
+    for survey, part in zip(surveys, parts, strict=True):
+        for block, name in ((TRAIN, "train"), (VALIDATION, "validation")):
+            chosen = part == block
+            target = survey.path
+            if not chosen.all():
+                target = _block_path(survey.path, name, folder)
+                if target in written:
+                    raise SpecError(
+                        f"{survey.path}: another cloud that must be cut has its name; "
+                        "rename one"
+                    )
+                written[target] = (survey.path, chosen)
+            if chosen.any():
+                found[block].append(target)
+            else:
+                del written[target]
+    _write_blocks(written, folder, overwrite)
+    whole = surveys[0].path.name if len(surveys) == 1 else "them all, as they overlap"
+    why = f"the {side} end of {whole}; {np.mean(blocks == 0):.0%} between is left out"
+    return Split(found[TRAIN], found[VALIDATION], why)
 
 
 def _sizes(split: Split, classes: dict[str, dict], surveys: Sequence[Survey]) -> Sizes:

@@ -159,8 +159,12 @@ def _look(path: Path, group: str, spec: Spec, threads: int) -> CloudFacts:
         path,
         dimensions=[*required_dimensions(spec.features), "classification"],
         classes=spec.class_codes,
+        ignored=spec.ignored_flags,
     )
-    codes, counts = np.unique(cloud.attributes["classification"], return_counts=True)
+    code = cloud.attributes["classification"]
+    named = [c for of_class in spec.class_codes.values() for c in of_class]
+    flagged = np.isin(code, named) & (cloud.labels < 0)
+    codes, counts = np.unique(code[~flagged], return_counts=True)
     density = ground_density(cloud.local)[0]
     cheap = _cheap(spec)
     prepared = prepare_cloud(cloud, cheap, threads=threads)
@@ -172,6 +176,7 @@ def _look(path: Path, group: str, spec: Spec, threads: int) -> CloudFacts:
         group=group,
         points=len(cloud),
         codes=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        flagged=int(np.count_nonzero(flagged)),
         density=density,
         nearest=nearest_distance(prepared.xyz) if len(prepared.xyz) > 1 else 0.0,
         cells=tuple(len(level.xyz) for level in prepared.hierarchy.levels),

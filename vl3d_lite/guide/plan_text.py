@@ -61,10 +61,15 @@ def _classes(plan: Plan) -> str:
             ]
         )
     unnamed = _unnamed(plan)
-    if not unnamed:
-        return table(rows) + "\nEvery code is named."
     told = ", ".join(f"{code} ({count:,} points)" for code, count in unnamed.items())
-    return table(rows) + f"\nIgnored, as no class names them: {told}"
+    text = (
+        f"Ignored, as no class names them: {told}" if told else "Every code is named."
+    )
+    flagged = sum(cloud.flagged for cloud in plan.clouds)
+    if flagged:
+        flags = ", ".join(spec.ignored_flags)
+        text += f"\nIgnored, as they are flagged {flags}: {flagged:,} points"
+    return f"{table(rows)}\n{text}"
 
 
 def _unnamed(plan: Plan) -> dict[int, int]:

@@ -12,7 +12,7 @@ from vl3d_lite.centers import TrainingCenters
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.las import read_las
 from vl3d_lite.fields import FieldCutter
-from vl3d_lite.guide.survey import Survey
+from vl3d_lite.guide.survey import WITHHELD, Survey
 from vl3d_lite.prepare import PreparedCloud, prepare_cloud, reduce_cloud
 from vl3d_lite.spec.schema import Spec
 from vl3d_lite.sweep import cover
@@ -112,7 +112,7 @@ def read_cells(
     path: Path, codes: Mapping[str, Sequence[int]], grid_size: float
 ) -> PointCloud:
     """A cloud reduced to cells, with labels and nothing else."""
-    return reduce_cloud(read_las(path, classes=codes), grid_size)[0]
+    return reduce_cloud(read_las(path, classes=codes, ignored=[WITHHELD]), grid_size)[0]
 
 
 def choose_sizes(

@@ -9,7 +9,7 @@ import yaml
 
 from vl3d_lite.guide.classes import ClassChoices, class_weights
 from vl3d_lite.guide.sizing import Sizes
-from vl3d_lite.guide.survey import Survey
+from vl3d_lite.guide.survey import OVERLAP, WITHHELD, Survey
 
 CHANNELS = (32, 64, 128, 192)
 BLOCKS = (
@@ -124,11 +124,20 @@ def _classes(facts: Facts) -> list[str]:
     ]
     for first in range(0, min(len(left_out), 9), 3):
         lines.append(f"# Ignored in loss and scores: {', '.join(left_out[first:][:3])}")
-    withheld = sum(survey.withheld for survey in facts.surveys)
-    if withheld:
+    withheld, overlap = (
+        sum(getattr(survey, name) for survey in facts.surveys)
+        for name in (WITHHELD, OVERLAP)
+    )
+    if overlap:
         lines.append(
-            f"# {withheld:,} points are flagged withheld; their codes count as well."
+            f"# {overlap:,} points are flagged overlap; their codes count, unless you "
+            "add the flag below."
         )
+    flags = f"ignored_flags: [{WITHHELD}]"
+    if withheld:
+        lines.append(_line(flags, f"{withheld:,} points are withheld, as if deleted"))
+    elif overlap:
+        lines.append(_line(flags, "no point has it; [withheld, overlap] ignores both"))
     return lines
 
 
@@ -174,6 +183,10 @@ def _features(facts: Facts) -> list[str]:
     empty = set.intersection(*(set(survey.constant) for survey in facts.surveys))
     if empty:
         lines.append(f"# Constant, so left out: {_few(sorted(empty))}.")
+    unusable = {name for survey in facts.surveys for name in survey.unusable}
+    if unusable:
+        told = _few(sorted(unusable))
+        lines.append(f"# Not finite throughout, so left out: {told}.")
     more = sorted(inputs - KNOWN)
     if more:
         lines.append(f"# Also there, if every cloud to predict has it: {_few(more)}.")

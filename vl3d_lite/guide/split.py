@@ -10,6 +10,7 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.guide.survey import Survey
 from vl3d_lite.run_folder import replacing
 
+KEPT = 0.5  # of a cloud's labelled points must stay where others border on it
 SHARE = 0.2  # of the points, to validate on
 GAP_SPACINGS = 10  # left out between two blocks
 GAP_SHARE = 0.05  # of the extent, the most that is left out
@@ -74,9 +75,25 @@ def _overlap(one: Survey, other: Survey) -> float:
     return float(np.prod(np.where(sides > slack, sides, 0)))
 
 
-def overlapping(one: Survey, others: Sequence[Survey]) -> list[Survey]:
-    """The clouds whose bounding box shares area with that of `one`."""
-    return [other for other in others if _overlap(one, other) > 0]
+def beside(
+    xy: np.ndarray, spacing: float, others: Sequence[Survey]
+) -> tuple[np.ndarray, float]:
+    """Which points of a cloud lie in other clouds or right beside them.
+
+    Args:
+        xy: ``(n, 2)`` float64, meters, as in the surveys.
+        spacing: Mean distance of points in meters.
+        others: Clouds, each taken as its bounding box.
+
+    Returns:
+        ``(n,)`` bool, and the width of the gap in meters.
+    """
+    gap = min(GAP_SPACINGS * spacing, GAP_SHARE * float(np.ptp(xy, axis=0).max()))
+    near = np.zeros(len(xy), bool)
+    for other in others:
+        low, high = other.corners[:, :2]
+        near |= np.all((xy > low - gap) & (xy < high + gap), axis=1)
+    return near, gap
 
 
 def block_of_points(

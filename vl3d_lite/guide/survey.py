@@ -19,6 +19,7 @@ CONSTANT = 0.999  # share of one value from which a dimension says nothing
 ON_GROUND = 0.2  # m; a point as near to the surface of the ground lies on it
 GROUND_REACH = 2.0  # spacings within which that surface is looked for
 GROUND, UNCLASSIFIED = 2, 1
+WITHHELD, OVERLAP = "withheld", "overlap"  # LAS flags
 UNLABELLED = {0, 1}  # codes that alone make no labels
 
 # Never an input of a network: the label, places in the file, and bookkeeping.
@@ -38,7 +39,7 @@ class Survey:
         path: The file.
         points: Number of points.
         corners: ``(2, 3)`` float64, lowest and highest coordinate in meters.
-        codes: LAS code to points.
+        codes: LAS code to points that are not withheld.
         density: Points a square meter: median over squares that hold some.
         spread: Its 10th and 90th percentile over these squares.
         nearest: Median distance to the nearest other point in space, in meters.
@@ -46,7 +47,9 @@ class Survey:
             spacing: 1 on bare ground, many where a wall was scanned.
         varying: Dimensions that could be inputs and are not constant.
         constant: Those that hold one value only.
+        unusable: Those that hold NaN or infinity.
         withheld: Points flagged as withheld.
+        overlap: Points flagged as overlap.
         unclassified_on_ground: Share of the points of code 1 that lie on the
             surface of those of code 2; None where either is missing.
     """
@@ -61,7 +64,9 @@ class Survey:
     levels: float
     varying: tuple[str, ...]
     constant: tuple[str, ...]
+    unusable: tuple[str, ...]
     withheld: int
+    overlap: int
     unclassified_on_ground: float | None
 
     @property
@@ -93,12 +98,21 @@ def survey_cloud(
     if summary.points < 2:
         raise DataError(f"{path}: has {summary.points} points; give clouds of more")
     wanted = [name for name in summary.dimensions if name not in NOT_INPUTS]
-    flags = [name for name in ("withheld",) if name in summary.dimensions]
+    flags = [name for name in (WITHHELD, OVERLAP) if name in summary.dimensions]
     cloud = read_las(
-        path, dimensions=["classification", *flags, *wanted], progress=progress
+        path,
+        dimensions=["classification", *flags, *wanted],
+        finite=False,
+        progress=progress,
     )
-    codes, counts = np.unique(cloud.attributes["classification"], return_counts=True)
-    varies = {name: _varies(cloud.attributes[name]) for name in wanted}
+    flagged = {name: cloud.attributes[name] != 0 for name in flags}
+    nothing = np.zeros(len(cloud), bool)
+    withheld = flagged.get(WITHHELD, nothing)
+    codes, counts = np.unique(
+        cloud.attributes["classification"][~withheld], return_counts=True
+    )
+    usable = [name for name in wanted if _is_usable(cloud.attributes[name])]
+    varies = {name: _varies(cloud.attributes[name]) for name in usable}
     density, spread = ground_density(cloud.local)
     return Survey(
         path=path,
@@ -110,18 +124,22 @@ def survey_cloud(
         spread=spread,
         nearest=nearest_distance(cloud.local),
         levels=stacked_levels(cloud.local, 1 / np.sqrt(density)),
-        varying=tuple(name for name in wanted if varies[name]),
-        constant=tuple(name for name in wanted if not varies[name]),
-        withheld=sum(int(np.count_nonzero(cloud.attributes[f])) for f in flags),
+        varying=tuple(name for name in usable if varies[name]),
+        constant=tuple(name for name in usable if not varies[name]),
+        unusable=tuple(name for name in wanted if name not in usable),
+        withheld=int(np.count_nonzero(withheld)),
+        overlap=int(np.count_nonzero(flagged.get(OVERLAP, nothing))),
         unclassified_on_ground=_on_ground(cloud, 1 / np.sqrt(density)),
     )
 
 
-def _varies(values: np.ndarray) -> bool:
+def _is_usable(values: np.ndarray) -> bool:
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         return False
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return False
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+
+
+def _varies(values: np.ndarray) -> bool:
     some = values[:: max(1, len(values) // 1_000_000)]
     return np.count_nonzero(some != np.median(some)) > (1 - CONSTANT) * len(some)
 

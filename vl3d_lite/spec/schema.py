@@ -68,6 +68,9 @@ class ClassSpec(Section):
         return self.codes[0] if self.write is None else self.write
 
 
+Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
+
+
 class CloudsSpec(Section):
     """LAS and LAZ files: paths, globs or folders, relative to the spec."""
 
@@ -734,6 +737,9 @@ class Spec(Section):
     """Name: code, list of codes, or {codes, write}. Codes that no class names
     are ignored in the loss and in scores."""
     clouds: CloudsSpec = CloudsSpec()
+    ignored_flags: list[Flag] = Field([])
+    """LAS flags whose points are ignored in the loss and in scores, whatever their
+    code, e.g. [withheld]; they are predicted like all others."""
     features: list[FeatureSpec] = Field(min_length=1)
     """Inputs of the network beside the coordinates of neighbors."""
     fields: FieldsSpec
