@@ -181,6 +181,7 @@ def build(form, jit):
     import keras
 
     from vl3d_lite.model import network
+    from vl3d_lite.model.joined_optimizer import JoinedOptimizer
     from vl3d_lite.model.losses import PointCrossEntropy
     from vl3d_lite.spec.schema import ModelSpec
 
@@ -205,11 +206,12 @@ def build(form, jit):
             n_classes=CLASSES,
             spacings=[SPACING * 2**level for level in range(len(STAGES))],
         )
-    model.compile(
-        optimizer=keras.optimizers.AdamW(1e-3),
-        loss=PointCrossEntropy(),
-        jit_compile=jit,
-    )
+    optimizer = keras.optimizers.AdamW(1e-3)
+    if form == "ours":
+        optimizer = JoinedOptimizer(optimizer)
+    model.compile(optimizer, loss=PointCrossEntropy(), jit_compile=jit)
+    # Built by its first step, an optimizer has Keras trace that step twice.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -59,6 +59,7 @@ FLOORS = {
         "model.lovasz",
         "model.network",
         "model.symmetric",
+        "model.joined_optimizer",
         "model.optimizers",
     ],
     3: [

@@ -20,6 +20,7 @@ from vl3d_lite.backend import make_deterministic, uses_accelerator
 from vl3d_lite.cost import TRAINING_BREAK_EVEN, pays_to_compile
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.interrupts import Interrupts
+from vl3d_lite.model.joined_optimizer import innermost
 from vl3d_lite.model.losses import PointCrossEntropy
 from vl3d_lite.model.optimizers import build_optimizer
 from vl3d_lite.run_folder import RunFolder, replacing, write_text
@@ -287,13 +288,12 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
         Polyak and Juditsky, *Acceleration of Stochastic Approximation by
         Averaging* (1992), with an exponential window.
     """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
+    if not innermost(model.optimizer).use_ema:
         yield
         return
     variables = model.trainable_variables
     own = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    optimizer.finalize_variable_values(variables)
+    model.optimizer.finalize_variable_values(variables)
     try:
         yield
     finally:
@@ -302,9 +302,8 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def _rate(optimizer):
-    # The rate of the step just made, not of the one to come. Under float16 Keras
-    # puts the optimizer into another one, which scales the loss.
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    # The rate of the step just made, not of the one to come.
+    optimizer = innermost(optimizer)
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return rate(keras.ops.maximum(optimizer.iterations - 1, 0))

@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from vl3d_lite.model.joined_optimizer import JoinedOptimizer
 from vl3d_lite.spec.schema import ScheduleSpec, TrainingSpec
 
 
@@ -79,7 +80,11 @@ OPTIMIZERS = {
 }
 
 
-def build_optimizer(training: TrainingSpec, steps: int) -> keras.optimizers.Optimizer:
+# Decay pulls on directions; offsets and scales have none.
+UNDECAYED = ("bias", "gamma", "beta", "phi", "psi", "btilde", "bhat")
+
+
+def build_optimizer(training: TrainingSpec, steps: int) -> JoinedOptimizer:
     """The optimizer of a spec, its schedule laid over `steps` steps."""
     rate = SCHEDULES[training.schedule.name](
         training.learning_rate, steps, training.schedule
@@ -89,9 +94,4 @@ def build_optimizer(training: TrainingSpec, steps: int) -> keras.optimizers.Opti
     optimizer = OPTIMIZERS[training.optimizer](
         training, rate, global_clipnorm=training.gradient_clipping, **options
     )
-    if training.optimizer == "adamw":
-        # Decay pulls on directions; offsets and scales have none.
-        optimizer.exclude_from_weight_decay(
-            var_names=["bias", "gamma", "beta", "phi", "psi", "btilde", "bhat"]
-        )
-    return optimizer
+    return JoinedOptimizer(optimizer, UNDECAYED)
