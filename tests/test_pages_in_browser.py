@@ -53,9 +53,7 @@ def test_a_page_fits_desk_phone_and_paper(make, tmp_path):
         browser.send("Emulation.setDeviceMetricsOverride", **phone | {"width": PAPER})
         browser.send("Emulation.setEmulatedMedia", media="print")
         assert browser.evaluate(WIDTH) == PAPER
-        assert (
-            browser.evaluate("getComputedStyle(document.body).fontSize") == "13.3333px"
-        )
+        assert browser.evaluate(NAV) == "none"
         paper = base64.b64decode(browser.send("Page.printToPDF")["data"])
         assert paper.startswith(b"%PDF")
         assert browser.complaints == []
@@ -63,5 +61,5 @@ def test_a_page_fits_desk_phone_and_paper(make, tmp_path):
         assert asked == [page.as_uri()]
     for name, width in (("desk", 1280), ("phone", 390)):
         image = Image.open(io.BytesIO((tmp_path / f"{name}.png").read_bytes()))
-        assert image.width == width
+        assert width - 20 <= image.width <= width  # less a scroll bar
         assert np.asarray(image.convert("L")).std() > 20
