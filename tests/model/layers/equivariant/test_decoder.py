@@ -328,6 +328,27 @@ def test_other_attention_may_be_given():
     assert again.get_config() == given.get_config()
 
 
+@pytest.mark.parametrize("foreign", [True] if JAX else [True, False])
+def test_given_attention_is_trained_and_saved(foreign, tmp_path):
+    own = EquivariantMultiHeadAttention(("C4", 4), 2)
+    layer = make(self_attn="none", multihead_attn=Plain(own) if foreign else own)
+    inputs = {name: value.astype("float32") for name, value in draw(layer).items()}
+    ports = [keras.Input(value.shape[1:]) for value in inputs.values()]
+    model = keras.Model(ports, layer(*ports))
+    given = [ops.convert_to_numpy(weight) for weight in own.weights]
+    assert len(given) == 4
+    model.compile("adam", loss="mse")
+    model.train_on_batch(list(inputs.values()), inputs["tgt"])
+    for weight, before in zip(own.weights, given, strict=True):
+        if "in_bias" not in weight.path:
+            assert np.abs(ops.convert_to_numpy(weight) - before).max() > 1e-4
+    expected = call(layer, inputs)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    again = next(one for one in loaded.layers if type(one) is type(layer))
+    np.testing.assert_allclose(call(again, inputs), expected, rtol=0, atol=1e-6)
+
+
 @keras.saving.register_keras_serializable(package="tests")
 class Plain(keras.layers.Layer):
     """A foreign attention that knows the contract and nothing of spectra."""

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
-from vl3d_lite.model.layers.equivariant.attention import EquivariantMultiHeadAttention
 from vl3d_lite.model.layers.equivariant.checking import EquivarianceCheck
 from vl3d_lite.model.layers.equivariant.decoder_blocks import DecoderBlocks
 from vl3d_lite.model.layers.equivariant.groups import get_representation
@@ -199,12 +198,18 @@ class EquivariantTransformerDecoderLayer(
     ):
         check_width(self.name, "tgt", tgt_shape, self.in_rep.size)
         check_width(self.name, "memory", memory_shape, self.in_rep.size)
-        if isinstance(self.self_attn, EquivariantMultiHeadAttention):
-            self.self_attn.build(tgt_shape, query_positions_shape=tgt_positions_shape)
-        if isinstance(self.multihead_attn, EquivariantMultiHeadAttention):
-            self.multihead_attn.build(
-                tgt_shape, memory_shape, tgt_positions_shape, memory_positions_shape
-            )
+        self._build_attention(
+            self.self_attn,
+            (tgt_shape, tgt_shape),
+            (tgt_positions_shape, tgt_positions_shape),
+            tgt_neighbors_shape,
+        )
+        self._build_attention(
+            self.multihead_attn,
+            (tgt_shape, memory_shape),
+            (tgt_positions_shape, memory_positions_shape),
+            memory_neighbors_shape,
+        )
         for norm in (self.norm1, self.norm2, self.norm3):
             if norm is not None:
                 norm.build(tgt_shape)

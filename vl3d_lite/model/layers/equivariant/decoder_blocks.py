@@ -50,6 +50,33 @@ class DecoderBlocks:
             name=name,
         )
 
+    def _build_attention(self, attention, fields, positions, neighbors):
+        """Make an attention's weights, that they are there to be trained and loaded.
+
+        Args:
+            attention: A layer or None; one that was given may have been built.
+            fields: Shapes of queries and tokens.
+            positions: Shapes of their positions, or two times None.
+            neighbors: Shape or None.
+        """
+        if isinstance(attention, EquivariantMultiHeadAttention):
+            if not attention.built:
+                attention.build(*fields, *positions)
+        elif attention is not None:
+            context = {
+                name: keras.KerasTensor(shape, dtype=kind)
+                for name, shape, kind in (
+                    ("query_positions", positions[0], "float32"),
+                    ("memory_positions", positions[1], "float32"),
+                    ("neighbors", neighbors, "int32"),
+                )
+                if shape is not None
+            }
+            kind = self.compute_dtype
+            attention(
+                *(keras.KerasTensor(shape, dtype=kind) for shape in fields), **context
+            )
+
     def _check_neighbors(self, attention, name, neighbors):
         local = self._given[attention] == "local"
         if isinstance(self._given[attention], str) and local != (neighbors is not None):

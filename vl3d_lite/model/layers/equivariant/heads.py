@@ -19,9 +19,11 @@ def heads_of(spectrum, count):
     """
     batch, tokens = ops.shape(spectrum[0])[:2]
     copies = spectrum[0].shape[-1] // count
-    parts = [
-        ops.reshape(block, (batch, tokens, -1, count, copies)) for block in spectrum
-    ]
+    parts = []
+    for block in spectrum:
+        # Not -1: of an unknown batch TensorFlow would not know the components.
+        components = block.shape[2] * block.shape[3] // (count * copies)
+        parts.append(ops.reshape(block, (batch, tokens, components, count, copies)))
     joined = ops.transpose(ops.concatenate(parts, axis=2), (0, 1, 3, 2, 4))
     size = copies * joined.shape[3]
     return ops.reshape(joined, (batch, tokens, count, size))
