@@ -1,6 +1,8 @@
 """Limits of processors and memory, in a container and out of one."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -73,3 +75,53 @@ def test_the_container_limit_alone(tmp_path):
     assert container_memory(tmp_path) is None
     old.write_text("8192\n")
     assert container_memory(tmp_path) == 8192
+
+
+@pytest.mark.parametrize(
+    ("own", "place", "limit", "used"),
+    [
+        ("0::/slurm/job_7/step_0\n", "slurm/job_7", "memory.max", "memory.current"),
+        (
+            "9:cpuset:/x\n4:memory:/slurm/job_7\n0::/y\n",
+            "memory/slurm/job_7",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_limit_of_a_job_below_the_root_counts(tmp_path, own, place, limit, used):
+    meminfo, groups = tmp_path / "meminfo", tmp_path / "groups"
+    meminfo.write_text("MemAvailable:    4000 kB\n")
+    groups.write_text(own)
+    job = tmp_path / place
+    (job / "step_0").mkdir(parents=True)
+    assert resources.memory_limit(tmp_path, meminfo, groups) == 4000 * 1024
+    (job / limit).write_text("3000000")
+    (job / used).write_text("1000000")
+    assert resources.memory_limit(tmp_path, meminfo, groups) == 2_000_000
+    assert container_memory(tmp_path, groups) == 3_000_000
+    other = tmp_path / place.replace("job_7", "job_8")
+    other.mkdir()
+    (other / limit).write_text("10")
+    assert resources.memory_limit(tmp_path, meminfo, groups) == 2_000_000
+
+
+def test_the_quota_of_a_job_below_the_root_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "own").write_text("0::/a/b\n")
+    write(tmp_path, a__cpu_DOT_max="400000 100000", a__b__cpu_DOT_max="max 100000")
+    assert resources.cpu_limit(tmp_path, tmp_path / "own") == 4
+    write(tmp_path, a__b__cpu_DOT_max="200000 100000")
+    assert resources.cpu_limit(tmp_path, tmp_path / "own") == 2
+
+
+def test_a_limit_of_the_address_space_counts():
+    code = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
+        "from vl3d_lite.resources import memory_limit\n"
+        "print(memory_limit())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(done.stdout) <= 3 << 29, done.stderr

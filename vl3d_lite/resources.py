@@ -2,54 +2,86 @@
 
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vl3d_lite.errors import ResourceError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 CGROUP = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+MEMORY_FILES = (  # limit, use, and of the statistics what the system takes back
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
-def cpu_limit(cgroup: Path = CGROUP) -> int:
-    """Processors this process may use: affinity and the container's quota."""
+def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
+    """Processors this process may use: affinity and the quota of its groups."""
     count = (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1
     )
-    quota = _words(cgroup / "cpu.max")
-    if len(quota) == 2 and quota[0] != "max":
-        count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
-    v1 = _words(cgroup / "cpu/cpu.cfs_quota_us")
-    period = _words(cgroup / "cpu/cpu.cfs_period_us")
-    if v1 and period and int(v1[0]) > 0:
-        count = min(count, max(1, round(int(v1[0]) / int(period[0]))))
+    for group in _groups("cpu", cgroup, own):
+        quota = _words(group / "cpu.max")
+        if not quota:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota = [word for name in names for word in _words(group / name)[:1]]
+        if len(quota) == 2 and quota[0] != "max" and int(quota[0]) > 0:
+            count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
     return count
 
 
-def memory_limit(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes this process may hold: free memory, or less in a container."""
+def memory_limit(
+    cgroup: Path = CGROUP,
+    meminfo: Path = Path("/proc/meminfo"),
+    own: Path = OWN_GROUPS,
+) -> int:
+    """Bytes this process may hold: free memory, or less in a container or a job."""
     limits = []
     for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
         if line.startswith("MemAvailable:"):
             limits.append(int(line.split()[1]) * 1024)
-    for limit_name, used_name, stat_name, cache_key in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
-        limit, used = _words(cgroup / limit_name), _words(cgroup / used_name)
-        if limit and limit[0] != "max":
-            stat = _words(cgroup / stat_name)
-            entries = dict(zip(stat[::2], stat[1::2], strict=False))
-            cache = int(entries.get(cache_key, 0))  # the system takes it back
-            taken = max(0, int(used[0] if used else 0) - cache)
-            limits.append(max(0, int(limit[0]) - taken))
+    for group in _groups("memory", cgroup, own):
+        for limit_name, used_name, cache_key in MEMORY_FILES:
+            limit, used = _words(group / limit_name), _words(group / used_name)
+            if limit and limit[0] != "max":
+                stat = _words(group / "memory.stat")
+                entries = dict(zip(stat[::2], stat[1::2], strict=False))
+                cache = int(entries.get(cache_key, 0))  # the system takes it back
+                taken = max(0, int(used[0] if used else 0) - cache)
+                limits.append(max(0, int(limit[0]) - taken))
+    if resource is not None:
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft)
     return min(limits, default=1 << 62)
+
+
+def _groups(controller: str, cgroup: Path, own: Path) -> list[Path]:
+    """Folders of the control groups this process is in; the limits of all hold.
+
+    In a container its own group is the root. A job of Slurm or systemd lies
+    below the root, in a folder that `own` names for each version of the groups.
+    """
+    places = {"": "/", controller: "/"}
+    for line in own.read_text().splitlines() if own.is_file() else []:
+        _, names, place = line.split(":", 2)
+        for name in {"", controller} & set(names.split(",")):
+            places[name] = place
+    found = []
+    for name, place in places.items():
+        folder = cgroup / name  # of version 2, then of version 1
+        found.append(folder)
+        for part in PurePosixPath(place).parts[1:]:
+            folder = folder / part
+            found.append(folder)
+    return [folder for folder in found if folder.is_dir()]
 
 
 def has_gpu(driver: Path = NVIDIA) -> bool:
@@ -58,21 +90,21 @@ def has_gpu(driver: Path = NVIDIA) -> bool:
     return not hidden and driver.is_dir() and any(driver.iterdir())
 
 
-def container_memory(cgroup: Path = CGROUP) -> int | None:
-    """Bytes the container may hold in all, or None where nothing limits it."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = _words(cgroup / name)
-        # Version 1 says "no limit" by a number near the largest one.
-        if limit and limit[0] != "max" and int(limit[0]) < 1 << 60:
-            return int(limit[0])
-    return None
+def container_memory(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int | None:
+    """Bytes the container or job may hold in all; None where nothing limits it."""
+    limits = []
+    for group in _groups("memory", cgroup, own):
+        for name, _, _ in MEMORY_FILES:
+            limit = _words(group / name)
+            # Version 1 says "no limit" by a number near the largest one.
+            if limit and limit[0] != "max" and int(limit[0]) < 1 << 60:
+                limits.append(int(limit[0]))
+    return min(limits, default=None)
 
 
 def peak_memory() -> int | None:
     """Most bytes this process has held so far; None where no system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
+    if resource is None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
