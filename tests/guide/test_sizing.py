@@ -9,6 +9,7 @@ import pytest
 from test_split import survey
 
 from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.guide import sizing
 from vl3d_lite.guide.sizing import (
     choose_grid_size,
     choose_sizes,
@@ -85,6 +86,24 @@ def test_nearly_all_fields_of_the_chosen_radius_are_full(cells):
         CLASSES, {**fields, "radius": 0.6 * sizes.radius}, sizes.points
     )
     assert (probe_fields(prepared, smaller, 200)[:, 0] == 4096).mean() < 0.9
+
+
+def test_the_fields_that_sweep_the_validation_cloud_are_full_too(cells, monkeypatch):
+    def chosen(**options):
+        sizes = choose_sizes([cells], CLASSES, 0.5, terrestrial=False, **options)
+        fields = {"shape": "cylinder", "radius": sizes.radius, "grid_size": 0.5}
+        spec = probe_spec(CLASSES, fields, sizes.points)
+        swept = sweep_counts(prepare_cloud(cells, spec), spec)
+        return sizes.radius, (swept == sizes.points[0]).mean()
+
+    monkeypatch.setattr(sizing, "FULL", 0.3)
+    narrow, share = chosen()
+    assert share < 0.9
+    wide, share = chosen(validation=[cells])
+    assert share >= 0.95
+    assert narrow < wide < 1.6 * narrow
+    monkeypatch.setattr(sizing, "SWEPT", 1.1)
+    assert chosen(validation=[cells])[0] == narrow
 
 
 def test_few_cells_have_small_fields():

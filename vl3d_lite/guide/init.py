@@ -274,4 +274,10 @@ def _sizes(split: Split, classes: dict[str, dict], surveys: Sequence[Survey]) ->
     clouds = [
         read_cells(path, codes, grid_size) for path in [*split.train, *split.validation]
     ]
-    return choose_sizes(clouds, classes, grid_size, terrestrial=is_terrestrial(surveys))
+    return choose_sizes(
+        clouds,
+        classes,
+        grid_size,
+        terrestrial=is_terrestrial(surveys),
+        validation=clouds[len(split.train) :],
+    )

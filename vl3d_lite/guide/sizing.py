@@ -31,6 +31,8 @@ FIELDS_OF_A_CLOUD = 4  # full fields a cloud must hold, side by side
 STAGES = 4
 PROBED_FIELDS = 400
 FULL = 0.99  # of the probed fields must be full, so that 95 % of all others are
+SWEPT = 0.95  # of the fields that sweep the validation clouds must be full
+WIDER, WIDEST = 1.05, 1.5  # a step of the radius for that, and the most in all
 ROOM = 0.9  # of the probed fields fit into the coarser stages
 MULTIPLE = 32  # stage sizes are multiples of this
 RASTER_SPACINGS = 1.5  # edge of the raster that footprints are measured on
@@ -121,15 +123,18 @@ def choose_sizes(
     grid_size: float,
     *,
     terrestrial: bool,
+    validation: Sequence[PointCloud] = (),
 ) -> Sizes:
     """Choose fields and stages for clouds that are reduced to cells.
 
     The first stage holds 4096 cells, or fewer where a cloud has too few. The
-    radius is the smallest at which 99 % of probed fields hold as many. Each
-    further stage holds what 90 % of these fields need.
+    radius is the smallest at which 99 % of probed fields hold as many, widened
+    until 95 % of the fields that sweep the validation clouds do. Each further
+    stage holds what 90 % of these fields need.
 
     Args:
         clouds: Of `read_cells`; labelled.
+        validation: Those among them that are swept.
         classes: Of the spec.
         grid_size: Meters.
         terrestrial: Whether fields are bounded in height.
@@ -143,6 +148,8 @@ def choose_sizes(
     shape, radius = ("sphere" if terrestrial else "cylinder"), _upward(need)
     if terrestrial and need > EVEN * typical:
         shape, radius = "nearest", None
+    if radius is not None:
+        radius = _swept_full(validation, classes, shape, radius, grid_size, points)
     fields = {"shape": shape, "radius": radius, "grid_size": grid_size}
     spec = probe_spec(classes, fields, [points] * STAGES)
     counts = np.concatenate([_level_counts(c, spec, len(clouds)) for c in clouds])
@@ -177,6 +184,31 @@ def first_stage(clouds: Sequence[PointCloud]) -> int:
 def _upward(radius: float) -> float:
     step = 0.1 if radius < 5 else 0.5 if radius < 20 else 1.0
     return round(float(np.ceil(radius * 1.02 / step) * step), 1)
+
+
+def _swept_full(
+    clouds: Sequence[PointCloud],
+    classes: Mapping[str, dict],
+    shape: str,
+    radius: float,
+    grid_size: float,
+    points: int,
+) -> float:
+    """The radius, or a wider one at which the fields of a sweep are full.
+
+    Where no wider one brings that, as in a cloud that is hardly larger than a
+    field, it stays as it is.
+    """
+    clouds = [cloud for cloud in clouds if len(cloud) >= points]
+    wider = radius
+    while clouds and wider <= WIDEST * radius:
+        fields = {"shape": shape, "radius": wider, "grid_size": grid_size}
+        spec = probe_spec(classes, fields, [points])
+        counts = [sweep_counts(prepare_cloud(cloud, spec), spec) for cloud in clouds]
+        if np.mean(np.concatenate(counts) >= points) >= SWEPT:
+            return wider
+        wider = _upward(wider * WIDER)
+    return radius
 
 
 def _centers(cloud: PointCloud, typical: float, count: int) -> np.ndarray:
