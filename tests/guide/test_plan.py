@@ -255,3 +255,11 @@ def test_a_probe_times_the_run(place):
     assert timing.preparation > 0
     assert timing.prediction > 0
     assert "a step" in plan_text(found)
+
+
+def test_preparation_counts_the_clouds_and_the_network(place, monkeypatch):
+    from vl3d_lite.guide import probe
+
+    told = probe.Probe(0.001, 3.0, *[0.0] * 5)
+    monkeypatch.setattr(probe, "probe", lambda *_: told)
+    assert planned(place, probe=True).timing.preparation == pytest.approx(12 + 3)

@@ -45,7 +45,7 @@ class Timing:
     """Seconds, from a probe.
 
     Attributes:
-        preparation: Of the training and validation clouds.
+        preparation: Of the training and validation clouds, and of the network.
         training: With compiling and validation.
         prediction: Of the clouds to predict.
         step: Of one training step.
@@ -275,7 +275,7 @@ def _timing(
     validated = -(-swept // spec.prediction_batch) * spec.training.epochs
     predicted = sum(c.points for c in clouds if c.group == "predict")
     return Timing(
-        preparation=found.preparation * points,
+        preparation=found.preparation * points + found.building,
         training=found.compiling
         + found.step * steps * spec.training.epochs
         + (found.validation_compiling + found.validation * validated) * bool(swept)

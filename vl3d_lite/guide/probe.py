@@ -32,6 +32,7 @@ class Probe:
 
     Attributes:
         preparation: Of a point of a file.
+        building: Of the network, and of the kernels that are written before training.
         compiling: Of the training step.
         step: Of a training step with its batch.
         validation_compiling: Of the network that predicts.
@@ -40,6 +41,7 @@ class Probe:
     """
 
     preparation: float
+    building: float
     compiling: float
     step: float
     validation_compiling: float
@@ -64,6 +66,7 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
     cloud = prepare_file(source, spec, threads)
     preparation = (time.perf_counter() - begin) / len(cloud.cell_of_point)
 
+    begin = time.perf_counter()
     scaling = FeatureScaling.fit([cloud])
     batches = TrainingBatches([cloud], spec, scaling)
     batches.steps_per_epoch = 1 + WARM_STEPS + STEPS
@@ -74,6 +77,8 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
         spacings=spec.spacings,
         precision=spec.training.precision,
     )
+    _export(model, spec, "INIT")
+    building = time.perf_counter() - begin
     begin = time.perf_counter()
     weights = class_weights(spec, [cloud.labels])
     compile_model(model, spec, steps * spec.training.epochs, weights)
@@ -91,6 +96,7 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
     compiling, validation = _predict(model, cloud, spec, scaling, threads)
     return Probe(
         preparation=preparation,
+        building=building,
         compiling=max(0.0, seconds[0] - step),
         step=step,
         validation_compiling=max(0.0, compiling - validation),
@@ -119,12 +125,19 @@ def _predict(model, cloud, spec, scaling, threads: int) -> tuple[float, float]:
 def _end(model, spec) -> float:
     """Seconds of what follows the last epoch: kernels and the model file."""
     begin = time.perf_counter()
+    _export(model, spec, "TRAINED")
     with tempfile.TemporaryDirectory() as place:
-        if spec.export.kernels:
-            rows = [(k.name, k.Q, k.W, k.facts) for k in kernels_of(model)]
-            past = {name: w for name, _, w, _ in rows}
-            export_model_kernels(
-                rows, Path(place), "TRAINED", past=past, plots=spec.export.plots
-            )
         save_model(model, Path(place) / "model.keras")
     return time.perf_counter() - begin
+
+
+def _export(model, spec, prefix: str) -> None:
+    """Write the kernels as a run does, if it does, and throw them away."""
+    if not spec.export.kernels:
+        return
+    rows = [(k.name, k.Q, k.W, k.facts) for k in kernels_of(model)]
+    past = {name: w for name, _, w, _ in rows} if prefix == "TRAINED" else None
+    with tempfile.TemporaryDirectory() as place:
+        export_model_kernels(
+            rows, Path(place), prefix, past=past, plots=spec.export.plots
+        )
