@@ -1,15 +1,21 @@
+import base64
+import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vl3d_lite.calibration import Temperature
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluate import Calibration, Evaluation, Scored, evaluate
+from vl3d_lite.palette import class_palette
 from vl3d_lite.places import find_places
+from vl3d_lite.plots import plot_confusion, plot_curves, plot_reliability
 from vl3d_lite.report import CloudView, ReportData, write_report
 
 NAMES = ("ground", "<script>alert(1)</script>", 'tree" onload="x', "water")
@@ -199,6 +205,78 @@ def test_a_cloud_is_cut_where_the_page_says(tmp_path):
     assert end - start == pytest.approx(120, abs=1)
     assert 6600020 + 30 < place < 6600020 + 50
     assert thick == pytest.approx(6 * np.sqrt(120 * 80 / 3000), abs=0.1)
+
+
+def pictures(tmp_path, report):
+    """The PNG files of a page by their alternative text."""
+    write_report(tmp_path / "report.html", report)
+    found = re.findall(r'<img[^>]* src="([^"]*)" alt="([^"]*)">', read_text(tmp_path))
+    return {alt: base64.b64decode(src.partition(",")[2]) for src, alt in found}
+
+
+def colors(png, part=slice(None)):
+    """What a part of a picture's columns shows, transparent pixels left out."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
+    width = pixels.shape[1]
+    start, stop = part.start or 0, part.stop or 1
+    pixels = pixels[:, int(start * width) : int(stop * width)]
+    seen = np.unique(pixels[pixels[..., 3] > 0][:, :3], axis=0)
+    return {"#" + bytes(color).hex() for color in seen}
+
+
+def test_every_picture_shows_what_its_title_says(tmp_path):
+    cloud = make_cloud()
+    west = cloud.xyz[:, 0] < np.median(cloud.xyz[:, 0])
+    cloud = replace(
+        cloud,
+        reference=np.where(west, 0, 1),
+        prediction=np.full(len(west), 1),
+        confidence=np.where(west, 0.25, 1.0),
+    )
+    names = ("ground", "roof")
+    ground, roof = class_palette(names)
+    found = pictures(tmp_path, ReportData("r", names, clouds=[cloud]))
+    left, right = slice(0, 0.4), slice(0.6, 1)
+    for where in (" from above", ", cut along x"):
+        reference = found[f"Reference{where}: town.laz"]
+        assert colors(reference, left) == {ground}
+        assert colors(reference, right) == {roof}
+        assert colors(found[f"Prediction{where}: town.laz"]) == {roof}
+        errors = found[f"Errors{where}: town.laz"]
+        assert colors(errors, left) == {"#8e0c14"}
+        assert colors(errors, right) == {"#c3c9d1"}
+        confidence = found[f"Confidence{where}: town.laz"]
+        assert colors(confidence, left) == {"#00224e"}
+        assert colors(confidence, right) == {"#fee838"}
+
+
+def test_the_plots_are_those_of_the_evaluation(tmp_path):
+    report = make_report(tmp_path)
+    found = pictures(tmp_path, report)
+    pooled = report.evaluation.pooled
+    assert found["Accuracy by confidence"] == plot_reliability(pooled.calibration)
+    confusion = found["Confusion matrix, rows are the reference"]
+    assert confusion == plot_confusion(report.evaluation)
+    assert found["Loss by epoch"] == plot_curves(report.history)["Loss"]
+    assert found["layer/Qend.png"] == PNG + b"kernel"
+
+
+def test_the_tables_hold_the_scores_of_each_class_and_cloud(tmp_path):
+    report = make_report(tmp_path)
+    words = read_page(tmp_path, report).words
+    metrics = report.evaluation.to_dict()
+
+    def shown(value):
+        return "\N{EN DASH}" if value is None else f"{value:.3f}"
+
+    for name, row in metrics["pooled"]["per_class"].items():
+        scores = [shown(row[key]) for key in ("iou", "precision", "recall", "f1")]
+        points = f"{row['support']:,} {row['predicted']:,}"
+        assert f"{name} {' '.join(scores)} {points}" in words
+    for name, row in metrics["clouds"].items():
+        scores = [shown(row[key]) for key in ("mean_iou", "overall_accuracy")]
+        scores += [shown(entry["iou"]) for entry in row["per_class"].values()]
+        assert f"{name} {' '.join(scores)} {row['points']:,}" in words
 
 
 def find(cloud, **changes):
