@@ -8,7 +8,12 @@ from field_clouds import make_spec, prepared
 from vl3d_lite import rotations
 from vl3d_lite.dataset import SweepBatches, batch_spec
 from vl3d_lite.model.network import build_network
-from vl3d_lite.rotations import TurnedBatches, measure_rotations, symmetry_of
+from vl3d_lite.rotations import (
+    TurnedBatches,
+    measure_rotations,
+    symmetry_of,
+    with_symmetry,
+)
 from vl3d_lite.scaling import FeatureScaling
 
 BLOCKS = {"kpconvx": {"groups": 4, "hidden_ratio": 1}, "gva": {"groups": 4}}
@@ -52,6 +57,21 @@ def test_points_keep_their_class_with_the_symmetry_and_some_change_without(
     assert result.rows[-1][:2] == ("30 degrees", False)
     assert result.to_dict()["turns"][0]["with"] == own[0][2]
     assert f"mean of {group}" in result.table()
+
+
+@pytest.mark.parametrize(
+    "model", [{"symmetry": "D2"}, {"symmetry": "C2", "decoder": HEAD}]
+)
+def test_the_network_without_the_symmetry_has_the_same_weights(place, model):
+    network, _, spec, scaling = place(**model)
+    twin = with_symmetry(network, spec, len(scaling.names), "none")
+    assert len(twin.weights) == len(network.weights)
+    assert any("turned" in layer.name for layer in network.layers)
+    for layer in twin.layers:
+        assert "turned" not in layer.name
+        given = network.get_layer(layer.name).get_weights() if layer.weights else []
+        for own, other in zip(layer.get_weights(), given, strict=True):
+            np.testing.assert_array_equal(own, other)
 
 
 def test_a_turn_moves_coordinates_and_nothing_else(place):
