@@ -420,3 +420,18 @@ def test_refuses_a_mask_for_each_head(tokens):
     mask = np.ones((2, 4, QUERIES, KEYS), bool)
     with pytest.raises(DeepLearningException, match=r"`attention_mask` must have the"):
         layer(**tokens, attention_mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "wanted"),
+    [
+        ("attention_mask", (2, QUERIES, KEYS - 1), "5 x 7"),
+        ("query_mask", (2, KEYS), "5"),
+        ("value_mask", (2, QUERIES), "7"),
+        ("key_mask", (2, QUERIES), "7"),
+    ],
+)
+def test_refuses_masks_of_another_length(tokens, name, shape, wanted):
+    layer = make()
+    with pytest.raises(DeepLearningException, match=rf"`{name}` must end in {wanted}"):
+        layer(**tokens, **{name: np.ones(shape, bool)})

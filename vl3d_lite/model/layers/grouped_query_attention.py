@@ -220,6 +220,8 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
     def _attends(self, query, value, masks, causal):
         """``(B, T, S)`` or ``(1, T, S)`` bool, or None where all attend to all."""
         ranks = {"attention_mask": (2, 3)}
+        length = {"query_mask": query.shape[1:2], "attention_mask": query.shape[1:2]}
+        length["attention_mask"] += value.shape[1:2]
         for name, mask in masks.items():
             if mask is None:
                 continue
@@ -236,6 +238,16 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
                     f"{self.name}: `{name}` must have the shape "
                     f"{'(B, T, S) or (T, S)' if name in ranks else '(B, length)'}. "
                     f"Received: shape {tuple(mask.shape)}"
+                )
+            wanted = tuple(length.get(name, value.shape[1:2]))
+            own = tuple(mask.shape)[-len(wanted) :]
+            if any(
+                size not in (1, None, want) and want is not None
+                for size, want in zip(own, wanted, strict=True)
+            ):
+                raise DeepLearningException(
+                    f"{self.name}: `{name}` must end in {' x '.join(map(str, wanted))}"
+                    f". Received: shape {tuple(mask.shape)}"
                 )
         parts = []
         if masks["attention_mask"] is not None:
