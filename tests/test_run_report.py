@@ -28,6 +28,7 @@ def test_kernels_spec_versions_and_timings_of_the_run_are_told(trained, tmp_path
         assert name in receipt
         assert f"{name} " in words
     assert f"vl3d_lite {receipt['vl3d_lite']}" in words
+    assert f"peak_memory {receipt['peak_memory'] / 2**30:.1f} GiB" in words
     assert "seconds of prediction test.laz" in words
     assert run.spec.read_text().splitlines()[0] in words
     assert "Loss by epoch" in page

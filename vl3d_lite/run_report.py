@@ -39,6 +39,8 @@ def write_run_report(
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
     receipt = run.read_receipt()
     facts = {name: value for name, value in receipt.items() if name != "inputs"}
+    if isinstance(receipt.get("peak_memory"), int):
+        facts["peak_memory"] = f"{receipt['peak_memory'] / 2**30:.1f} GiB"
     facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
     write_report(
         run.report,
