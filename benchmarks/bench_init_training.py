@@ -1,0 +1,103 @@
+"""What a spec that `init` writes learns on real scans, in ten minutes of one core.
+
+Run from the project root with the folder of the scans (results.md names them); about
+fourteen minutes of one core a task::
+
+    python -m benchmarks.bench_init_training $D --runs /tmp/init
+    python -m benchmarks.bench_init_training $D --runs /tmp/init \
+        --table --store benchmarks/results/init_training.md
+
+`init` sees the training clouds of a task alone and takes its validation blocks from
+them. Nothing of its spec is changed but the number of epochs, so that the steps fill
+ten minutes (their seconds are measured first; compiling and validating do not count),
+and the cloud to predict, which is the task's test file. The shipped specs beside it
+trained for as long as results.md says and chose their epoch on a file of its own.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.bench_attention import call, found, seconds_of_step
+
+# Task: training clouds, test cloud, mean IoU of the shipped spec (results.md).
+TASKS = {
+    "dense": (
+        [f"train_ign_montpellier_{block}.laz" for block in "abcd"],
+        "test_ign_montpellier_f.laz",
+        0.888,
+    ),
+    "tropical": (["train_stbarth_x000_050.laz"], "test_stbarth_x070_100.laz", 0.814),
+    "sparse": (
+        ["train_ign_sparse_y000_600.laz"],
+        "test_ign_sparse_y800_1000.laz",
+        0.883,
+    ),
+}
+STEPS_PER_EPOCH = 60
+GOAL = 0.03
+
+
+def measure(runs: Path, folder: str, task: str, minutes: float) -> None:
+    """Write the spec, train and predict, unless it was done."""
+    training, test, _ = TASKS[task]
+    spec, run = runs / f"{task}.yaml", runs / task
+    if (run / "metrics.json").is_file():
+        return
+    clouds = [f"{folder}/{name}" for name in training]
+    call("-m", "vl3d_lite", "init", *clouds, "--output", str(spec), "--quiet")
+    sets = [f"clouds.predict=['{folder}/{test}']", "training.jit=on"]
+    step = seconds_of_step(str(spec), sets, runs / f"step-{task}.txt")
+    epochs = round(minutes * 60 / step / STEPS_PER_EPOCH)
+    print(f"{task}: {step:.3f} s a step, {epochs} epochs", file=sys.stderr, flush=True)
+    sets += [f"training.epochs={epochs}", f"training.steps_per_epoch={STEPS_PER_EPOCH}"]
+    overrides = [word for one in sets for word in ("--set", one)]
+    options = ["--run", str(run), "--threads", "1", "--quiet"]
+    call("-m", "vl3d_lite", "run", str(spec), *options, *overrides)
+
+
+def table(runs: Path) -> str:
+    head = (
+        "task | ground | vegetation | building | mean of three | shipped spec | below"
+    )
+    lines = [
+        "# Ten minutes with a spec of `init`",
+        "",
+        "    python -m benchmarks.bench_init_training $D --runs /tmp/init",
+        "",
+        f"IoU on the test files; goal: at most {GOAL} below the shipped spec.",
+        "",
+        f"| {head} |",
+        f"|---|{'--:|' * 6}",
+    ]
+    for task, (_, _, shipped) in TASKS.items():
+        if not (runs / task / "metrics.json").is_file():
+            continue
+        row = found(runs / task)
+        scores = [f"{value:.3f}" for value in (*row["ious"], row["mean"], shipped)]
+        below = shipped - row["mean"]
+        lines.append(f"| {' | '.join([task, *scores])} | {below:+.3f} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="Of the scans.")
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--table", action="store_true", help="Of what is there.")
+    parser.add_argument("--store", type=Path)
+    options = parser.parse_args()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    if not options.table:
+        for task in options.tasks:
+            measure(options.runs, options.folder, task, options.minutes)
+    text = table(options.runs)
+    sys.stdout.write(text)
+    if options.store:
+        options.store.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
