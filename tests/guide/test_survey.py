@@ -74,6 +74,7 @@ def test_a_constant_dimension_says_nothing(cloud):
     assert "intensity" in found.constant
     assert "intensity" not in found.varying
     assert found.withheld == 5
+    assert sum(found.codes.values()) == 16_000 - 5
 
 
 def test_a_cloud_of_one_unclassified_code_is_not_labelled(cloud):
