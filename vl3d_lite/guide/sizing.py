@@ -32,6 +32,7 @@ STAGES = 4
 PROBED_FIELDS = 400
 FULL = 0.99  # of the probed fields must be full, so that 95 % of all others are
 SWEPT = 0.95  # of the fields that sweep the validation clouds must be full
+SHIFTS = (7, 0, 1, 2)  # of its lattice, the first as the spec will have it
 WIDER, WIDEST = 1.05, 1.5  # a step of the radius for that, and the most in all
 ROOM = 0.9  # of the probed fields fit into the coarser stages
 MULTIPLE = 32  # stage sizes are multiples of this
@@ -204,8 +205,15 @@ def _swept_full(
     while clouds and wider <= WIDEST * radius:
         fields = {"shape": shape, "radius": wider, "grid_size": grid_size}
         spec = probe_spec(classes, fields, [points])
-        counts = [sweep_counts(prepare_cloud(cloud, spec), spec) for cloud in clouds]
-        if np.mean(np.concatenate(counts) >= points) >= SWEPT:
+        prepared = [prepare_cloud(cloud, spec) for cloud in clouds]
+        full = [
+            np.mean(
+                np.concatenate([sweep_counts(p, spec, seed) for p in prepared])
+                >= points
+            )
+            for seed in SHIFTS
+        ]
+        if min(full) >= SWEPT:
             return wider
         wider = _upward(wider * WIDER)
     return radius
@@ -264,9 +272,9 @@ def _any_center(prepared: PreparedCloud):
     return lambda _, rng: (0, prepared.xyz[rng.integers(len(prepared.xyz))])
 
 
-def sweep_counts(prepared: PreparedCloud, spec: Spec) -> np.ndarray:
+def sweep_counts(prepared: PreparedCloud, spec: Spec, seed: int = 0) -> np.ndarray:
     """Points of the fields that cover a cloud once, ``(fields,)``."""
-    return np.array([len(rows) for rows in cover(prepared, spec).rows])
+    return np.array([len(rows) for rows in cover(prepared, spec, seed=seed).rows])
 
 
 def widest_footprint(
