@@ -31,20 +31,12 @@ TASKS = {
         ["train_ign_montpellier_?.laz"],
         "val_ign_montpellier_e.laz",
         "test_ign_montpellier_f.laz",
-        [],
     ),
     "tropical": (
         "configs/tropical_als.yaml",
         ["train_stbarth_x000_050.laz"],
         "val_stbarth_x050_070.laz",
         "test_stbarth_x070_100.laz",
-        [
-            "fields.grid_size=0.4",
-            "training.class_weights=none",
-            "training.weight_averaging=0.99",
-            "training.augmentation.grids=6",
-            "training.augmentation.thinning=0.5",
-        ],
     ),
 }
 
@@ -87,7 +79,7 @@ print("RESULT", probe(read_spec(sys.argv[1], sys.argv[2:]), 1000, 1).step)
 
 def settings(task: str, network: str, seed: int, folder: str) -> tuple[str, list[str]]:
     """The spec of a task and what is changed in it."""
-    spec, training, validation, test, more = TASKS[task]
+    spec, training, validation, test = TASKS[task]
     names = ", ".join(f"'{folder}/{name}'" for name in training)
     return spec, [
         f"seed={seed}",
@@ -96,7 +88,6 @@ def settings(task: str, network: str, seed: int, folder: str) -> tuple[str, list
         f"clouds.predict=['{folder}/{test}']",
         "training.jit=on",
         "export.plots=false",
-        *more,
         *NETWORKS[network][1],
     ]
 
