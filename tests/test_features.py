@@ -107,8 +107,19 @@ def test_names_the_dimensions_that_must_be_read():
 
 
 def test_return_ratio_survives_files_without_returns():
-    ratio = return_ratio(np.array([1, 2, 3, 0, 1]), np.array([1, 4, 2, 0, 0]))
-    np.testing.assert_allclose(ratio, [1, 0.5, 1, 0, 1])
+    ratio = return_ratio(np.array([1, 2, 3, 0, 1, 0]), np.array([1, 4, 2, 0, 0, 4]))
+    np.testing.assert_allclose(ratio, [1, 0.5, 1, 1, 1, 0.25])
+
+
+def test_files_without_returns_count_one_of_one_everywhere():
+    named = features("return_ratio", "number_of_returns", "return_number")
+    zeros, ones = np.zeros(20, np.uint8), np.ones(20, np.uint8)
+    unknown, single = (
+        compute_features(cloud(20, return_number=v, number_of_returns=v), named, 0.5)[0]
+        for v in (zeros, ones)
+    )
+    np.testing.assert_array_equal(unknown, np.ones((20, 3)))
+    np.testing.assert_array_equal(single, unknown)
 
 
 def test_relative_intensity_matches_the_formula():

@@ -21,6 +21,7 @@ _DIMENSIONS = {
     "return_ratio": ("return_number", "number_of_returns"),
     "relative_intensity": ("intensity",),
 }
+_COUNTED_FROM_ONE = ("return_number", "number_of_returns")  # 0 says: not known
 
 
 def required_dimensions(specs: Sequence[FeatureSpec]) -> list[str]:
@@ -91,9 +92,11 @@ def compute_features(
 def return_ratio(return_number, number_of_returns) -> np.ndarray:
     """Place of an echo in its pulse: 1 for the last, ``1 / n`` for the first of n.
 
-    Files that say 0 returns count as 1; the result is cut to 0..1.
+    A 0, which says that a file does not know, counts as 1; the result is cut to 0..1.
     """
-    return np.clip(return_number / np.maximum(number_of_returns, 1), 0, 1)
+    return np.clip(
+        np.maximum(return_number, 1) / np.maximum(number_of_returns, 1), 0, 1
+    )
 
 
 def relative_intensity(intensity) -> np.ndarray:
@@ -122,6 +125,8 @@ def _from_dimensions(cells: PointCloud, name: str, number: int) -> np.ndarray:
         return return_ratio(*dimensions)
     if name == "relative_intensity":
         return relative_intensity(*dimensions)
+    if name in _COUNTED_FROM_ONE:
+        return np.maximum(dimensions[0], 1)
     return dimensions[0]
 
 
