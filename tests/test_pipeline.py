@@ -225,6 +225,26 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
     )
 
 
+def test_a_cloud_without_return_numbers_is_told_and_read_as_single_echoes(
+    trained, place, tmp_path, caplog
+):
+    las = laspy.read(place / "test.laz")
+    for name, value in (("unknown", 0), ("single", 1)):
+        las.return_number[:] = value
+        las.number_of_returns[:] = value
+        las.write(tmp_path / f"{name}.laz")
+    clouds = [tmp_path / "unknown.laz", tmp_path / "single.laz", place / "test.laz"]
+    pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    told = [
+        r.getMessage() for r in caplog.records if "at every point" in r.getMessage()
+    ]
+    assert [text.partition(", as where")[0] for text in told] == [
+        f"{path}: `return_ratio` is 1 at every point" for path in clouds[:2]
+    ]
+    unknown, single = (predicted(tmp_path / "out", path.name) for path in clouds[:2])
+    np.testing.assert_array_equal(unknown.confidence, single.confidence)
+
+
 def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
     write_place(tmp_path / "here.laz", 2)
     write_place(tmp_path / "there.laz", 2, shift=(700000, 6600000, 0))

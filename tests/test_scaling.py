@@ -29,6 +29,19 @@ def test_a_constant_feature_becomes_zero():
     assert np.abs(scaling.apply(cloud.features)[:, 0]).max() == 0
 
 
+def test_features_of_one_value_are_told_where_they_varied_in_training():
+    spec = make_spec()
+    scaling = FeatureScaling.fit([prepared(spec)])
+    cloud = prepared(spec, seed=1)
+    assert scaling.constants(cloud) == {}
+    cloud.features[:, 0] = 7
+    assert scaling.constants(cloud) == {"intensity": 7.0}
+    assert FeatureScaling.fit([cloud]).constants(cloud) == {}  # nothing to miss
+    few = prepared(spec, n=20)
+    few.features[:, 0] = 7
+    assert scaling.constants(few) == {}
+
+
 def test_scaling_survives_json():
     cloud = prepared(make_spec())
     scaling = FeatureScaling.fit([cloud])

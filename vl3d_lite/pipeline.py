@@ -33,6 +33,7 @@ from vl3d_lite.errors import DataError, InterruptedRunError, SpecError, VL3DErro
 from vl3d_lite.evaluate import Calibration, Evaluation, Scored
 from vl3d_lite.evaluate import evaluate as score_clouds
 from vl3d_lite.export import export_model_kernels
+from vl3d_lite.features import required_dimensions
 from vl3d_lite.folding import fold_spec
 from vl3d_lite.inputs import (
     check_clouds,
@@ -379,6 +380,7 @@ def predict_cloud(
     began = time.monotonic()
     first = [prepare_file(source, spec, options.threads, quiet=options.quiet)]
     labels = first[0].point_labels
+    _tell_of_constants(source, first[0], spec, scaling)
     prediction, row_of_point = mean_over_grids(
         _predict_grids(inference, spec, scaling, source, first, options, interrupts)
     )
@@ -428,6 +430,23 @@ def predict_cloud(
         outcome.seconds,
     )
     return outcome
+
+
+def _tell_of_constants(
+    source: Path, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
+) -> None:
+    """Warn of inputs that the network learned from and the file does not carry."""
+    read = {entry.name for entry in spec.features if required_dimensions([entry])}
+    found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
+    if found:
+        told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
+        logger.warning(
+            "%s: %s at every point, as where a file does not carry it, and the run "
+            "learned from points where it varies: expect worse classes than the "
+            "confidence says",
+            source,
+            told,
+        )
 
 
 def _predict_grids(

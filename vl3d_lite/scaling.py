@@ -8,6 +8,8 @@ import numpy as np
 from vl3d_lite.errors import DataError
 from vl3d_lite.prepare import PreparedCloud
 
+FEWEST_CELLS = 100
+
 
 @dataclass(frozen=True)
 class FeatureScaling:
@@ -51,6 +53,17 @@ class FeatureScaling:
                 f"{cloud.name}: features must be {', '.join(self.names)}, as in "
                 f"training. Received: {', '.join(cloud.feature_names)}"
             )
+
+    def constants(self, cloud: PreparedCloud) -> dict[str, float]:
+        """Features of one value all over a cloud that varied in training.
+
+        Few cells may well be alike by chance: clouds of less than 100 have none.
+        """
+        if len(cloud.features) < FEWEST_CELLS:
+            return {}
+        low, high = cloud.features.min(axis=0), cloud.features.max(axis=0)
+        still = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)
+        return {self.names[i]: float(low[i]) for i in np.flatnonzero(still)}
 
     def to_json(self) -> str:
         """One JSON object: name to mean and std."""
