@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from vl3d_lite import calibration
 from vl3d_lite.calibration import Temperature, fit_temperature, temper
 from vl3d_lite.errors import DataError
 
@@ -44,6 +45,22 @@ def test_tempering_is_a_power_that_sums_to_one(temperature):
 def test_a_temperature_of_one_changes_nothing():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 50)
     assert temper(probabilities, 1.0) is probabilities
+
+
+def test_tempering_and_fit_do_not_depend_on_the_chunks(monkeypatch):
+    probabilities, cells, labels = overconfident(3, n=120)
+    found = fit_temperature([(probabilities, cells, labels)])
+    tempered = temper(probabilities, 0.7)
+    monkeypatch.setattr(calibration, "_CHUNK", 7)
+    np.testing.assert_array_equal(temper(probabilities, 0.7), tempered)
+    assert fit_temperature([(probabilities, cells, labels)]).value == found.value
+
+
+def test_small_types_of_cells_are_not_overrun():
+    probabilities, cells, labels = overconfident(3, n=120)
+    wide = fit_temperature([(probabilities, cells, labels)])
+    narrow = (probabilities, cells.astype(np.uint8), labels.astype(np.int8))
+    assert fit_temperature([narrow]).value == wide.value
 
 
 def test_certain_probabilities_stay_finite():

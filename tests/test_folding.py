@@ -40,6 +40,8 @@ def test_classes_are_joined_under_a_name_and_a_code():
 def test_without_a_code_the_first_class_gives_it():
     classes, groups = written("soil=ground,house=building,rest=other+vegetation")
     assert classes["rest"] == ([1, 3, 4, 5], 1)
+    turned, _ = written("soil=ground,house=building,rest=vegetation+other")
+    assert turned["rest"] == ([3, 4, 5, 1], 5)
     assert classes["soil"] == ([2], 2)
     assert groups == [[0], [2], [3, 1]]
 

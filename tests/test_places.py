@@ -6,7 +6,13 @@ import io
 import numpy as np
 import pytest
 
-from vl3d_lite.places import find_places, places_csv
+from tests.field_clouds import make_spec
+from vl3d_lite.places import (
+    confident_places,
+    find_places,
+    places_csv,
+    summarize_places,
+)
 
 NAMES = ("ground", "tree", "roof")
 ORIGIN = np.array([450000.0, 5410000.0, 100.0])
@@ -109,6 +115,46 @@ def test_small_places_are_listed_only_to_fill_the_first_ten():
     assert found(points=2, always=0) == [9, 6, 3]
     assert found(points=2, always=4) == [9, 6, 3, 2]
     assert found(points=100, always=1) == [9]
+
+
+def test_the_largest_place_comes_first_whatever_its_classes():
+    sizes = (2, 5, 3)
+    xyz = np.repeat(np.arange(3)[:, None] * [10.0, 0, 0], sizes, axis=0)
+    prediction = np.repeat([1, 2, 1], sizes)
+    places = find(xyz, np.zeros(10, int), prediction)
+    found = [(place.prediction, place.points) for place in places]
+    assert found == [("roof", 5), ("tree", 3), ("tree", 2)]
+
+
+def test_confident_disagreements_have_more_confident_points_than_asked_for():
+    sizes = (9, 6, 5, 3, 2)  # of them confident: 3, 6, 2, 3, 2
+    xyz = np.repeat(np.arange(5)[:, None] * [10.0, 0, 0], sizes, axis=0)
+    sure = [number in (0, 1, 2) for number in range(9)] + [True] * 6
+    sure += [True, True, False, False, False] + [True] * 5
+    places = find(
+        xyz,
+        np.zeros(25, int),
+        np.ones(25, int),
+        np.where(sure, 0.95, 0.5),
+        points=2,
+        always=10,
+    )
+    spec = make_spec(evaluation={"points": 2, "confident": 0.9, "distance": 3.0})
+    confident = confident_places(places, spec)
+    assert [(place.points, place.confident_points) for place in confident] == [
+        (6, 6),
+        (9, 3),
+        (3, 3),
+    ]
+    assert summarize_places(places, spec) == {
+        "more_than_points": 2,
+        "distance": 1.5,
+        "confident_from": 0.9,
+        "places": 4,
+        "points": 23,
+        "confident_places": 3,
+        "confident_points": 12,
+    }
 
 
 def test_the_table_holds_every_field():
