@@ -18,6 +18,7 @@ import pytest
 from conftest import write_place
 
 from vl3d_lite import pipeline
+from vl3d_lite.backend import uses_accelerator
 from vl3d_lite.errors import (
     DataError,
     DivergedError,
@@ -491,6 +492,8 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
     pipeline.run(read_spec(place / "spec.yaml"), again, OPTIONS)
     first, second = (run.read_receipt() for run in (trained, again))
     assert len(first["weights_sha256"]) == 64
+    assert first["machine"].keys() >= {"processor", "processors", "memory_gib", "gpus"}
+    assert first["accelerator"] is uses_accelerator()
     assert first["weights_sha256"] == second["weights_sha256"]
     model = keras.saving.load_model(again.model)
     values = [keras.ops.convert_to_numpy(variable) for variable in model.variables]

@@ -125,3 +125,19 @@ def test_a_limit_of_the_address_space_counts():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert int(done.stdout) <= 3 << 29, done.stderr
+
+
+def test_hardware_is_read_as_the_system_tells_it(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 5: gold\n")
+    assert resources.processor_name(tmp_path / "cpuinfo") == "Abacus 5: gold"
+    assert resources.processor_name(tmp_path / "none")
+    (tmp_path / "meminfo").write_text("MemFree: 5 kB\nMemTotal: 25165000 kB\n")
+    assert resources.physical_memory(tmp_path / "meminfo") == 24
+    assert resources.physical_memory(tmp_path / "none") is None
+    for number, name in enumerate(("H100", "H200")):
+        (tmp_path / "gpus" / str(number)).mkdir(parents=True)
+        (tmp_path / "gpus" / str(number) / "information").write_text(
+            f"Model: \t\t NVIDIA {name}\nIRQ:   4\n"
+        )
+    assert resources.gpu_names(tmp_path / "gpus") == ["NVIDIA H100", "NVIDIA H200"]
+    assert resources.gpu_names(tmp_path / "none") == []

@@ -800,6 +800,7 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
         run.receipt,
         {
             **receipt.environment(),
+            "accelerator": uses_accelerator(),
             "spec": str(loaded.path),
             "spec_sha256": receipt.text_hash(text),
             "network_sha256": _network_hash(text),

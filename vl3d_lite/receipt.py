@@ -11,7 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import vl3d_lite
-from vl3d_lite.resources import cpu_limit
+from vl3d_lite.resources import (
+    cpu_limit,
+    gpu_names,
+    physical_memory,
+    processor_name,
+)
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
 
@@ -36,7 +41,10 @@ def environment() -> dict:
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor_name(),
             "processors": cpu_limit(),
+            "memory_gib": physical_memory(),
+            "gpus": gpu_names(),
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }

@@ -1,6 +1,7 @@
 """Processors and memory this process may use, in a container or out of one."""
 
 import os
+import platform
 import sys
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +36,34 @@ def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
         if len(quota) == 2 and quota[0] != "max" and int(quota[0]) > 0:
             count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
     return count
+
+
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the processor is called; its architecture where the system says no more."""
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Memory of the machine in whole GiB, whoever may use it; None if not known."""
+    for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 2**20)
+    return None
+
+
+def gpu_names(driver: Path = NVIDIA) -> list[str]:
+    """Names of the machine's NVIDIA GPUs, as their driver says them."""
+    names = []
+    for path in sorted(driver.glob("*/information")):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key == "Model":
+                names.append(value.strip())
+    return names
 
 
 def memory_limit(

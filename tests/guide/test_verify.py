@@ -92,13 +92,38 @@ def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
     assert found.notes == ["there is no evaluation to repeat"]
 
 
+def test_predictions_that_nobody_scored_are_no_difference(copy, monkeypatch):
+    monkeypatch.setattr(
+        verifying.pipeline,
+        "repeat_predictions",
+        lambda run, outcomes, folder, quiet: [
+            shutil.copy(run.predictions / outcome.output, folder) and outcome
+            for outcome in outcomes
+        ],
+    )
+    copy.metrics.unlink()
+    assert verify(copy).differences == ["metrics.json: is missing"]
+    receipt = copy.read_receipt()
+    del receipt["evaluated"]
+    write_json(copy.receipt, receipt)
+    found = verify(copy)
+    assert found.differences == []
+    assert found.notes == ["the predictions were not scored"]
+
+
 def test_another_spec_and_other_versions_are_told(copy):
     shutil.rmtree(copy.predictions)
     copy.metrics.unlink()
     copy.spec.write_text(copy.spec.read_text().replace("votes: 2", "votes: 3"))
-    copy.update_receipt(python="2.7", packages={"numpy": "0.1"}, files={})
+    copy.update_receipt(
+        python="2.7",
+        packages={"numpy": "0.1"},
+        machine={"processor": "abacus"},
+        files={},
+    )
     found = verify(copy)
     assert "python was 2.7, is" in found.notes[0]
+    assert found.notes[1].startswith("the machine's processor was abacus, is ")
     assert any(note.startswith("numpy was 0.1, is") for note in found.notes)
     assert any(note.startswith("keras was absent, is") for note in found.notes)
     assert found.differences[0] == "spec.yaml: was changed"

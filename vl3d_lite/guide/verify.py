@@ -118,6 +118,11 @@ def _compare_versions(content: dict, found: Verification) -> None:
     for part in ("vl3d_lite", "python", "backend"):
         if content.get(part) != now[part]:
             found.notes.append(f"{part} was {content.get(part)}, is {now[part]}")
+    machine = content.get("machine", {})
+    for part in sorted(machine.keys() & now["machine"].keys()):
+        was, is_ = machine[part], now["machine"][part]
+        if was != is_:
+            found.notes.append(f"the machine's {part} was {was}, is {is_}")
     before = content.get("packages", {})
     for name in sorted(before.keys() | now["packages"].keys()):
         was, is_ = before.get(name), now["packages"].get(name)
@@ -175,7 +180,15 @@ def _compare_scores(
     now = None
     if result is not None:
         now = json.loads(json.dumps(pipeline.metrics(result, places, spec)))
-    before = _read(run.metrics) if run.metrics.is_file() else None
+    before = None
+    if run.metrics.is_file():
+        before = _read(run.metrics)
+    elif now is not None:
+        if "evaluated" in run.read_receipt():
+            found.differences.append(f"{run.metrics.name}: is missing")
+        else:
+            found.notes.append("the predictions were not scored")
+        return
     if before == now:
         found.equal.append("scores of the repeated evaluation")
         return
