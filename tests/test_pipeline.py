@@ -375,6 +375,8 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     with pytest.raises(DataError, match=r"1 of 2 clouds were not predicted.*bad\.laz"):
         pipeline.predict(trained, [bad, good], tmp_path / "out", OPTIONS)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "classes.cloudcompare.xml",
+        "classes.qml",
         "good.laz",
         "predictions.json",
     ]
