@@ -70,14 +70,8 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
             ops.zeros(variable.shape, variable.dtype) if gradient is None else gradient
             for gradient, variable in zip(grads, variables, strict=True)
         ]
-        for joined, members in zip(self.joined, self.members, strict=True):
-            joined.assign(_join([variables[number] for number in members]))
-        self.inner_optimizer.apply(
-            [
-                _join([gradients[number] for number in members])
-                for members in self.members
-            ]
-        )
+        self._fill(variables)
+        self.inner_optimizer.apply(self._join(gradients))
         self._part(variables)
         for variable in variables:
             if variable.constraint is not None:
@@ -85,10 +79,21 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         self._iterations.assign_add(1)
 
     def finalize_variable_values(self, var_list):
-        for joined, members in zip(self.joined, self.members, strict=True):
-            joined.assign(_join([var_list[number] for number in members]))
+        self._fill(var_list)
         self.inner_optimizer.finalize_variable_values(self.joined)
         self._part(var_list)
+
+    def _fill(self, variables):
+        """Write the variables into the vectors."""
+        for joined, vector in zip(self.joined, self._join(variables), strict=True):
+            joined.assign(vector)
+
+    def _join(self, values):
+        """One vector for each group of what is given for every variable."""
+        return [
+            ops.concatenate([ops.reshape(values[number], (-1,)) for number in members])
+            for members in self.members
+        ]
 
     def _part(self, variables):
         """Write the vectors back into the variables."""
@@ -130,7 +135,3 @@ def innermost(optimizer):
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer
-
-
-def _join(values):
-    return ops.concatenate([ops.reshape(value, (-1,)) for value in values])
