@@ -132,14 +132,19 @@ def measure(runs: Path, folder: str, task: str, network: str, seed: int, minutes
     steps = round(minutes * 60 / step / EPOCHS)
     sets += [f"training.epochs={EPOCHS}", f"training.steps_per_epoch={steps}"]
     print(f"{target.name}: {step:.3f} s a step", file=sys.stderr, flush=True)
+    run_spec(spec, sets, target)
+
+
+def run_spec(spec: str, sets: list[str], run: Path) -> None:
+    """Train and predict on one thread."""
     overrides = [word for one in sets for word in ("--set", one)]
-    options = ["--run", str(target), "--threads", "1", "--quiet"]
+    options = ["--run", str(run), "--threads", "1", "--quiet"]
     call("-m", "vl3d_lite", "run", spec, *options, *overrides)
 
 
 def found(run: Path) -> dict:
     """The figures of a run."""
-    from vl3d_lite.guide.compare import read_outcomes
+    from vl3d_lite.outputs import read_outcomes
 
     receipt = json.loads((run / "run.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
@@ -179,6 +184,13 @@ def table(runs: Path, task: str) -> list[str]:
     return [*lines, ""]
 
 
+def tell(text: str, store: Path | None) -> None:
+    """Print a report, and write it where it is to be stored."""
+    sys.stdout.write(text)
+    if store:
+        store.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", help="Of the scans.")
@@ -199,9 +211,7 @@ def main() -> None:
                     measure(options.runs, options.folder, *names)
     lines = [line for task in options.tasks for line in table(options.runs, task)]
     text = "\n".join([*HEAD, *lines])
-    sys.stdout.write(text)
-    if options.store:
-        options.store.write_text(text, encoding="utf-8")
+    tell(text, options.store)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.bench_attention import call, found, seconds_of_step
+from benchmarks.bench_attention import call, found, run_spec, seconds_of_step, tell
 
 # Task: training clouds, test cloud, mean IoU of the shipped spec (results.md).
 TASKS = {
@@ -52,9 +52,7 @@ def measure(runs: Path, folder: str, task: str, minutes: float) -> None:
     epochs = round(minutes * 60 / step / STEPS_PER_EPOCH)
     print(f"{task}: {step:.3f} s a step, {epochs} epochs", file=sys.stderr, flush=True)
     sets += [f"training.epochs={epochs}", f"training.steps_per_epoch={STEPS_PER_EPOCH}"]
-    overrides = [word for one in sets for word in ("--set", one)]
-    options = ["--run", str(run), "--threads", "1", "--quiet"]
-    call("-m", "vl3d_lite", "run", str(spec), *options, *overrides)
+    run_spec(str(spec), sets, run)
 
 
 def table(runs: Path) -> str:
@@ -94,10 +92,7 @@ def main() -> None:
     if not options.table:
         for task in options.tasks:
             measure(options.runs, options.folder, task, options.minutes)
-    text = table(options.runs)
-    sys.stdout.write(text)
-    if options.store:
-        options.store.write_text(text, encoding="utf-8")
+    tell(table(options.runs), options.store)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
     assert len(told) == 3
 
 
-def test_scores_that_were_written_by_hand_are_found(copy, monkeypatch):
+@pytest.fixture
+def same_predictions(monkeypatch):
+    """Predicting anew gives the clouds that lie there."""
     monkeypatch.setattr(
         verifying.pipeline,
         "repeat_predictions",
@@ -75,6 +77,10 @@ def test_scores_that_were_written_by_hand_are_found(copy, monkeypatch):
             for outcome in outcomes
         ],
     )
+
+
+@pytest.mark.usefixtures("same_predictions")
+def test_scores_that_were_written_by_hand_are_found(copy):
     metrics = json.loads(copy.metrics.read_text())
     metrics["pooled"]["mean_iou"] = 0.99
     write_json(copy.metrics, metrics)
@@ -92,15 +98,8 @@ def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
     assert found.notes == ["there is no evaluation to repeat"]
 
 
-def test_predictions_that_nobody_scored_are_no_difference(copy, monkeypatch):
-    monkeypatch.setattr(
-        verifying.pipeline,
-        "repeat_predictions",
-        lambda run, outcomes, folder, quiet: [
-            shutil.copy(run.predictions / outcome.output, folder) and outcome
-            for outcome in outcomes
-        ],
-    )
+@pytest.mark.usefixtures("same_predictions")
+def test_predictions_that_nobody_scored_are_no_difference(copy):
     copy.metrics.unlink()
     assert verify(copy).differences == ["metrics.json: is missing"]
     receipt = copy.read_receipt()
