@@ -21,6 +21,7 @@ def features(*specs):
 
 EVERY = features(
     "height",
+    {"name": "height_above_ground", "radii": [5, 12]},
     "intensity",
     "return_ratio",
     "relative_intensity",
@@ -33,6 +34,8 @@ EVERY = features(
 )
 NAMES = [
     "height",
+    "height_above_ground_5",
+    "height_above_ground_12",
     "intensity",
     "return_ratio",
     "relative_intensity",

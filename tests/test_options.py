@@ -96,7 +96,8 @@ COMBINATIONS = {
         "training.jit=auto",
     ],
     "noise": [
-        "features=[height, vertical, {name: density, radius: 2}, intensity, "
+        "features=[height, height_above_ground, vertical, {name: density, radius: 2}, "
+        "intensity, "
         "{name: planarity, radii: [1, 2]}, {name: linearity, radius: 1}, "
         "{name: verticality, radius: 1}, {name: curvature, radius: 1}]",
         "training.augmentation={rotation: false, flip: false, scale: 0, jitter: 0.3, "

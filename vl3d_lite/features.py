@@ -6,7 +6,7 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.geometry.height import height_above_minimum
+from vl3d_lite.geometry.height import height_above_minimum, height_above_opening
 from vl3d_lite.geometry.shape import density, eigenvalue_features
 from vl3d_lite.spec.schema import (
     COMPUTED_FEATURES,
@@ -16,6 +16,7 @@ from vl3d_lite.spec.schema import (
 )
 
 HEIGHT_RADIUS = 10.0  # wider than a house's wall is from its own ground
+GROUND_RADIUS = 20.0  # objects of up to 40 m width stand above the ground
 
 _DIMENSIONS = {
     "return_ratio": ("return_number", "number_of_returns"),
@@ -77,6 +78,10 @@ def compute_features(
             elif spec.name == "height":
                 values = height_above_minimum(
                     xyz, radius or HEIGHT_RADIUS, grid_size, threads
+                )
+            elif spec.name == "height_above_ground":
+                values = height_above_opening(
+                    xyz, radius or GROUND_RADIUS, grid_size, threads
                 )
             elif spec.name == "density":
                 values = density(xyz, radius, grid_size, threads)

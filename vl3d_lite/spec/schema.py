@@ -14,6 +14,7 @@ from vl3d_lite.spec.base import Code, Fraction, PositiveFloat, Section, Trouble
 
 COMPUTED_FEATURES = (
     "height",
+    "height_above_ground",
     "return_ratio",
     "relative_intensity",
     "vertical",
@@ -89,8 +90,8 @@ class FeatureSpec(Section):
 
     name: str = Field(min_length=1)
     """A LAS dimension, an extra dimension, or one of the computed features:
-    height, return_ratio, relative_intensity, vertical, density, linearity,
-    planarity, verticality, curvature."""
+    height, height_above_ground, return_ratio, relative_intensity, vertical,
+    density, linearity, planarity, verticality, curvature."""
     radius: PositiveFloat | None = None
     """Radius of the neighborhood a computed feature looks at, in meters."""
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
@@ -104,12 +105,12 @@ class FeatureSpec(Section):
             yield Trouble("give `radius` or `radii`, not both", (("radii",),))
         needs = (*EIGENVALUE_FEATURES, "density")
         has = self.radius is not None or self.radii is not None
-        if has and self.name not in (*needs, "height"):
-            close = get_close_matches(self.name, needs, n=1)
+        may = (*needs, "height", "height_above_ground")
+        if has and self.name not in may:
+            close = get_close_matches(self.name, may, n=1)
             guess = f"; did you mean `{close[0]}`?" if close else ""
             yield Trouble(
-                f"`{self.name}` has no radius, only {', '.join(needs)} and height "
-                f"have one{guess}",
+                f"`{self.name}` has no radius, only {', '.join(may)} have one{guess}",
                 (("radius",), ("radii",)),
             )
         if not has and self.name in needs:
