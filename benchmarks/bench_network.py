@@ -48,17 +48,17 @@ FORMS = {
 TARGETS = {"training": (3.5, 4.8), "inference": (3.8, 5.3)}
 
 
-def make_batch():
+def make_batch(stages=STAGES):
     """Fields on a hilly ground, every fourth point along a curve a level."""
     import numpy as np
     from scipy.spatial import cKDTree
 
     rng = np.random.default_rng(0)
     inputs = {}
-    side = SPACING * STAGES[0][0] ** 0.5
+    side = SPACING * stages[0][0] ** 0.5
     fields = []
     for _ in range(BATCH):
-        xyz = rng.uniform(-side / 2, side / 2, (STAGES[0][0], 3))
+        xyz = rng.uniform(-side / 2, side / 2, (stages[0][0], 3))
         xyz[:, 2] = np.sin(xyz[:, 0] / 5) + rng.exponential(0.3, len(xyz))
         cells = (xyz[:, :2] / SPACING + 512).astype(np.int64)
         code = sum(
@@ -75,15 +75,15 @@ def make_batch():
         found = [cKDTree(field).query(to, count)[1] for field, to in pairs]
         return np.stack(found).reshape(BATCH, -1, count).astype("int32")
 
-    for level in range(len(STAGES)):
+    for level in range(len(stages)):
         inputs[f"xyz_{level}"] = xyz
         inputs[f"neighbors_{level}"] = search(xyz, xyz, NEIGHBORS)
-        if level + 1 < len(STAGES):
+        if level + 1 < len(stages):
             coarse = xyz[:, ::4]
             inputs[f"down_{level}"] = search(xyz, coarse, 8)
             inputs[f"up_{level}"] = search(coarse, xyz, 1)
             xyz = np.ascontiguousarray(coarse)
-    labels = rng.integers(0, CLASSES, (BATCH, STAGES[0][0])).astype("int32")
+    labels = rng.integers(0, CLASSES, (BATCH, stages[0][0])).astype("int32")
     return inputs, labels
 
 
@@ -177,7 +177,15 @@ def literal_classes():
     return LiteralKPConvX, LiteralGVA
 
 
-def build(form, jit):
+def as_spec(stages=STAGES):
+    """The stages as a spec writes them."""
+    return [
+        {"points": points, "channels": channels, "blocks": ["kpconvx"] * n + ["gva"]}
+        for points, channels, n in stages
+    ]
+
+
+def build(form, jit, stages=STAGES):
     import keras
 
     from vl3d_lite.model import network
@@ -186,13 +194,8 @@ def build(form, jit):
     from vl3d_lite.spec.schema import ModelSpec
 
     keras.utils.set_random_seed(0)
-    stages = [
-        {"points": points, "channels": channels, "blocks": ["kpconvx"] * n + ["gva"]}
-        for points, channels, n in STAGES
-    ]
-    shapes = {
-        name: (value.shape[1:], value.dtype) for name, value in make_batch()[0].items()
-    }
+    batch = make_batch(stages)[0]
+    shapes = {name: (value.shape[1:], value.dtype) for name, value in batch.items()}
     with ExitStack() as stack:
         if form == "literal":
             kpconvx, gva = literal_classes()
@@ -201,10 +204,10 @@ def build(form, jit):
                 mock.patch.object(network, "GroupedVectorAttentionLayer", gva)
             )
         model = network.build_network(
-            ModelSpec.model_validate({"stages": stages}),
+            ModelSpec.model_validate({"stages": as_spec(stages)}),
             shapes,
             n_classes=CLASSES,
-            spacings=[SPACING * 2**level for level in range(len(STAGES))],
+            spacings=[SPACING * 2**level for level in range(len(stages))],
         )
     optimizer = keras.optimizers.AdamW(1e-3)
     if form == "ours":
@@ -215,10 +218,10 @@ def build(form, jit):
     return model
 
 
-def calls(form, jit):
+def calls(form, jit, stages=STAGES):
     """The training step and the inference of a form, and its model."""
-    model = build(form, jit)
-    inputs, labels = make_batch()
+    model = build(form, jit, stages)
+    inputs, labels = make_batch(stages)
     return (
         lambda: model.train_on_batch(inputs, labels),
         lambda: model.predict_on_batch(inputs),

@@ -1,9 +1,9 @@
 """Prediction from reading to writing: points a second and peak memory.
 
 Run:
-    python benchmarks/bench_prediction.py
-    python benchmarks/bench_prediction.py --cloud scan.laz --jit on
-    python benchmarks/bench_prediction.py --tiles 57 --repeats 1   # 20 million points
+    python -m benchmarks.bench_prediction
+    python -m benchmarks.bench_prediction --cloud scan.laz --jit on
+    python -m benchmarks.bench_prediction --tiles 57 --repeats 1   # 20 million points
 
 The network is that of configs/dense_als.yaml, trained for one step: its speed
 does not depend on what it learned. It votes twice. Importing, loading and
@@ -18,24 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import laspy
-import numpy as np
+from benchmarks.scenes import tiled
 
 ROOT = Path(__file__).parents[1]
-
-
-def tiled(source: Path, target: Path, tiles: int) -> None:
-    """Copies of a cloud side by side, as one file."""
-    cloud = laspy.read(source)
-    step = (np.ptp(cloud.x), np.ptp(cloud.y))
-    side = int(np.ceil(np.sqrt(tiles)))
-    with laspy.open(target, "w", header=cloud.header) as writer:
-        for tile in range(tiles):
-            points = cloud.points.copy()
-            row, column = divmod(tile, side)
-            points["X"] += round(column * step[0] / cloud.header.scales[0])
-            points["Y"] += round(row * step[1] / cloud.header.scales[1])
-            writer.write_points(points)
 
 
 def main() -> None:
@@ -72,6 +57,7 @@ def main() -> None:
             cloud = Path(folder) / "town.laz"
             tiled(town, cloud, arguments.tiles)
         spec, scaling = pipeline.open_run(run)
+        temperature = pipeline.open_calibration(run, spec)
         inference = pipeline.Inference(pipeline.load_model(run.model), spec)
         target = Path(folder) / f"out{cloud.suffix}"
         seconds = []
@@ -82,6 +68,7 @@ def main() -> None:
                     inference,
                     spec,
                     scaling,
+                    temperature,
                     cloud if repeat else town,
                     target,
                     options,

@@ -93,6 +93,20 @@ def terrestrial(path: Path, rays: int, seed: int = 0) -> None:
     _write(path, xyz + rng.normal(0, 0.003, xyz.shape), code, intensity, once, once)
 
 
+def tiled(source: Path, target: Path, tiles: int) -> None:
+    """Copies of a cloud side by side, as one file."""
+    cloud = laspy.read(source)
+    step = (np.ptp(cloud.x), np.ptp(cloud.y))
+    side = int(np.ceil(np.sqrt(tiles)))
+    with laspy.open(target, "w", header=cloud.header) as writer:
+        for tile in range(tiles):
+            points = cloud.points.copy()
+            row, column = divmod(tile, side)
+            points["X"] += round(column * step[0] / cloud.header.scales[0])
+            points["Y"] += round(row * step[1] / cloud.header.scales[1])
+            writer.write_points(points)
+
+
 def _hills(xy: np.ndarray) -> np.ndarray:
     return HILL * (np.sin(xy[:, 0] / WAVE) + np.cos(xy[:, 1] / (WAVE * 0.7)))
 

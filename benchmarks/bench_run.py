@@ -1,0 +1,329 @@
+"""Does a whole run keep the network's rates? Where do its seconds go?
+
+Run from the project root (about fifteen minutes on a core with nothing beside it)::
+
+    taskset -c 1 python -m benchmarks.bench_run
+    taskset -c 1 python -m benchmarks.bench_run --store benchmarks/results/run.md
+    python -m benchmarks.bench_run --threads 2
+    python -m benchmarks.bench_run --quick          # small, without XLA: does it work?
+
+The reference network of `bench_network` is trained and predicts by the command line,
+each in a process of its own (`benchmarks.clocks` adds clocks). The clouds are
+``data/town_train.laz`` laid out several times. Before, between and after the two,
+another process (`benchmarks.bare`) times the network alone; a *share* is the rate of
+the run over that of `bench_network`'s step or inference, mean of before and after.
+The benchmark keeps freed memory; a run has the allocator that users have.
+
+Rates count the slots of fields, as `bench_network` does; padding is told apart. The
+seconds of a run are those of its process, from its start to its end: importing,
+checking, reading, preparing, validating, calibrating, writing, plots of kernels. The
+time that XLA compiles for is what the first call of a step or an inference takes
+beyond the median of the others; rates are told without it and with it.
+
+Forward is the loss of a training batch, compiled; backward what the gradients take
+beyond it; the optimizer what `train_on_batch` takes beyond those. All are measured
+alone; what a step takes longer inside the run has a line of its own. Rooflines are
+those of `benchmarks.roofline`, held against the ceilings of `bench_layers` measured
+in the same rounds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, median
+
+import yaml
+
+from benchmarks import clocks
+from benchmarks.bare import Bare
+from benchmarks.bench_network import BATCH, FEATURES, STAGES, as_spec
+from benchmarks.roofline import forward_work, network_work
+from benchmarks.scenes import tiled
+from benchmarks.timing import publish
+from vl3d_lite.outputs import read_outcomes
+
+ROOT = Path(__file__).parents[1]
+TOWN = ROOT / "data/town_train.laz"
+QUICK = ((128, 8, 1), (32, 16, 1))
+TARGETS = {"training": 0.85, "prediction": 0.80}
+INPUTS = ["height", "relative_intensity", "return_ratio", "number_of_returns"]
+INPUTS += ["vertical"]
+GRID = 0.5
+RADIUS = {STAGES: 16, QUICK: 4}  # meters: fields fill most slots, few overflow
+COMPILING = {clocks.STEP: "compiling the step", clocks.NETWORK: "compiling inference"}
+ELSE = "everything else"
+
+
+def make_spec(folder: Path, stages, sizes: argparse.Namespace) -> Path:
+    """Write clouds and the spec of the run."""
+    for name, tiles in (("train", sizes.tiles), ("validation", 1)):
+        tiled(TOWN, folder / f"{name}.laz", tiles)
+    content = {
+        "seed": 7,
+        "classes": {
+            "ground": 2,
+            "vegetation": {"codes": [3, 4, 5], "write": 5},
+            "building": 6,
+            "other": 1,
+        },
+        "clouds": {"train": ["train.laz"], "validation": ["validation.laz"]},
+        "features": INPUTS,
+        "fields": {"shape": "cylinder", "radius": RADIUS[stages], "grid_size": GRID},
+        "model": {"stages": as_spec(stages)},
+        "training": {
+            "epochs": sizes.epochs,
+            "steps_per_epoch": sizes.steps,
+            "batch_size": BATCH,
+            "jit": "off" if stages == QUICK else "on",
+        },
+    }
+    path = folder / "spec.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def stages_of(path: Path):
+    """Points, channels and KPConvX blocks of the stages of a spec made here."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tuple(
+        (stage["points"], stage["channels"], stage["blocks"].count("kpconvx"))
+        for stage in content["model"]["stages"]
+    )
+
+
+def call(folder: Path, verb: str, *arguments: str) -> dict:
+    """Run a verb in a process; what its clocks say, and its seconds from outside."""
+    target = folder / f"{verb}.json"
+    command = [sys.executable, "-m", "benchmarks.clocks", str(target), verb]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True
+    )
+    wall = time.perf_counter() - begin
+    if done.returncode:
+        sys.exit(f"{verb}\n{done.stderr[-3000:]}")
+    return {**json.loads(target.read_text(encoding="utf-8")), "wall": wall}
+
+
+def compiling(found: dict) -> dict[str, float]:
+    """Seconds that XLA and tracing took of a run, by what was compiled."""
+    return {
+        name: max(0.0, calls[0] - median(calls[1:]))
+        for name, calls in found["calls"].items()
+        if len(calls) > 1
+    }
+
+
+def parts_of(found: dict) -> dict[str, float]:
+    """Seconds of the parts of a run; they add up to its wall clock."""
+    seconds = dict(found["seconds"])
+    for name, spent in compiling(found).items():
+        # Validation predicts, and so compiles what predicts.
+        inside = name if seconds.get(name, 0.0) > spent else clocks.VALIDATION
+        seconds[inside] -= spent
+        seconds[COMPILING[name]] = spent
+    seconds[ELSE] = found["wall"] - sum(seconds.values())
+    return seconds
+
+
+def rate_lines(kind: str, found: dict, call_name: str, alone: float) -> list[str]:
+    """Rates of a run beside that of the network alone, in slots a second."""
+    batch = found["batch"]
+    slots = len(found["calls"][call_name]) * batch
+    spent = sum(compiling(found).values())
+    lines = []
+    for what, seconds in (
+        (f"target {TARGETS[kind]:.0%}", found["wall"] - spent),
+        ("with compiling", found["wall"]),
+    ):
+        rate = slots / seconds
+        share = rate * alone / batch
+        present = rate * found["filled"]
+        lines.append(
+            f"| {kind} | {batch / alone:,.0f} | {rate:,.0f} | {present:,.0f} "
+            f"| **{share:.0%}** | {what} |"
+        )
+    return lines
+
+
+def part_lines(title: str, seconds: dict[str, float]) -> list[str]:
+    """A table of parts, the longest first."""
+    whole = sum(seconds.values())
+    lines = ["", f"| {title} | s | share |", "|---|--:|--:|"]
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        if abs(spent) >= 0.0005 * whole:
+            lines.append(f"| {name} | {spent:.1f} | {spent / whole:.1%} |")
+    return [*lines, f"| all | {whole:.1f} | 100% |"]
+
+
+def split_steps(found: dict, alone: dict[str, float]) -> dict[str, float]:
+    """The parts of a training, its steps split as they are when measured alone."""
+    seconds = parts_of(found)
+    steps = seconds.pop(clocks.STEP)
+    count = len(found["calls"][clocks.STEP])
+    names = ("forward", "backward", "optimizer")
+    split = {f"steps: {name}": count * alone[name] for name in names}
+    rest = steps - sum(split.values())
+    return {**seconds, **split, "steps: longer than alone": rest}
+
+
+def alone_of(rounds: list[dict]) -> dict[str, float]:
+    """Median seconds of each part of a step, and of inference, measured alone."""
+    seconds = {
+        name: fmean(median(one["seconds"][name]) for one in rounds)
+        for name in rounds[0]["seconds"]
+    }
+    forward, gradients = seconds["forward"], seconds["gradients"]
+    seconds["backward"] = gradients - forward
+    seconds["optimizer"] = seconds["step"] - gradients
+    return seconds
+
+
+def roof_lines(path: Path, parameters: int, rounds: list[dict]) -> list[str]:
+    """Each part of the network beside the least time that it could take."""
+    from vl3d_lite.cost import network_cost
+    from vl3d_lite.spec.reader import read_spec
+
+    spec = read_spec(path).spec
+    stages = spec.model.stages
+    forward = forward_work(
+        network_cost(spec.model, FEATURES, len(spec.classes)),
+        [stage.points for stage in stages],
+        [stage.neighbors for stage in stages],
+        spec.training.batch_size,
+    )
+    rates = {
+        name: max(one["ceilings"][name] for one in rounds)
+        for name in rounds[0]["ceilings"]
+    }
+    alone = alone_of(rounds)
+    lines = [
+        "",
+        "| a batch | ms | Gflop | MB gathered | MB passed | roofline ms | roofs |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, work in network_work(forward, parameters).items():
+        floor = work.floor(rates)
+        lines.append(
+            f"| {name} | {1e3 * alone[name]:.1f} | {work.operations / 1e9:.2f} "
+            f"| {work.gathered / 1e6:.0f} | {work.passed / 1e6:.0f} "
+            f"| {1e3 * floor:.1f} | {alone[name] / floor:.1f} |"
+        )
+    lines += [
+        "",
+        f"Ceilings: {rates['product'] / 1e9:.0f} Gflop/s, {rates['gather'] / 1e9:.1f} "
+        f"GB/s gathered and summed, {rates['copy'] / 1e9:.1f} GB/s copied, the best "
+        "measured between the runs.",
+    ]
+    return lines
+
+
+def told(found: dict, batch: int) -> dict:
+    """What a run's clocks say, and the share of slots that hold a point."""
+    beside = found["beside"]
+    return {**found, "batch": batch, "filled": beside["present"] / beside["slots"]}
+
+
+def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
+    """The network alone, a training, alone again, a prediction, and alone again."""
+    folder = path.parent
+    threads = ["--threads", str(arguments.threads), "--quiet"]
+    run, out = str(folder / "run"), folder / "out"
+    note("compiling the network alone")
+    bare = Bare(path, arguments.threads, arguments.rounds)
+    note(f"compiled in {bare.facts['seconds']:.0f} s")
+    try:
+        rounds = [bare.measure()]
+        note("training")
+        training = call(folder, "train", str(path), "--run", run, *threads)
+        rounds.append(bare.measure())
+        clouds = [folder / f"scan_{number}.laz" for number in range(arguments.clouds)]
+        for cloud in clouds:
+            os.link(folder / "train.laz", cloud)
+        note("predicting")
+        names = [str(cloud) for cloud in clouds]
+        prediction = call(
+            folder, "predict", run, *names, "--output", str(out), *threads
+        )
+        rounds.append(bare.measure())
+    finally:
+        bare.close()
+    return {
+        "training": told(training, batch),
+        "prediction": told(prediction, batch),
+        "rounds": rounds,
+        "parameters": bare.facts["parameters"],
+        "points": sum(outcome.points for outcome in read_outcomes(out)),
+    }
+
+
+def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
+    """The lines of the report on what `measure` found."""
+    training, prediction, rounds, parameters, points = found.values()
+    before, after, alone = map(alone_of, (rounds[:2], rounds[1:], rounds))
+    apart = 1e3 * (alone["step"] - alone["benchmark's step"])
+    cutting = training["beside"]["seconds"] / training["wall"]
+    return [
+        f"Threads: {arguments.threads}. {len(training['calls'][clocks.STEP])} steps of "
+        f"{training['batch']:,} slots, {training['filled']:.0%} of them with a point; "
+        f"{arguments.epochs} validations. Prediction: {points:,} points of "
+        f"{arguments.clouds} LAZ files, {prediction['filled']:.0%} of slots filled, "
+        f"{points / prediction['wall']:,.0f} points of the files a second. "
+        f"{parameters['run']:,} parameters; the benchmark's network has "
+        f"{parameters['benchmark']:,}.",
+        "",
+        "| | network alone, slots/s | whole run, slots/s | present points/s "
+        "| share | |",
+        "|---|--:|--:|--:|--:|---|",
+        *rate_lines("training", training, clocks.STEP, before["benchmark's step"]),
+        *rate_lines(
+            "prediction", prediction, clocks.NETWORK, after["benchmark's inference"]
+        ),
+        "",
+        f"A step of the run's own network, alone, takes {apart:+.1f} ms beside the "
+        "benchmark's: it clips gradients, weighs classes and has a schedule. The "
+        f"thread that cuts fields beside the steps took {cutting:.1%} of a core.",
+        *part_lines("training", split_steps(training, before)),
+        *part_lines("prediction", parts_of(prediction)),
+        *roof_lines(path, parameters["run"], rounds),
+    ]
+
+
+def note(text: str) -> None:
+    """Tell how far the benchmark is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=250, help="Of an epoch.")
+    parser.add_argument("--tiles", type=int, default=4, help="Of the town, in a cloud.")
+    parser.add_argument("--clouds", type=int, default=4, help="To predict.")
+    parser.add_argument("--rounds", type=int, default=12, help="Of the network alone.")
+    parser.add_argument("--quick", action="store_true", help="A small network.")
+    parser.add_argument("--store", type=Path)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        small = {"epochs": 2, "steps": 5, "tiles": 1, "clouds": 1, "rounds": 2}
+        vars(arguments).update(small)
+    stages = QUICK if arguments.quick else STAGES
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_spec(Path(folder), stages, arguments)
+        found = measure(path, BATCH * stages[0][0], arguments)
+        lines = report(path, found, arguments)
+    lines += ["", f"The run took {time.perf_counter() - begin:.0f} s."]
+    command = f"python -m benchmarks.bench_run --threads {arguments.threads}"
+    publish("A whole run", command, lines, arguments.store)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+import json
+import threading
+import time
+
+import pytest
+
+from benchmarks.clocks import NETWORK, PARTS, VALIDATION, Clocks, place
+
+
+class Hand:
+    """A clock that is put forward by hand."""
+
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self):
+        return self.time
+
+    def work(self, seconds, then=lambda: None):
+        self.time += seconds
+        return then()
+
+
+@pytest.fixture
+def hand():
+    return Hand()
+
+
+@pytest.fixture
+def clocks(hand):
+    return Clocks(hand)
+
+
+@pytest.mark.parametrize("name", [name for names in PARTS.values() for name in names])
+def test_every_timed_function_is_there(name):
+    holder, attribute = place(name)
+    assert callable(getattr(holder, attribute))
+
+
+def test_the_innermost_clock_runs_alone(hand, clocks):
+    inner = clocks.timed("inner", lambda: hand.work(2))
+    outer = clocks.timed("outer", lambda: (hand.work(1), inner(), hand.work(4)))
+    outer()
+    inner()
+    assert clocks.seconds == {"outer": 5, "inner": 4}
+
+
+def test_a_whole_part_takes_in_what_it_calls(hand, clocks):
+    inner = clocks.timed(NETWORK, lambda: hand.work(2), listed=True)
+    whole = clocks.timed(VALIDATION, lambda: hand.work(1, inner))
+    whole()
+    assert clocks.seconds == {VALIDATION: 3}
+    assert clocks.calls == {NETWORK: [2]}
+
+
+def test_added_seconds_are_taken_from_the_part_around_them(hand, clocks):
+    def wait():
+        hand.work(3)
+        clocks.add("waiting", 3)
+
+    clocks.timed("outer", lambda: hand.work(1, wait))()
+    assert clocks.seconds == {"waiting": 3, "outer": 1}
+
+
+def test_what_raises_is_timed_as_well(hand, clocks):
+    def fail():
+        hand.work(2)
+        raise ValueError("no")
+
+    failing = clocks.timed("failing", fail)
+    with pytest.raises(ValueError, match="no"):
+        failing()
+    clocks.timed("after", lambda: hand.work(1))()
+    assert clocks.seconds == {"failing": 2, "after": 1}
+
+
+def test_background_threads_do_not_run_the_clocks(hand, clocks):
+    thread = threading.Thread(target=clocks.timed("part", lambda: hand.work(1)))
+    thread.start()
+    thread.join()
+    assert not clocks.seconds
+    clocks.add_beside(seconds=0.5, slots=3)
+    clocks.add_beside(seconds=0.25)
+    assert clocks.beside == {"seconds": 0.75, "slots": 3}
+
+
+def test_a_timed_function_gives_what_it_gave():
+    timed = Clocks(time.perf_counter).timed("part", json.dumps)
+    assert timed([1], indent=None) == "[1]"
+    assert timed.__name__ == "dumps"
