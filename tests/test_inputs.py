@@ -74,3 +74,15 @@ def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, 
         alone = prepare_file(path, spec, 1)
         np.testing.assert_array_equal(first.xyz, alone.xyz)
         np.testing.assert_array_equal(first.labels, alone.labels)
+
+
+def test_training_clouds_are_tilted_but_for_the_first(tmp_path, place):
+    path = tmp_path / "a.laz"
+    write_place(path, 0, n=900)
+    changes = ["training.augmentation.grids=3", "training.augmentation.slope=1.5"]
+    spec = read_spec(place / "spec.yaml", changes).spec
+    first, *tilted = prepare_for_training([path], spec, 1, quiet=True)
+    np.testing.assert_array_equal(first.xyz, prepare_file(path, spec, 1).xyz)
+    low, high = np.ptp(first.xyz[:, 2]), [np.ptp(c.xyz[:, 2]) for c in tilted]
+    assert min(high) > 1.2 * low
+    assert high[0] != high[1]

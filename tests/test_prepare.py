@@ -4,7 +4,7 @@ import pytest
 from tests.field_clouds import make_cloud, make_spec
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.prepare import grid_shift, prepare_cloud, reduce_cloud, thin
+from vl3d_lite.prepare import grid_shift, prepare_cloud, reduce_cloud, thin, tilt
 
 
 def groups_by_loops(local, grid_size):
@@ -121,6 +121,24 @@ def test_thinning_leaves_up_to_its_share_out_and_the_rest_alone():
     np.testing.assert_array_equal(thinned.labels, cloud.labels[kept])
     lonely = cloud.select(slice(0, 1))
     assert len(thin(lonely, 0.999, np.random.default_rng(0))) == 1
+
+
+def test_tilting_moves_points_up_along_a_plane_of_up_to_its_slope():
+    cloud = make_cloud()
+    slopes, directions = [], []
+    for seed in range(40):
+        tilted = tilt(cloud, 0.5, np.random.default_rng(seed))
+        np.testing.assert_array_equal(tilted.local[:, :2], cloud.local[:, :2])
+        rise = tilted.local[:, 2] - cloud.local[:, 2]
+        plane = np.c_[cloud.local[:, :2], np.ones(len(cloud))]
+        (*gradient, _), *_ = np.linalg.lstsq(plane, rise)
+        assert np.ptp(rise - plane[:, :2] @ gradient) < 1e-9
+        assert tilted.local[:, 2].min() >= 0
+        slopes.append(np.hypot(*gradient))
+        directions.append(np.arctan2(*gradient))
+    assert min(slopes) < 0.05 < 0.45 < max(slopes) <= 0.5
+    assert np.histogram(directions, 4, (-np.pi, np.pi))[0].min() > 3
+    assert tilted.labels is cloud.labels
 
 
 def test_vertical_stands_for_height_within_blocks():

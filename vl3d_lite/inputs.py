@@ -15,7 +15,7 @@ from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.las import LasSummary, describe_las, read_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.prepare import PreparedCloud, prepare_cloud, thin
+from vl3d_lite.prepare import PreparedCloud, prepare_cloud, thin, tilt
 from vl3d_lite.resources import require_memory
 from vl3d_lite.source_weights import dimensions_to_read
 from vl3d_lite.spec.schema import Spec
@@ -136,7 +136,7 @@ def prepare_for_training(
 ) -> list[PreparedCloud]:
     """Prepare the training clouds, each on every grid of the augmentation.
 
-    All but the first reduction of a cloud are thinned before.
+    All but the first reduction of a cloud are thinned and tilted before.
     """
     augmentation = spec.training.augmentation
     result = []
@@ -146,11 +146,15 @@ def prepare_for_training(
         cloud = read_file(path, spec, quiet=quiet)
         for grid in range(augmentation.grids):
             rng = np.random.default_rng([spec.seed, number, grid])
-            thinned = thin(cloud, augmentation.thinning, rng) if grid else cloud
+            changed = cloud
+            if grid:
+                changed = thin(cloud, augmentation.thinning, rng)
+            if grid and augmentation.slope:
+                changed = tilt(changed, augmentation.slope, rng)
             with _bar(f"preparing {path.name}", quiet) as tell:
                 result.append(
                     prepare_cloud(
-                        thinned, spec, grid=grid, threads=threads, progress=tell
+                        changed, spec, grid=grid, threads=threads, progress=tell
                     )
                 )
     return result

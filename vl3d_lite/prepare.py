@@ -1,7 +1,7 @@
 """A cloud made ready for fields: reduced to cells, with features and levels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -107,6 +107,23 @@ def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointClou
     if not stays.any():
         stays[0] = True
     return cloud.select(stays)
+
+
+def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud on a slope: ``z + g . (x, y)``, so upright things stay upright.
+
+    Args:
+        cloud: Any number of points.
+        slope: Largest rise over run, not negative; that of ``g`` is drawn between
+            zero and this, its direction from all around.
+        rng: Draws ``g``.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
+    local = cloud.local.copy()
+    local[:, 2] += local[:, :2] @ gradient
+    local[:, 2] -= min(local[:, 2].min(initial=0), 0)  # cells count from zero
+    return replace(cloud, local=local)
 
 
 def _reduce(

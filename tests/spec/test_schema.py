@@ -78,6 +78,8 @@ def test_farthest_point_sampling_has_no_grid_parents():
             "codes 1 and 0 are classes",
         ),
         ({"prediction": {"unsure": 1.5}}, "less than or equal to 1"),
+        ({"training": {"augmentation": {"slope": 0.3}}}, "`grids` is 1"),
+        ({"training": {"augmentation": {"thinning": 0.3}}}, "`thinning` changes all"),
     ],
 )
 def test_refuses_what_does_not_go_together(changes, message):

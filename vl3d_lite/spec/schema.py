@@ -613,6 +613,21 @@ class AugmentationSpec(Section):
     origin of the grid; memory grows alike."""
     thinning: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest share of points left out before all but the first reduction."""
+    slope: Annotated[float, Field(ge=0)] = 0.0
+    """Largest slope (rise over run) of the plane that a training cloud is tilted
+    onto before all but the first reduction, upright things staying upright."""
+
+    def searches(self) -> list[Iterator[Trouble]]:
+        return [self._one_grid_troubles()]
+
+    def _one_grid_troubles(self) -> Iterator[Trouble]:
+        for name in ("thinning", "slope"):
+            if self.grids == 1 and getattr(self, name):
+                yield Trouble(
+                    f"`{name}` changes all reductions but the first, and `grids` is 1: "
+                    "set it to 2 or more",
+                    ((name,),),
+                )
 
 
 class ScheduleSpec(Section):
