@@ -1,9 +1,12 @@
-"""Copy what `predict` needs of a run folder, without the places of its clouds.
+"""Copy what `predict` and `verify` need of a run, without the places of its clouds.
 
-    python models/ship.py RUN models/NAME
+    python models/ship.py RUN models/NAME [--temperature T]
 
-Checkpoints, kernels, predictions and the report stay behind. In ``spec.yaml`` and
-``run.json`` the paths of clouds become file names; the hash of the spec follows.
+Checkpoints, kernels, predicted clouds and the report stay behind. In ``spec.yaml``,
+``run.json`` and ``predictions.json`` the paths of clouds become file names; the hash
+of the spec follows. A temperature given here replaces the fitted one, as
+``prediction.temperature`` of the shipped spec. Whoever has the scored clouds repeats
+the evaluation with ``vl3d-lite verify`` from the folder they lie in.
 """
 
 import argparse
@@ -15,25 +18,41 @@ import yaml
 
 from vl3d_lite.receipt import text_hash
 
-KEPT = ("model.keras", "features.json", "calibration.json", "history.csv")
+KEPT = (
+    "model.keras",
+    "features.json",
+    "calibration.json",
+    "history.csv",
+    "metrics.json",
+)
 
 
-def ship(run: Path, folder: Path) -> None:
+def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
     """Write ``folder``, a run folder that predicts as ``run`` does.
 
     Args:
         run: A trained run.
         folder: Made where it is not there; files in it are replaced.
+        temperature: In place of the one fitted on the run's validation clouds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
+    listing = PurePath("predictions", "predictions.json")
+    if (run / listing).is_file():
+        outcomes = json.loads((run / listing).read_text())
+        for cloud in outcomes["clouds"]:
+            cloud["source"] = PurePath(cloud["source"]).name
+        (folder / listing).parent.mkdir(exist_ok=True)
+        (folder / listing).write_text(json.dumps(outcomes) + "\n")
     content = yaml.safe_load((run / "spec.yaml").read_text())
     content["clouds"] = {
         group: [PurePath(path).name for path in paths]
         for group, paths in content["clouds"].items()
     }
+    if temperature is not None:
+        content["prediction"]["temperature"] = temperature
     # What was written then, not today's defaults: the network's hash is of it.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)
@@ -42,6 +61,7 @@ def ship(run: Path, folder: Path) -> None:
     receipt["spec_sha256"] = text_hash(text)
     for entry in receipt["inputs"]:
         entry["path"] = PurePath(entry["path"]).name
+    receipt["shipped"] = True
     (folder / "run.json").write_text(json.dumps(receipt, indent=2) + "\n")
 
 
@@ -49,5 +69,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--temperature", type=float)
     arguments = parser.parse_args()
-    ship(arguments.run, arguments.folder)
+    ship(arguments.run, arguments.folder, arguments.temperature)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vl3d_lite import pipeline
+from vl3d_lite.guide.verify import verify
 from vl3d_lite.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,8 +58,12 @@ def test_a_model_is_small_has_a_card_and_names_no_place(folder):
             assert not re.search(r"/(home|tmp|work|Users)/", path.read_text()), path
 
 
-def test_a_shipped_run_predicts_as_the_run_itself(trained, place, tmp_path):
-    ship = runpy.run_path(str(ROOT / "models" / "ship.py"))["ship"]
+@pytest.fixture
+def ship():
+    return runpy.run_path(str(ROOT / "models" / "ship.py"))["ship"]
+
+
+def test_a_shipped_run_predicts_as_the_run_itself(trained, ship, place, tmp_path):
     ship(trained.root, tmp_path / "shipped")
     assert str(place) not in (tmp_path / "shipped" / "spec.yaml").read_text()
     assert str(place) not in (tmp_path / "shipped" / "run.json").read_text()
@@ -69,3 +74,45 @@ def test_a_shipped_run_predicts_as_the_run_itself(trained, place, tmp_path):
         laspy.read(tmp_path / "out" / "test.laz").p_building,
         laspy.read(trained.predictions / "test.laz").p_building,
     )
+
+
+def test_a_shipped_run_repeats_its_scores_where_its_clouds_lie(
+    trained, ship, place, tmp_path, monkeypatch
+):
+    folder = tmp_path / "shipped"
+    ship(trained.root, folder)
+    run = RunFolder(folder)
+    assert sorted(path.name for path in run.predictions.iterdir()) == [
+        "predictions.json"
+    ]
+    assert str(place) not in (run.predictions / "predictions.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    found = verify(run)
+    assert found.differences == []
+    assert "test.laz" in found.absent
+    assert "the evaluation cannot be repeated" in found.notes
+    monkeypatch.chdir(place)
+    found = verify(run)
+    assert found.differences == found.absent == []
+    assert "scores of the repeated evaluation" in found.equal
+    scores = json.loads(run.metrics.read_text())
+    scores["pooled"]["overall_accuracy"] = 1.0
+    run.metrics.write_text(json.dumps(scores))
+    assert any("overall_accuracy" in text for text in verify(run).differences)
+
+
+def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tmp_path):
+    ship(trained.root, tmp_path / "shipped", temperature=2.5)
+    run = RunFolder(tmp_path / "shipped")
+    pipeline.predict(run, [place / "test.laz"], tmp_path / "out", OPTIONS)
+    raw = ["prediction.calibrate=false"]
+    pipeline.predict(trained, [place / "test.laz"], tmp_path / "raw", OPTIONS, raw)
+    given, before = (
+        laspy.read(tmp_path / name / "test.laz") for name in ("out", "raw")
+    )
+    names = ["p_ground", "p_vegetation", "p_building"]
+    powers = np.stack([before[name] for name in names]) ** (1 / 2.5)
+    np.testing.assert_allclose(
+        given.confidence, (powers / powers.sum(axis=0)).max(axis=0), atol=1e-5
+    )
+    np.testing.assert_array_equal(given.prediction, before.prediction)

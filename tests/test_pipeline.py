@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import write_place
 
-from vl3d_lite import pipeline
+from vl3d_lite import features, pipeline
 from vl3d_lite.backend import uses_accelerator
 from vl3d_lite.errors import (
     DataError,
@@ -33,6 +33,7 @@ from vl3d_lite.outputs import read_outcomes, read_pair
 from vl3d_lite.receipt import array_hash, file_hash
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
+from vl3d_lite.scaling import FeatureScaling
 from vl3d_lite.spec.reader import read_spec
 
 OPTIONS = pipeline.Options(threads=2, quiet=True)
@@ -226,8 +227,8 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
     )
 
 
-def test_a_cloud_without_return_numbers_is_told_and_read_as_single_echoes(
-    trained, place, tmp_path, caplog
+def test_a_cloud_without_return_numbers_is_told_and_given_those_of_the_training(
+    trained, place, tmp_path, caplog, monkeypatch
 ):
     las = laspy.read(place / "test.laz")
     for name, value in (("unknown", 0), ("single", 1)):
@@ -244,6 +245,14 @@ def test_a_cloud_without_return_numbers_is_told_and_read_as_single_echoes(
     ]
     unknown, single = (predicted(tmp_path / "out", path.name) for path in clouds[:2])
     np.testing.assert_array_equal(unknown.confidence, single.confidence)
+    scaling = FeatureScaling.from_json(trained.features.read_text())
+    ratio = scaling.mean[scaling.names.index("return_ratio")]
+    monkeypatch.setattr(
+        features, "return_ratio", lambda number, count: 0 * count + ratio
+    )
+    pipeline.predict(trained, clouds[1:2], tmp_path / "mean", OPTIONS)
+    mean = predicted(tmp_path / "mean", "single.laz")
+    np.testing.assert_array_equal(single.confidence, mean.confidence)
 
 
 def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):

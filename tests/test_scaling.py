@@ -42,6 +42,18 @@ def test_features_of_one_value_are_told_where_they_varied_in_training():
     assert scaling.constants(few) == {}
 
 
+def test_missing_features_take_the_mean_of_the_training():
+    spec = make_spec()
+    scaling = FeatureScaling.fit([prepared(spec)])
+    cloud = prepared(spec, seed=1)
+    before = cloud.features.copy()
+    scaling.fill(cloud, ["intensity"])
+    np.testing.assert_allclose(scaling.apply(cloud.features)[:, 0], 0, atol=1e-4)
+    np.testing.assert_array_equal(cloud.features[:, 1:], before[:, 1:])
+    scaling.fill(cloud, [])
+    np.testing.assert_array_equal(cloud.features[:, 1:], before[:, 1:])
+
+
 def test_scaling_survives_json():
     cloud = prepared(make_spec())
     scaling = FeatureScaling.fit([cloud])

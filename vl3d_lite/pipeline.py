@@ -380,9 +380,11 @@ def predict_cloud(
     began = time.monotonic()
     first = [prepare_file(source, spec, options.threads, quiet=options.quiet)]
     labels = first[0].point_labels
-    _tell_of_constants(source, first[0], spec, scaling)
+    missing = _missing_features(source, first[0], spec, scaling)
     prediction, row_of_point = mean_over_grids(
-        _predict_grids(inference, spec, scaling, source, first, options, interrupts)
+        _predict_grids(
+            inference, spec, scaling, source, first, missing, options, interrupts
+        )
     )
     uncalibrated = None
     if temperature.value != 1 and not classes:  # joined classes are other ones
@@ -432,21 +434,22 @@ def predict_cloud(
     return outcome
 
 
-def _tell_of_constants(
+def _missing_features(
     source: Path, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
-) -> None:
-    """Warn of inputs that the network learned from and the file does not carry."""
+) -> list[str]:
+    """Features the network learned from and the file does not carry, with a warning."""
     read = {entry.name for entry in spec.features if required_dimensions([entry])}
     found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
     if found:
         told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
         logger.warning(
             "%s: %s at every point, as where a file does not carry it, and the run "
-            "learned from points where it varies: expect worse classes than the "
-            "confidence says",
+            "learned from points where it varies: the mean of the training takes its "
+            "place; expect worse classes",
             source,
             told,
         )
+    return list(found)
 
 
 def _predict_grids(
@@ -455,13 +458,15 @@ def _predict_grids(
     scaling: FeatureScaling,
     source: Path,
     first: list[PreparedCloud],
+    missing: Sequence[str],
     options: Options,
     interrupts: Interrupts,
     doing: str = "predicting",
 ) -> Iterator[tuple[CellPrediction, np.ndarray]]:
     """What is said of the cells of each grid, and the cell of each point.
 
-    `first` holds the cloud on the first grid and is emptied, to keep one at a time.
+    `first` holds the cloud on the first grid and is emptied, to keep one at a time;
+    the `missing` features take their mean of the training.
     """
     for grid in range(spec.prediction.grids):
         cloud = (
@@ -471,6 +476,7 @@ def _predict_grids(
                 source, spec, options.threads, grid=grid, quiet=options.quiet
             )
         )
+        scaling.fill(cloud, missing)
         batches = SweepBatches(
             cloud,
             spec,
@@ -727,6 +733,8 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
     """
     if not spec.prediction.calibrate:
         return Temperature()
+    if spec.prediction.temperature is not None:
+        return Temperature(spec.prediction.temperature)
     if not run.calibration.is_file():
         logger.info(
             "%s: has no %s; confidence is what the network says, not calibrated",
@@ -891,6 +899,7 @@ def _calibrate(
                     scaling,
                     path,
                     [cloud],
+                    (),
                     options,
                     interrupts,
                     "calibrating on",

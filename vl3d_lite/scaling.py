@@ -1,6 +1,7 @@
 """Scaling of features, fitted on the training clouds."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,11 @@ class FeatureScaling:
         low, high = cloud.features.min(axis=0), cloud.features.max(axis=0)
         still = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)
         return {self.names[i]: float(low[i]) for i in np.flatnonzero(still)}
+
+    def fill(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
+        """Give features of a cloud their mean of the training, in place."""
+        columns = [self.names.index(name) for name in names]
+        cloud.features[:, columns] = self.mean[columns]
 
     def to_json(self) -> str:
         """One JSON object: name to mean and std."""

@@ -46,7 +46,7 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
     } == {"a.laz", "b.laz"}
     names = [feature.name for feature in loaded.spec.features]
     assert names == [
-        "height",
+        "height_above_ground",
         "return_ratio",
         "number_of_returns",
         "relative_intensity",

@@ -166,9 +166,10 @@ def _features(facts: Facts) -> list[str]:
         radius = max(HEIGHT_RADIUS, SPARSE_HEIGHT * sizes.grid_size)
         radius = min(max(radius, sizes.footprint * 0.75), WIDEST_HEIGHT)
         widest = f"; the widest building measures {sizes.footprint:.0f} m"
-        told = f"over the lowest of {radius:.0f} m around"
+        told = f"over what is left without things narrower than {2 * radius:.0f} m"
         told += widest if sizes.footprint else ""
-        lines.append(_line(f"  - {{name: height, radius: {radius:.0f}}}", told))
+        height = f"  - {{name: height_above_ground, radius: {radius:.0f}}}"
+        lines.append(_line(height, told))
     if "number_of_returns" in inputs:
         lines += ["  - return_ratio", "  - number_of_returns"]
     if "intensity" in inputs:

@@ -22,8 +22,8 @@ class Verification:
         equal: What was compared and is as it was.
         notes: What may explain a difference, and is none.
         differences: What is not as it was, or cannot be compared.
-        absent: Clouds the run was made from that are not here, so that their
-            hashes were compared with nothing.
+        absent: Clouds the run was made from or scored on that are not here, so
+            that their hashes were compared with nothing.
     """
 
     equal: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Verification:
         """A line for each finding."""
         yield from (f"equal    {text}" for text in self.equal)
         yield from (f"note     {text}" for text in self.notes)
-        yield from (f"ABSENT   {text}" for text in self.absent)
+        yield from (f"ABSENT   {text}" for text in dict.fromkeys(self.absent))
         yield from (f"DIFFERS  {text}" for text in self.differences)
 
 
@@ -107,9 +107,9 @@ def incomplete(run: RunFolder, found: Verification) -> str:
         else "put them where the run names them and verify again"
     )
     return (
-        f"{run.root}: all that is here is as it was, but {len(found.absent)} of the "
-        "clouds it was trained or validated on are not here, so their hashes were not "
-        f"compared; `predict` does not need them. To compare them, {where}"
+        f"{run.root}: all that is here is as it was, but {len(set(found.absent))} of "
+        "the clouds it was trained, validated or scored on are not here, so nothing "
+        f"was compared with them; `predict` does not need them. To do so, {where}"
     )
 
 
@@ -139,9 +139,11 @@ def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> 
         else:
             found.notes.append("there is no evaluation to repeat")
         return
-    present = [_is_present(folder, outcome, found) for outcome in outcomes]
+    shipped = content.get("shipped", False)
+    present = [_is_present(folder, outcome, shipped, found) for outcome in outcomes]
     if not all(present):
-        found.differences.append("the evaluation cannot be repeated")
+        told = found.notes if shipped else found.differences
+        told.append("the evaluation cannot be repeated")
         return
     with tempfile.TemporaryDirectory(prefix="vl3d_lite_verify_") as scratch:
         again = Path(scratch)
@@ -156,16 +158,22 @@ def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> 
         _compare_scores(run, again, repeated, found)
 
 
-def _is_present(folder: Path, outcome: CloudOutcome, found: Verification) -> bool:
+def _is_present(
+    folder: Path, outcome: CloudOutcome, shipped: bool, found: Verification
+) -> bool:
     if not outcome.settings:
         found.differences.append(
             f"{outcome.output}: predictions.json does not say how it was predicted; an "
             "earlier version wrote it, predict again with --overwrite"
         )
         return False
-    output = folder / outcome.output
-    _compare_file(str(output), output, outcome.sha256, found)
     source = outcome.source
+    if shipped and not Path(source).is_file():
+        found.absent.append(source)
+        return False
+    if not shipped:
+        output = folder / outcome.output
+        _compare_file(str(output), output, outcome.sha256, found)
     return _compare_file(source, Path(source), outcome.source_sha256, found)
 
 

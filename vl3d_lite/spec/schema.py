@@ -713,6 +713,9 @@ class PredictionSpec(Section):
     """Dimensions of the output; `classification` overwrites the LAS field."""
     calibrate: bool = True
     """Scale confidences by the temperature fitted on the validation clouds."""
+    temperature: PositiveFloat | None = None
+    """Temperature in place of the fitted one, such as that of a run that left some
+    of its training clouds out and validated on them."""
     unsure: Fraction | None = None
     """Confidence below which a point is written as `unsure_code`, e.g. 0.6."""
     unsure_code: Code | None = None
