@@ -224,10 +224,11 @@ def roof_lines(path: Path, parameters: int, rounds: list[dict]) -> list[str]:
     return lines
 
 
-def told(found: dict, batch: int) -> dict:
+def told(found: dict, batch: int, kind: str) -> dict:
     """What a run's clocks say, and the share of slots that hold a point."""
-    beside = found["beside"]
-    return {**found, "batch": batch, "filled": beside["present"] / beside["slots"]}
+    beside = found["beside"][kind]
+    filled = beside["present"] / beside["slots"]
+    return {**found, "beside": beside, "batch": batch, "filled": filled}
 
 
 def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
@@ -255,8 +256,8 @@ def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
     finally:
         bare.close()
     return {
-        "training": told(training, batch),
-        "prediction": told(prediction, batch),
+        "training": told(training, batch, "TrainingBatches"),
+        "prediction": told(prediction, batch, "SweepBatches"),
         "rounds": rounds,
         "parameters": bare.facts["parameters"],
         "points": sum(outcome.points for outcome in read_outcomes(out)),
@@ -268,7 +269,8 @@ def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
     training, prediction, rounds, parameters, points = found.values()
     before, after, alone = map(alone_of, (rounds[:2], rounds[1:], rounds))
     apart = 1e3 * (alone["step"] - alone["benchmark's step"])
-    cutting = training["beside"]["seconds"] / training["wall"]
+    beside = training["beside"]
+    cutting = 1e3 * beside["seconds"] / (beside["slots"] / training["batch"])
     return [
         f"Threads: {arguments.threads}. {len(training['calls'][clocks.STEP])} steps of "
         f"{training['batch']:,} slots, {training['filled']:.0%} of them with a point; "
@@ -288,7 +290,8 @@ def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
         "",
         f"A step of the run's own network, alone, takes {apart:+.1f} ms beside the "
         "benchmark's: it clips gradients, weighs classes and has a schedule. The "
-        f"thread that cuts fields beside the steps took {cutting:.1%} of a core.",
+        f"thread that cuts fields beside the steps takes {cutting:.1f} ms a batch of "
+        "its core.",
         *part_lines("training", split_steps(training, before)),
         *part_lines("prediction", parts_of(prediction)),
         *roof_lines(path, parameters["run"], rounds),

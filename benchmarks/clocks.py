@@ -20,7 +20,6 @@ from pathlib import Path
 
 STEP, NETWORK = "steps", "network"
 WAITING, VALIDATION = "waiting for batches", "validation"
-CUTTING = "cutting fields"
 # Part of a run: what it does, as `module:name` or `module:class.name`.
 PARTS = {
     "checking the clouds": ["pipeline:check_clouds"],
@@ -59,13 +58,14 @@ class Clocks:
     Attributes:
         seconds: Of each part, those of its inner parts left out.
         calls: The seconds of every call of the parts that were asked for.
-        beside: Processor seconds of background threads, and points they made.
+        beside: Of each kind of batches, processor seconds of the threads that made
+            them, and slots they have, in all and with a point.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter):
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, list[float]] = defaultdict(list)
-        self.beside: dict[str, float] = defaultdict(float)
+        self.beside: dict[str, dict] = defaultdict(lambda: defaultdict(float))
         self._now = now
         self._open: list[list] = []  # name and seconds of the parts inside
         self._lock = threading.Lock()
@@ -98,11 +98,11 @@ class Clocks:
         if self._open:
             self._open[-1][1] += seconds
 
-    def add_beside(self, **amounts: float) -> None:
+    def add_beside(self, kind: str, **amounts: float) -> None:
         """Count what a background thread did."""
         with self._lock:
             for name, amount in amounts.items():
-                self.beside[name] += amount
+                self.beside[kind][name] += amount
 
     def _count(self, name, seconds):
         whole = [part for part, _ in self._open if part in WHOLE]
@@ -140,10 +140,11 @@ def attach(clocks: Clocks) -> None:
 
     pipeline._validator = validator
     for batches in (dataset.TrainingBatches, dataset.SweepBatches):
-        _attach_to_batches(clocks, batches)
+        attach_to_batches(clocks, batches)
 
 
-def _attach_to_batches(clocks: Clocks, batches: type) -> None:
+def attach_to_batches(clocks: Clocks, batches: type) -> None:
+    """Count the waiting for batches, and what the threads that make them do."""
     wait, cut = batches._waited, batches._batch
 
     def waited(self, seconds):
@@ -155,6 +156,7 @@ def _attach_to_batches(clocks: Clocks, batches: type) -> None:
         made = cut(self, *arguments)
         rows = made[0]["neighbors_0"][..., 0]
         clocks.add_beside(
+            batches.__name__,
             seconds=time.thread_time() - begin,
             present=int((rows >= 0).sum()),
             slots=rows.size,

@@ -37,7 +37,7 @@ def training():
         "calls": {STEP: [13.0, 9.0, 9.0, 9.0], NETWORK: [7.0, 1.0, 1.0]},
         "batch": 1000,
         "filled": 0.5,
-        "beside": {"seconds": 5.0},
+        "beside": {"seconds": 0.05, "slots": 10_000},
     }
 
 
@@ -118,7 +118,7 @@ def test_a_report_tells_rates_parts_and_roofs(tmp_path, training, rounds):
     assert "4 steps of 1,000 slots, 50% of them with a point" in text
     assert "50 points of the files a second. 11 parameters" in text
     assert "takes +150.0 ms beside" in text
-    assert "took 5.0% of a core" in text
+    assert "takes 5.0 ms a batch of its core" in text
     assert "| compiling inference | 10.0 | 10.0% |" in lines
     assert "| network | 20.0 | 20.0% |" in lines
     assert lines.count("| all | 100.0 | 100% |") == 2

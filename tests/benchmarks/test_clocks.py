@@ -2,9 +2,18 @@ import json
 import threading
 import time
 
+import numpy as np
 import pytest
 
-from benchmarks.clocks import NETWORK, PARTS, VALIDATION, Clocks, place
+from benchmarks.clocks import (
+    NETWORK,
+    PARTS,
+    VALIDATION,
+    WAITING,
+    Clocks,
+    attach_to_batches,
+    place,
+)
 
 
 class Hand:
@@ -79,12 +88,40 @@ def test_background_threads_do_not_run_the_clocks(hand, clocks):
     thread.start()
     thread.join()
     assert not clocks.seconds
-    clocks.add_beside(seconds=0.5, slots=3)
-    clocks.add_beside(seconds=0.25)
-    assert clocks.beside == {"seconds": 0.75, "slots": 3}
+    clocks.add_beside("one", seconds=0.5, slots=3)
+    clocks.add_beside("other", seconds=4)
+    clocks.add_beside("one", seconds=0.25)
+    assert clocks.beside == {
+        "one": {"seconds": 0.75, "slots": 3},
+        "other": {"seconds": 4},
+    }
 
 
 def test_a_timed_function_gives_what_it_gave():
     timed = Clocks(time.perf_counter).timed("part", json.dumps)
     assert timed([1], indent=None) == "[1]"
     assert timed.__name__ == "dumps"
+
+
+def test_batches_count_their_waits_and_their_slots(clocks):
+    class Batches:
+        waited = 0.0
+
+        def _waited(self, seconds):
+            self.waited += seconds
+
+        def _batch(self, number):
+            rows = np.full((1, 4, 2), -1)
+            rows[0, :number, 0] = 0
+            return {"neighbors_0": rows}, "labels"
+
+    attach_to_batches(clocks, Batches)
+    batches = Batches()
+    batches._waited(2.5)
+    assert batches._batch(3)[1] == "labels"
+    batches._batch(1)
+    assert batches.waited == 2.5
+    assert clocks.seconds == {WAITING: 2.5}
+    found = clocks.beside["Batches"]
+    assert (found["present"], found["slots"]) == (4, 8)
+    assert 0 <= found["seconds"] < 60
