@@ -5,8 +5,10 @@
 Checkpoints, kernels, predicted clouds and the report stay behind. In ``spec.yaml``,
 ``run.json`` and ``predictions.json`` the paths of clouds become file names; the hash
 of the spec follows. A temperature given here replaces the fitted one, as
-``prediction.temperature`` of the shipped spec. Whoever has the scored clouds repeats
-the evaluation with ``vl3d-lite verify`` from the folder they lie in.
+``prediction.temperature`` of the shipped spec; scored clouds must have been predicted
+with it. They are listed in ``scored/``, so that ``predictions/`` is free for the clouds
+of others. Whoever has the scored clouds repeats the evaluation with
+``vl3d-lite verify`` from the folder they lie in.
 """
 
 import argparse
@@ -25,6 +27,7 @@ KEPT = (
     "history.csv",
     "metrics.json",
 )
+SCORED = "scored"
 
 
 def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
@@ -34,18 +37,31 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
         run: A trained run.
         folder: Made where it is not there; files in it are replaced.
         temperature: In place of the one fitted on the run's validation clouds.
+
+    Raises:
+        ValueError: The scored clouds were predicted with another temperature.
     """
+    receipt = json.loads((run / "run.json").read_text())
+    listing = run / receipt.get("evaluated", "predictions") / "predictions.json"
+    outcomes = {"clouds": []}
+    if (run / "metrics.json").is_file():
+        outcomes = json.loads(listing.read_text())
+    for cloud in outcomes["clouds"]:
+        if temperature is not None and cloud["temperature"] != temperature:
+            raise ValueError(
+                f"{listing}: {cloud['output']} must have been predicted with the "
+                f"temperature {temperature}. Received: {cloud['temperature']}. Predict "
+                f"with --set prediction.temperature={temperature} and evaluate again"
+            )
+        cloud["source"] = PurePath(cloud["source"]).name
     folder.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    listing = PurePath("predictions", "predictions.json")
-    if (run / listing).is_file():
-        outcomes = json.loads((run / listing).read_text())
-        for cloud in outcomes["clouds"]:
-            cloud["source"] = PurePath(cloud["source"]).name
-        (folder / listing).parent.mkdir(exist_ok=True)
-        (folder / listing).write_text(json.dumps(outcomes) + "\n")
+    if outcomes["clouds"]:
+        (folder / SCORED).mkdir(exist_ok=True)
+        (folder / SCORED / listing.name).write_text(json.dumps(outcomes) + "\n")
+        receipt["evaluated"] = SCORED
     content = yaml.safe_load((run / "spec.yaml").read_text())
     content["clouds"] = {
         group: [PurePath(path).name for path in paths]
@@ -56,7 +72,6 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
     # What was written then, not today's defaults: the network's hash is of it.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)
-    receipt = json.loads((run / "run.json").read_text())
     receipt["spec"] = PurePath(receipt["spec"]).name
     receipt["spec_sha256"] = text_hash(text)
     for entry in receipt["inputs"]:

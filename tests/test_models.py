@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import laspy
@@ -82,10 +83,9 @@ def test_a_shipped_run_repeats_its_scores_where_its_clouds_lie(
     folder = tmp_path / "shipped"
     ship(trained.root, folder)
     run = RunFolder(folder)
-    assert sorted(path.name for path in run.predictions.iterdir()) == [
-        "predictions.json"
-    ]
-    assert str(place) not in (run.predictions / "predictions.json").read_text()
+    scored = folder / "scored"
+    assert [path.name for path in scored.iterdir()] == ["predictions.json"]
+    assert str(place) not in (scored / "predictions.json").read_text()
     monkeypatch.chdir(tmp_path)
     found = verify(run)
     assert found.differences == []
@@ -101,8 +101,41 @@ def test_a_shipped_run_repeats_its_scores_where_its_clouds_lie(
     assert any("overall_accuracy" in text for text in verify(run).differences)
 
 
+def test_what_a_shipped_run_predicts_is_scored_apart_from_what_it_was_scored_on(
+    trained, ship, place, tmp_path, monkeypatch
+):
+    ship(trained.root, tmp_path / "shipped")
+    run = RunFolder(tmp_path / "shipped")
+    pipeline.predict(run, [place / "val.laz"], run.predictions, OPTIONS)
+    monkeypatch.chdir(tmp_path)  # test.laz is not here
+    assert list(pipeline.evaluate(run, run.predictions).clouds) == ["val.laz"]
+    assert verify(run).differences == []
+    (run.predictions / "val.laz").write_bytes(b"other")
+    assert any("val.laz: was changed" in text for text in verify(run).differences)
+
+
+def test_a_run_that_was_scored_elsewhere_ships_no_place(
+    trained, ship, place, tmp_path, monkeypatch
+):
+    copy = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
+    elsewhere = shutil.move(copy.predictions, tmp_path / "elsewhere")
+    copy.update_receipt(evaluated=str(elsewhere))
+    ship(copy.root, tmp_path / "shipped")
+    assert str(tmp_path) not in (tmp_path / "shipped" / "run.json").read_text()
+    monkeypatch.chdir(place)
+    assert verify(RunFolder(tmp_path / "shipped")).differences == []
+
+
+def test_scores_of_one_temperature_do_not_ship_with_another(trained, ship, tmp_path):
+    with pytest.raises(ValueError, match=r"test.laz must have been .* temperature 2.5"):
+        ship(trained.root, tmp_path / "shipped", temperature=2.5)
+    assert not (tmp_path / "shipped").exists()
+
+
 def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tmp_path):
-    ship(trained.root, tmp_path / "shipped", temperature=2.5)
+    copy = shutil.copytree(trained.root, tmp_path / "run")
+    (copy / "metrics.json").unlink()
+    ship(copy, tmp_path / "shipped", temperature=2.5)
     run = RunFolder(tmp_path / "shipped")
     pipeline.predict(run, [place / "test.laz"], tmp_path / "out", OPTIONS)
     raw = ["prediction.calibrate=false"]

@@ -171,8 +171,8 @@ def _is_present(
     if shipped and not Path(source).is_file():
         found.absent.append(source)
         return False
-    if not shipped:
-        output = folder / outcome.output
+    output = folder / outcome.output
+    if not shipped or output.is_file():
         _compare_file(str(output), output, outcome.sha256, found)
     return _compare_file(source, Path(source), outcome.source_sha256, found)
 
