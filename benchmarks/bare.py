@@ -96,8 +96,7 @@ def product_calls(path: Path, threads: int):
         "step": lambda: float(model.train_on_batch(inputs, labels)),
         "inference": lambda: view.predict_on_batch(inputs),
     }
-    filled = float((inputs["neighbors_0"][..., 0] >= 0).mean())
-    return calls, model.count_params(), filled
+    return calls, model.count_params()
 
 
 def main() -> None:
@@ -116,14 +115,13 @@ def main() -> None:
     stages = stages_of(arguments.spec)
     train, infer, model = benchmark_calls("ours", stages == STAGES, stages)
     calls = {"benchmark's step": train, "benchmark's inference": infer}
-    product, parameters, filled = product_calls(arguments.spec, arguments.threads)
+    product, parameters = product_calls(arguments.spec, arguments.threads)
     calls |= product
     for call in calls.values():
         call()
     tell(
         {
             "parameters": {"benchmark": model.count_params(), "run": parameters},
-            "filled": filled,
             "seconds": time.perf_counter() - begin,
         }
     )
