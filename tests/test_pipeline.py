@@ -30,6 +30,7 @@ from vl3d_lite.export import read_kernel
 from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.outputs import read_outcomes, read_pair
+from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.receipt import array_hash, file_hash
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
@@ -253,6 +254,42 @@ def test_a_cloud_without_return_numbers_is_told_and_given_those_of_the_training(
     pipeline.predict(trained, clouds[1:2], tmp_path / "mean", OPTIONS)
     mean = predicted(tmp_path / "mean", "single.laz")
     np.testing.assert_array_equal(single.confidence, mean.confidence)
+
+
+def test_what_a_cloud_lacks_is_filled_wherever_the_network_sees_it(
+    trained, place, tmp_path, monkeypatch
+):
+    class SeenError(Exception):
+        pass
+
+    seen = []
+
+    def see(*arguments, **_):
+        seen.extend(a for a in arguments if isinstance(a, PreparedCloud))
+        raise SeenError
+
+    las = laspy.read(place / "test.laz")
+    las.return_number[:] = las.number_of_returns[:] = 1
+    path = tmp_path / "single.laz"
+    las.write(path)
+    spec, scaling = pipeline.open_run(trained)
+    cloud = prepare_file(path, spec, 1)
+    for name in ("measure_rotations", "measure_kernels", "SweepBatches"):
+        monkeypatch.setattr(pipeline, name, see)
+    with pytest.raises(SeenError):
+        pipeline.rotations(trained, path, OPTIONS)
+    with pytest.raises(SeenError):
+        pipeline.export(trained, tmp_path / "kernels", OPTIONS, path)
+    with pytest.raises(SeenError):
+        pipeline._calibrate(
+            trained, None, [(path, cloud)], spec, scaling, OPTIONS, None
+        )
+    assert len(seen) == 3
+    column = scaling.names.index("return_ratio")
+    for prepared in seen:
+        np.testing.assert_allclose(
+            prepared.features[:, column], scaling.mean[column], rtol=1e-6
+        )
 
 
 def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):

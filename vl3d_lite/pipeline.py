@@ -562,6 +562,7 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
     prepare_backend(spec.seed, options.threads)
     model = _load_network(run, spec, scaling)
     prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
+    scaling.fill(prepared, _missing_features(cloud, prepared, spec, scaling))
     with Interrupts() as interrupts:
         result = measure_rotations(
             model,
@@ -684,6 +685,7 @@ def export(
     _export(run, spec, folder, "TRAINED", kernels, initial)
     if cloud is not None:
         prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
+        scaling.fill(prepared, _missing_features(cloud, prepared, spec, scaling))
         found = measure_kernels(model, prepared, spec, scaling)
         write_json(folder / STATISTICS, found)
         attention_scores.write_scores(
@@ -899,7 +901,7 @@ def _calibrate(
                     scaling,
                     path,
                     [cloud],
-                    (),
+                    _missing_features(path, cloud, spec, scaling),
                     options,
                     interrupts,
                     "calibrating on",

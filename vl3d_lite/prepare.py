@@ -122,7 +122,7 @@ def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointClou
     gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
     local = cloud.local.copy()
     local[:, 2] += local[:, :2] @ gradient
-    local[:, 2] -= min(local[:, 2].min(initial=0), 0)  # cells count from zero
+    local[:, 2] -= local[:, 2].min(initial=0)  # cells count from zero
     return replace(cloud, local=local)
 
 
