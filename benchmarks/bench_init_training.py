@@ -27,11 +27,11 @@ TASKS = {
         "test_ign_montpellier_f.laz",
         0.888,
     ),
-    "tropical": (["train_stbarth_x000_050.laz"], "test_stbarth_x070_100.laz", 0.847),
+    "tropical": (["train_stbarth_x000_050.laz"], "test_stbarth_x070_100.laz", 0.855),
     "sparse": (
         ["train_ign_sparse_y000_600.laz"],
         "test_ign_sparse_y800_1000.laz",
-        0.883,
+        0.886,
     ),
 }
 STEPS_PER_EPOCH = 60
