@@ -3,12 +3,12 @@
     python models/ship.py RUN models/NAME [--temperature T]
 
 Checkpoints, kernels, predicted clouds and the report stay behind. In ``spec.yaml``,
-``run.json`` and ``predictions.json`` the paths of clouds become file names; the hash
-of the spec follows. A temperature given here replaces the fitted one, as
-``prediction.temperature`` of the shipped spec; scored clouds must have been predicted
-with it. They are listed in ``scored/``, so that ``predictions/`` is free for the clouds
-of others. Whoever has the scored clouds repeats the evaluation with
-``vl3d-lite verify`` from the folder they lie in.
+``run.json`` and ``predictions.json`` the paths of clouds, and of the run it started
+from, become names; the hashes of the spec follow. A temperature given here replaces
+the fitted one, as ``prediction.temperature`` of the shipped spec; scored clouds must
+have been predicted with it. They are listed in ``scored/``, so that ``predictions/``
+is free for the clouds of others. Whoever has the scored clouds repeats the evaluation
+with ``vl3d-lite verify`` from the folder they lie in.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from vl3d_lite.receipt import text_hash
+from vl3d_lite.receipt import network_hash, text_hash
 
 KEPT = (
     "model.keras",
@@ -69,11 +69,17 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
     }
     if temperature is not None:
         content["prediction"]["temperature"] = temperature
+    if content["training"].get("start_from"):
+        content["training"]["start_from"] = PurePath(
+            content["training"]["start_from"]
+        ).name
+        receipt["started_from"]["model"] = content["training"]["start_from"]
     # What was written then, not today's defaults: the network's hash is of it.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)
     receipt["spec"] = PurePath(receipt["spec"]).name
     receipt["spec_sha256"] = text_hash(text)
+    receipt["network_sha256"] = network_hash(text)
     for entry in receipt["inputs"]:
         entry["path"] = PurePath(entry["path"]).name
     receipt["shipped"] = True

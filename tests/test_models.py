@@ -9,6 +9,7 @@ from pathlib import Path
 import laspy
 import numpy as np
 import pytest
+import yaml
 
 from vl3d_lite import pipeline
 from vl3d_lite.guide.verify import verify
@@ -149,3 +150,21 @@ def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tm
         given.confidence, (powers / powers.sum(axis=0)).max(axis=0), atol=1e-5
     )
     np.testing.assert_array_equal(given.prediction, before.prediction)
+
+
+def test_a_shipped_run_names_what_it_started_from_without_its_place(
+    trained, ship, place, tmp_path
+):
+    shutil.copytree(trained.root, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    spec = yaml.safe_load(run.spec.read_text())
+    spec["training"]["start_from"] = str(tmp_path / "town")
+    run.spec.write_text(yaml.safe_dump(spec))
+    run.update_receipt(started_from={"model": str(tmp_path / "town" / "model.keras")})
+    ship(run.root, tmp_path / "shipped")
+    shipped = RunFolder(tmp_path / "shipped")
+    for text in (shipped.spec.read_text(), shipped.receipt.read_text()):
+        assert str(tmp_path) not in text
+    assert shipped.read_receipt()["started_from"]["model"] == "town"
+    pipeline.predict(shipped, [place / "test.laz"], tmp_path / "out", OPTIONS)
+    assert (tmp_path / "out" / "test.laz").is_file()

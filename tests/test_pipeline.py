@@ -31,7 +31,7 @@ from vl3d_lite.inputs import prepare_file
 from vl3d_lite.kernel_page import kernel_page
 from vl3d_lite.outputs import read_outcomes, read_pair
 from vl3d_lite.prepare import PreparedCloud
-from vl3d_lite.receipt import array_hash, file_hash
+from vl3d_lite.receipt import array_hash, file_hash, network_hash
 from vl3d_lite.run_folder import RunFolder
 from vl3d_lite.run_report import read_history
 from vl3d_lite.scaling import FeatureScaling
@@ -685,7 +685,7 @@ def test_the_spec_of_another_model_is_refused(
     assert written in text
     copy.spec.write_text(text.replace(written, other, 1))
     if "model" in message:  # as where model.keras alone comes from another run
-        digest = pipeline._network_hash(copy.spec.read_text())
+        digest = network_hash(copy.spec.read_text())
         copy.update_receipt(network_sha256=digest)
     with pytest.raises(DataError, match=message):
         pipeline.predict(copy, [place / "test.laz"], tmp_path / "out", OPTIONS)

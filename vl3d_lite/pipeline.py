@@ -1,7 +1,6 @@
 """The verbs, one step after the other: the only place where files meet models."""
 
 import functools
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import yaml
 
 from vl3d_lite import attention_scores, receipt
 from vl3d_lite.backend import (
@@ -715,7 +713,7 @@ def open_run(
         ) from error
     if run.read_receipt().get("network_sha256") not in (
         None,
-        _network_hash(run.spec.read_text()),
+        receipt.network_hash(run.spec.read_text()),
     ):
         raise DataError(
             f"{run.spec}: is not the spec that {run.model} was trained with; restore "
@@ -748,18 +746,6 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
         return Temperature.from_json(run.calibration.read_text())
     except (DataError, OSError, ValueError) as error:
         raise DataError(f"{run.calibration}: cannot be used ({error})") from error
-
-
-def _network_hash(text: str) -> str:
-    """Of all in a run's spec that its model depends on.
-
-    It is taken from what was written then, so that a default that a later
-    version adds makes no stranger of an earlier run.
-    """
-    content = yaml.safe_load(text)
-    for free in ("clouds", "prediction", "evaluation", "export"):
-        content.pop(free, None)
-    return receipt.text_hash(json.dumps(content, sort_keys=True))
 
 
 def _load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
@@ -813,7 +799,7 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
             "accelerator": uses_accelerator(),
             "spec": str(loaded.path),
             "spec_sha256": receipt.text_hash(text),
-            "network_sha256": _network_hash(text),
+            "network_sha256": receipt.network_hash(text),
             "seed": loaded.spec.seed,
             **_started_from(loaded.spec),
             "inputs": receipt.inputs(

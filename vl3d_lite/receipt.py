@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 import vl3d_lite
 from vl3d_lite.resources import (
@@ -30,6 +32,18 @@ def file_hash(path: Path) -> str:
 def text_hash(text: str) -> str:
     """SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def network_hash(text: str) -> str:
+    """SHA-256 of all in a run's spec that its model depends on.
+
+    It is taken from what was written then, so that a default that a later
+    version adds makes no stranger of an earlier run.
+    """
+    content = yaml.safe_load(text)
+    for free in ("clouds", "prediction", "evaluation", "export"):
+        content.pop(free, None)
+    return text_hash(json.dumps(content, sort_keys=True))
 
 
 def environment() -> dict:
