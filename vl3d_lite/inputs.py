@@ -149,8 +149,8 @@ def prepare_for_training(
             changed = cloud
             if grid:
                 changed = thin(cloud, augmentation.thinning, rng)
-            if grid and augmentation.slope:
-                changed = tilt(changed, augmentation.slope, rng)
+                if augmentation.slope:
+                    changed = tilt(changed, augmentation.slope, rng)
             with _bar(f"preparing {path.name}", quiet) as tell:
                 result.append(
                     prepare_cloud(

@@ -42,7 +42,7 @@ class Verification:
         """A line for each finding."""
         yield from (f"equal    {text}" for text in self.equal)
         yield from (f"note     {text}" for text in self.notes)
-        yield from (f"ABSENT   {text}" for text in dict.fromkeys(self.absent))
+        yield from (f"ABSENT   {text}" for text in self.absent)
         yield from (f"DIFFERS  {text}" for text in self.differences)
 
 
@@ -107,7 +107,7 @@ def incomplete(run: RunFolder, found: Verification) -> str:
         else "put them where the run names them and verify again"
     )
     return (
-        f"{run.root}: all that is here is as it was, but {len(set(found.absent))} of "
+        f"{run.root}: all that is here is as it was, but {len(found.absent)} of "
         "the clouds it was trained, validated or scored on are not here, so nothing "
         f"was compared with them; `predict` does not need them. To do so, {where}"
     )
@@ -169,7 +169,8 @@ def _is_present(
         return False
     source = outcome.source
     if shipped and not Path(source).is_file():
-        found.absent.append(source)
+        if source not in found.absent:  # a validation cloud may be scored, too
+            found.absent.append(source)
         return False
     output = folder / outcome.output
     if not shipped or output.is_file():
