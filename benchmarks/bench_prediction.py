@@ -62,18 +62,13 @@ def main() -> None:
         target = Path(folder) / f"out{cloud.suffix}"
         seconds = []
         with pipeline.Interrupts() as interrupts:
+            classifier = pipeline.Classifier(
+                inference, spec, scaling, options, interrupts, temperature
+            )
             for repeat in range(arguments.repeats + 1):
                 began = time.perf_counter()
-                outcome = pipeline.predict_cloud(
-                    inference,
-                    spec,
-                    scaling,
-                    temperature,
-                    cloud if repeat else town,
-                    target,
-                    options,
-                    interrupts,
-                )
+                source = cloud if repeat else town
+                outcome = classifier.write(source, target, classifier.vote(source))
                 if repeat:
                     seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import write_place
 
-from vl3d_lite import features, pipeline
+from vl3d_lite import classify, features, pipeline
 from vl3d_lite.backend import uses_accelerator
 from vl3d_lite.errors import (
     DataError,
@@ -265,26 +265,29 @@ def test_what_a_cloud_lacks_is_filled_wherever_the_network_sees_it(
     seen = []
 
     def see(*arguments, **_):
-        seen.extend(a for a in arguments if isinstance(a, PreparedCloud))
+        for argument in arguments:
+            some = argument if isinstance(argument, list) else [argument]
+            seen.extend(a for a in some if isinstance(a, PreparedCloud))
         raise SeenError
 
     las = laspy.read(place / "test.laz")
     las.return_number[:] = las.number_of_returns[:] = 1
     path = tmp_path / "single.laz"
     las.write(path)
-    spec, scaling = pipeline.open_run(trained)
-    cloud = prepare_file(path, spec, 1)
-    for name in ("measure_rotations", "measure_kernels", "SweepBatches"):
+    _, scaling = pipeline.open_run(trained)
+    for name in ("measure_rotations", "measure_kernels", "_validator"):
         monkeypatch.setattr(pipeline, name, see)
+    monkeypatch.setattr(classify, "SweepBatches", see)
     with pytest.raises(SeenError):
         pipeline.rotations(trained, path, OPTIONS)
     with pytest.raises(SeenError):
         pipeline.export(trained, tmp_path / "kernels", OPTIONS, path)
     with pytest.raises(SeenError):
-        pipeline._calibrate(
-            trained, None, [(path, cloud)], spec, scaling, OPTIONS, None
-        )
-    assert len(seen) == 3
+        pipeline.predict(trained, [path], tmp_path / "out", OPTIONS)
+    loaded = read_spec(place / "spec.yaml", [f"clouds.validation=['{path}']", *SHORT])
+    with pytest.raises(SeenError):
+        pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+    assert len(seen) == 4
     column = scaling.names.index("return_ratio")
     for prepared in seen:
         np.testing.assert_allclose(
@@ -467,7 +470,7 @@ def test_an_output_that_cannot_be_written_is_told_before_predicting(
     trained, place, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(pipeline, "predict_cloud", None)
+    monkeypatch.setattr(pipeline, "Classifier", None)
     with pytest.raises(ResourceError, match="cannot be written"):
         pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
 

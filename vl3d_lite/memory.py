@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds.las import describe_las
 from vl3d_lite.cost import (
     LayerCost,
     count_parameters,
@@ -18,7 +19,7 @@ from vl3d_lite.cost import (
     pays_to_compile,
 )
 from vl3d_lite.dataset import batch_spec
-from vl3d_lite.errors import ResourceError
+from vl3d_lite.errors import ResourceError, VL3DError
 from vl3d_lite.fields import transfer_widths
 from vl3d_lite.inputs import BYTES_PER_POINT
 from vl3d_lite.prepare import PreparedCloud
@@ -200,6 +201,21 @@ def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
     else:
         total += 8 * cells[0]
     return total
+
+
+def fits_beside(path: Path, spec: Spec) -> bool:
+    """Whether a cloud may be prepared while another one is predicted.
+
+    It takes half of the memory that is free at most, however few of its points
+    share a cell.
+    """
+    try:
+        points = describe_las(path).points
+    except VL3DError:  # it is told when the cloud's turn has come
+        return False
+    size = CloudSize(points, (points,))
+    needed = points * BYTES_PER_POINT + cloud_bytes(spec, size, swept=True)
+    return needed <= memory_limit() / 2
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from vl3d_lite.backend import (
     save_model,
     uses_accelerator,
 )
-from vl3d_lite.calibration import Temperature, fit_temperature, reliability
+from vl3d_lite.calibration import Temperature, fit_temperature
+from vl3d_lite.classify import Classifier, Options, fill_missing
 from vl3d_lite.color_files import write_color_files
 from vl3d_lite.dataset import (
     FeatureScaling,
@@ -31,7 +33,6 @@ from vl3d_lite.errors import DataError, InterruptedRunError, SpecError, VL3DErro
 from vl3d_lite.evaluate import Calibration, Evaluation, Scored
 from vl3d_lite.evaluate import evaluate as score_clouds
 from vl3d_lite.export import export_model_kernels
-from vl3d_lite.features import required_dimensions
 from vl3d_lite.folding import fold_spec
 from vl3d_lite.inputs import (
     check_clouds,
@@ -42,7 +43,8 @@ from vl3d_lite.inputs import (
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.kernel_page import STATISTICS
 from vl3d_lite.kernel_statistics import measure_kernels
-from vl3d_lite.memory import SURE, require_memory_for, size_of
+from vl3d_lite.lookahead import LookAhead
+from vl3d_lite.memory import SURE, fits_beside, require_memory_for, size_of
 from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
 from vl3d_lite.model.network import build_network
 from vl3d_lite.outputs import (
@@ -52,10 +54,9 @@ from vl3d_lite.outputs import (
     class_column,
     read_outcomes,
     read_pair,
-    write_prediction,
 )
 from vl3d_lite.places import Place, find_places, places_csv, summarize_places
-from vl3d_lite.predict import CellPrediction, mean_over_grids, predict_cells
+from vl3d_lite.predict import predict_cells
 from vl3d_lite.prepare import PreparedCloud
 from vl3d_lite.resources import peak_memory
 from vl3d_lite.rotations import RotationReport, measure_rotations
@@ -68,25 +69,6 @@ from vl3d_lite.start import require_same_features, take_weights
 from vl3d_lite.train import class_weights, fit, require_tensorboard
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a verb behaves beside what the spec says.
-
-    Attributes:
-        threads: Processors to use.
-        quiet: No progress bars.
-        resume: Go on with what was begun.
-        overwrite: Replace what lies there.
-        replace: Replace dimensions of the same name in the input.
-    """
-
-    threads: int
-    quiet: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    replace: bool = False
 
 
 def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
@@ -194,6 +176,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         interrupts.check("interrupted before training began; nothing was written")
         fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))
         scaling = start.scaling if start else _scaling(run, clouds, begun)
+        for path, cloud in zip(loaded.clouds["validation"], validation, strict=True):
+            fill_missing(path, cloud, spec, scaling)
         batches = TrainingBatches(clouds, spec, scaling)
         model = build_network(
             spec.model,
@@ -231,7 +215,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             if np.any(cloud.labels >= 0)
         ]
         temperature = _calibrate(
-            run, inference, sources, spec, scaling, options, interrupts
+            run, sources, Classifier(inference, spec, scaling, options, interrupts)
         )
         write_json(run.calibration, temperature.to_dict())
         kernels = kernels_of(model)
@@ -327,30 +311,11 @@ def predict(
     prepare_backend(spec.seed, options.threads)
     inference = Inference(_load_network(run, spec, scaling), spec)
     outputs.require_writable()
-    troubles: list[VL3DError] = []
     with Interrupts() as interrupts:
-        for path in outputs.remaining:
-            try:
-                outcome = predict_cloud(
-                    inference,
-                    spec,
-                    scaling,
-                    temperature,
-                    path,
-                    outputs.targets[path],
-                    options,
-                    interrupts,
-                    classes,
-                )
-            except InterruptedRunError:
-                raise
-            except VL3DError as error:
-                if troubles:
-                    logger.error("%s", error)
-                troubles.append(error)
-            else:
-                outputs.record(outcome)
-                interrupts.check("interrupted; go on with the other clouds by --resume")
+        classifier = Classifier(
+            inference, spec, scaling, options, interrupts, temperature, classes
+        )
+        troubles = _predict_all(classifier, outputs)
     if outputs.outcomes and class_column(spec):
         shown = fold_spec(spec, classes)[0] if classes else spec
         write_color_files(folder, shown, class_column(spec))
@@ -363,149 +328,65 @@ def predict(
     return list(outputs.outcomes.values())
 
 
-def predict_cloud(
-    inference: Inference,
-    spec: Spec,
-    scaling: FeatureScaling,
-    temperature: Temperature,
-    source: Path,
-    target: Path,
-    options: Options,
-    interrupts: Interrupts,
-    classes: str = "",
-) -> CloudOutcome:
-    """Read, predict and write one cloud."""
-    began = time.monotonic()
-    first = [prepare_file(source, spec, options.threads, quiet=options.quiet)]
-    labels = first[0].point_labels
-    missing = _missing_features(source, first[0], spec, scaling)
-    prediction, row_of_point = mean_over_grids(
-        _predict_grids(
-            inference, spec, scaling, source, first, missing, options, interrupts
-        )
-    )
-    uncalibrated = None
-    if temperature.value != 1 and not classes:  # joined classes are other ones
-        uncalibrated = _uncalibrated(prediction, row_of_point, labels, spec)
-    prediction = prediction.calibrated(temperature)
-    written = spec
-    if classes:
-        written, groups = fold_spec(spec, classes)
-        prediction = prediction.folded(groups)
-    write_prediction(
-        source,
-        target,
-        prediction,
-        row_of_point,
-        written,
-        replace=options.replace,
-        overwrite=options.overwrite,
-    )
-    voted = int(np.count_nonzero(prediction.voted[row_of_point]))
-    outcome = CloudOutcome(
-        source=str(source.resolve()),
-        output=target.name,
-        points=len(row_of_point),
-        voted=voted,
-        nearest=len(row_of_point) - voted,
-        seconds=round(time.monotonic() - began, 3),
-        column=class_column(spec),
-        kept=list(spec.prediction.keep),
-        unsure=spec.prediction.unsure,
-        unsure_code=None if spec.prediction.unsure is None else written.unsure_code,
-        temperature=temperature.value,
-        uncalibrated=uncalibrated,
-        classes=classes,
-        settings=spec.prediction.model_dump(exclude_unset=True),
-        xla=inference.xla,
-        threads=options.threads,
-        source_sha256=receipt.file_hash(source),
-        sha256=receipt.file_hash(target),
-    )
-    logger.info(
-        "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
-        target,
-        outcome.voted,
-        outcome.nearest,
-        outcome.seconds,
-    )
-    return outcome
+def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
+    """Predict clouds and record what became of them.
 
+    With several threads the next cloud is read, and the last one written, while the
+    network works on this one.
 
-def _missing_features(
-    source: Path, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
-) -> list[str]:
-    """Features the network learned from and the file does not carry, with a warning."""
-    read = {entry.name for entry in spec.features if required_dimensions([entry])}
-    found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
-    if found:
-        told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
-        logger.warning(
-            "%s: %s at every point, as where a file does not carry it, and the run "
-            "learned from points where it varies: the mean of the training takes its "
-            "place; expect worse classes",
-            source,
-            told,
-        )
-    return list(found)
-
-
-def _predict_grids(
-    inference: Inference,
-    spec: Spec,
-    scaling: FeatureScaling,
-    source: Path,
-    first: list[PreparedCloud],
-    missing: Sequence[str],
-    options: Options,
-    interrupts: Interrupts,
-    doing: str = "predicting",
-) -> Iterator[tuple[CellPrediction, np.ndarray]]:
-    """What is said of the cells of each grid, and the cell of each point.
-
-    `first` holds the cloud on the first grid and is emptied, to keep one at a time;
-    the `missing` features take their mean of the training.
+    Returns:
+        The troubles of clouds that failed, all but the first of which are logged.
     """
-    for grid in range(spec.prediction.grids):
-        cloud = (
-            first.pop()
-            if first
-            else prepare_file(
-                source, spec, options.threads, grid=grid, quiet=options.quiet
-            )
-        )
-        scaling.fill(cloud, missing)
-        batches = SweepBatches(
-            cloud,
-            spec,
-            scaling,
-            votes=spec.prediction.votes,
-            batch_size=spec.prediction_batch,
-            threads=options.threads,
-        )
-        prediction = predict_cells(
-            inference.view(len(batches) * spec.prediction.grids),
-            batches,
-            cloud.xyz,
-            interrupts=interrupts,
-            quiet=options.quiet,
-            description=f"{doing} {source.name}",
-        )
-        yield prediction, cloud.cell_of_point
+    spec, interrupts = classifier.spec, classifier.interrupts
+    beside = classifier.options.threads > 1
+    keys = [
+        (path, grid)
+        for path in outputs.remaining
+        for grid in range(spec.prediction.grids)
+    ]
+    troubles: list[VL3DError] = []
 
+    def failed(error: VL3DError) -> None:
+        if troubles:
+            logger.error("%s", error)
+        troubles.append(error)
 
-def _uncalibrated(
-    prediction: CellPrediction,
-    row_of_point: np.ndarray,
-    labels: np.ndarray,
-    spec: Spec,
-) -> dict | None:
-    """Counts of confidences as the network gave them, where they can be scored."""
-    # Points that keep their code are not scored, and the code is known no more.
-    scored = not (class_column(spec) == "classification" and spec.prediction.keep)
-    if not scored or not np.any(labels >= 0):
-        return None
-    return reliability(prediction.probabilities, row_of_point, labels).to_dict()
+    def settle(writing: Future | None) -> None:
+        try:
+            if writing is not None:
+                outputs.record(writing.result())
+        except VL3DError as error:
+            failed(error)
+
+    with LookAhead(
+        lambda key: classifier.sweep(*key),
+        keys,
+        lambda key: beside and fits_beside(key[0], spec),
+    ) as sweeps:
+        writing = None
+        try:
+            for path in outputs.remaining:
+                try:
+                    voted = classifier.vote(path, lambda *key: sweeps.take(key))
+                except InterruptedRunError:
+                    raise
+                except VL3DError as error:
+                    failed(error)
+                    continue
+                before, writing = writing, None
+                settle(before)
+                write = functools.partial(
+                    classifier.write, path, outputs.targets[path], voted
+                )
+                del voted
+                writing = sweeps.later(write)
+                if not beside:
+                    before, writing = writing, None
+                    settle(before)
+                interrupts.check("interrupted; go on with the other clouds by --resume")
+        finally:
+            settle(writing)
+    return troubles
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
@@ -560,7 +441,7 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
     prepare_backend(spec.seed, options.threads)
     model = _load_network(run, spec, scaling)
     prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
-    scaling.fill(prepared, _missing_features(cloud, prepared, spec, scaling))
+    fill_missing(cloud, prepared, spec, scaling)
     with Interrupts() as interrupts:
         result = measure_rotations(
             model,
@@ -635,20 +516,19 @@ def repeat_predictions(
                     "training": spec.training.model_copy(update={"jit": jit}),
                 }
             )
-            repeated.append(
-                predict_cloud(
-                    Inference(model, again),
-                    again,
-                    scaling,
-                    open_calibration(run, again),
-                    Path(outcome.source),
-                    folder / outcome.output,
-                    # What replaced a dimension then replaces it again.
-                    Options(threads=outcome.threads, quiet=quiet, replace=True),
-                    interrupts,
-                    outcome.classes,
-                )
+            classifier = Classifier(
+                Inference(model, again),
+                again,
+                scaling,
+                # What replaced a dimension then replaces it again.
+                Options(threads=outcome.threads, quiet=quiet, replace=True),
+                interrupts,
+                open_calibration(run, again),
+                outcome.classes,
             )
+            source = Path(outcome.source)
+            voted = classifier.vote(source)
+            repeated.append(classifier.write(source, folder / outcome.output, voted))
     return repeated
 
 
@@ -683,7 +563,7 @@ def export(
     _export(run, spec, folder, "TRAINED", kernels, initial)
     if cloud is not None:
         prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
-        scaling.fill(prepared, _missing_features(cloud, prepared, spec, scaling))
+        fill_missing(cloud, prepared, spec, scaling)
         found = measure_kernels(model, prepared, spec, scaling)
         write_json(folder / STATISTICS, found)
         attention_scores.write_scores(
@@ -863,9 +743,7 @@ def _validator(inference, clouds, spec, scaling, options):
     return validate
 
 
-def _calibrate(
-    run, inference, sources, spec, scaling, options, interrupts
-) -> Temperature:
+def _calibrate(run: RunFolder, sources, classifier: Classifier) -> Temperature:
     """Fit the temperature on validation clouds, predicted as clouds will be.
 
     Raises:
@@ -880,20 +758,13 @@ def _calibrate(
 
     def samples():
         for path, cloud in sources:
-            prediction, row_of_point = mean_over_grids(
-                _predict_grids(
-                    inference,
-                    spec,
-                    scaling,
-                    path,
-                    [cloud],
-                    _missing_features(path, cloud, spec, scaling),
-                    options,
-                    interrupts,
-                    "calibrating on",
-                )
-            )
-            yield prediction.probabilities, row_of_point, cloud.point_labels
+            first = {0: cloud}  # prepared already
+
+            def sweep(path, grid, first=first):
+                return classifier.sweep(path, grid, first.get(grid))
+
+            voted = classifier.vote(path, sweep, "calibrating on")
+            yield voted.prediction.probabilities, voted.row_of_point, voted.labels
 
     try:
         temperature = fit_temperature(samples())

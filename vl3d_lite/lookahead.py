@@ -1,0 +1,66 @@
+"""The next item made in a background thread while its consumer uses this one."""
+
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
+
+
+class LookAhead(Generic[Key, Item]):
+    """Items in order, the next one made ahead; and work that is put off.
+
+    One background thread does both, one thing after the other. Leaving the block
+    waits for what is under way and drops what has not begun.
+
+    Args:
+        make: Makes the item of a key; runs in either thread, never twice at once.
+        keys: Of the items, each once, in the order they are asked for. Some may
+            never be asked for.
+        ahead: Whether the item of a key may be made while the one before it is used.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Key], Item],
+        keys: Sequence[Key],
+        ahead: Callable[[Key], bool],
+    ):
+        self._make, self._ahead = make, ahead
+        self._following = dict(pairwise(keys))
+        self._begun: tuple[Key, Future] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="clouds")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, key: Key) -> Item:
+        """The item of a key; then the next one is begun.
+
+        Raises:
+            Exception: What making it raised, wherever it was made.
+        """
+        item = self._made(key)
+        following = self._following.get(key)
+        if following is not None and self._ahead(following):
+            self._begun = following, self._pool.submit(self._make, following)
+        return item
+
+    def later(self, work: Callable[[], Item]) -> Future:
+        """Do some work in the background, before the next item is begun."""
+        return self._pool.submit(work)
+
+    def _made(self, key: Key) -> Item:
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return self._make(key)
+        if begun[0] == key:
+            return begun[1].result()
+        wait([begun[1]])  # nobody asked for it; two at once may not fit
+        del begun
+        return self._make(key)
