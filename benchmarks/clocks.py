@@ -75,9 +75,12 @@ class Clocks:
 
         @functools.wraps(function)
         def call(*arguments, **keywords):
-            if threading.current_thread() is not threading.main_thread():
-                return function(*arguments, **keywords)
             begin = self._now()
+            if threading.current_thread() is not threading.main_thread():
+                result = function(*arguments, **keywords)
+                if listed:
+                    self.calls[name].append(self._now() - begin)
+                return result
             self._open.append([name, 0.0])
             try:
                 return function(*arguments, **keywords)
@@ -123,7 +126,7 @@ def attach(clocks: Clocks) -> None:
     """Put clocks on the functions of the product. There is no way back."""
     import keras
 
-    from vl3d_lite import dataset, pipeline
+    from vl3d_lite import dataset, pipeline, predict
 
     for part, names in PARTS.items():
         for name in names:
@@ -133,6 +136,9 @@ def attach(clocks: Clocks) -> None:
     for part, name in ((STEP, "train_on_batch"), (NETWORK, "predict_on_batch")):
         method = clocks.timed(part, getattr(keras.Model, name), listed=True)
         setattr(keras.Model, name, method)
+    predict.ahead = functools.partial(
+        predict.ahead, waited=functools.partial(clocks.add, NETWORK)
+    )
     make = pipeline._validator
 
     def validator(*arguments):

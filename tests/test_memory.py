@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from vl3d_lite import memory
+from vl3d_lite.clouds.las import describe_las
 from vl3d_lite.errors import ResourceError
-from vl3d_lite.inputs import prepare_file
+from vl3d_lite.inputs import BYTES_PER_POINT, prepare_file
 from vl3d_lite.memory import (
     CloudSize,
     cloud_bytes,
     estimate,
+    fits_beside,
     require_memory_for,
     size_of,
 )
@@ -92,6 +94,39 @@ def test_validation_and_prediction_come_on_top_of_training(place):
     both = estimate(spec, [CLOUD], [CLOUD], [CLOUD, CloudSize(10, (5,))]).clouds
     assert alone < validated < both
     assert both - validated == pytest.approx(validated - alone)
+
+
+def test_several_threads_hold_the_next_cloud_or_grid_as_well(place):
+    spec, small = spec_of(place), CloudSize(10, (5,))
+    grids = spec_of(place, "prediction.grids=3")
+    own, other = (
+        cloud_bytes(spec, CLOUD, swept=True),
+        cloud_bytes(spec, small, swept=True),
+    )
+
+    def held(spec, clouds, threads):
+        with_them = estimate(spec, predict=clouds, threads=threads).clouds
+        return with_them - estimate(spec, threads=threads).clouds
+
+    assert held(spec, [small, CLOUD, small], 1) == pytest.approx(own)
+    assert held(spec, [small, CLOUD, small], 2) == pytest.approx(own + other)
+    assert held(grids, [CLOUD], 1) == pytest.approx(own)
+    assert held(grids, [small, CLOUD], 8) == pytest.approx(2 * own)
+
+
+def test_a_cloud_is_prepared_beside_another_in_half_the_free_memory(
+    place, monkeypatch, tmp_path
+):
+    spec, cloud = spec_of(place), place / "train.laz"
+    points = describe_las(cloud).points
+    needed = points * BYTES_PER_POINT + cloud_bytes(
+        spec, CloudSize(points, (points,)), swept=True
+    )
+    limit(monkeypatch, 2 * needed + 2)
+    assert fits_beside(cloud, spec)
+    limit(monkeypatch, 2 * needed - 2)
+    assert not fits_beside(cloud, spec)
+    assert not fits_beside(tmp_path / "absent.laz", spec)
 
 
 def test_a_gpu_takes_step_and_weights_from_ram(place):

@@ -437,6 +437,81 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     assert (tmp_path / "out/good.laz").stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_clouds_prepared_beside_the_network_are_predicted_alike(
+    trained, place, tmp_path, monkeypatch, beside
+):
+    clouds = [tmp_path / name for name in ("a.laz", "broken.laz", "c.laz")]
+    for cloud in clouds:
+        shutil.copy(place / "test.laz", cloud)
+    clouds[1].write_bytes(b"LASF no cloud")
+    asked = []
+
+    def fits(path, spec):
+        asked.append(path.name)
+        return beside
+
+    monkeypatch.setattr(pipeline, "fits_beside", fits)
+    with pytest.raises(DataError, match="1 of 3 clouds"):
+        pipeline.predict(
+            trained, clouds, tmp_path / "out", OPTIONS, ["prediction.grids=2"]
+        )
+    # One question for each grid but the first; the broken cloud fails at its first.
+    assert asked == ["a.laz", "broken.laz", "c.laz"]
+    first, last = (predicted(tmp_path / "out", name) for name in ("a.laz", "c.laz"))
+    np.testing.assert_array_equal(first.confidence, last.confidence)
+    once = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    pipeline.predict(
+        trained, clouds[:1], tmp_path / "once", once, ["prediction.grids=2"]
+    )
+    alone = predicted(tmp_path / "once", "a.laz")
+    np.testing.assert_array_equal(first.confidence, alone.confidence)
+    assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
+
+
+def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
+    trained, place, tmp_path, monkeypatch
+):
+    clouds = [tmp_path / name for name in ("a.laz", "b.laz", "c.laz")]
+    for cloud in clouds:
+        shutil.copy(place / "test.laz", cloud)
+    write = classify.write_prediction
+
+    def full(source, *arguments, **keywords):
+        if source.name == "b.laz":
+            raise ResourceError("b.laz: no space left")
+        write(source, *arguments, **keywords)
+
+    monkeypatch.setattr(classify, "write_prediction", full)
+    with pytest.raises(ResourceError, match=r"1 of 3 clouds.*no space left"):
+        pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
+
+
+def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
+    trained, place, tmp_path, monkeypatch
+):
+    clouds = [tmp_path / name for name in ("a.laz", "b.laz", "c.laz")]
+    for cloud in clouds:
+        shutil.copy(place / "test.laz", cloud)
+    predict_cells = classify.predict_cells
+
+    def signalled(*arguments, description, **keywords):
+        if "b.laz" in description:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict_cells(*arguments, description=description, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classify, "predict_cells", signalled)
+        with pytest.raises(InterruptedRunError) as stop:
+            pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    assert stop.value.exit_code == 143
+    assert [o.output for o in read_outcomes(tmp_path / "out")] == ["a.laz"]
+    resumed = pipeline.Options(threads=2, quiet=True, resume=True)
+    pipeline.predict(trained, clouds, tmp_path / "out", resumed)
+    assert len(read_outcomes(tmp_path / "out")) == 3
+
+
 def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path):
     (tmp_path / "bad.laz").write_text("not a cloud")
     clouds = f"clouds.predict=['{tmp_path / 'bad.laz'}', '{place / 'test.laz'}']"

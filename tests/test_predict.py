@@ -1,5 +1,7 @@
 """Votes and what they amount to."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -95,8 +97,35 @@ def test_an_answer_that_is_not_finite_is_no_class():
     batches = [(logits, np.array([[0, 1]]))]
     assert predict_cells(Network(), batches, np.zeros((2, 3))).voted.all()
     logits[0, 1, 2] = np.nan
-    with pytest.raises(DataError, match="not finite"):
-        predict_cells(Network(), batches, np.zeros((2, 3)))
+    for at_once in (1, 2):
+        with pytest.raises(DataError, match="not finite"):
+            predict_cells(Network(), batches, np.zeros((2, 3)), at_once=at_once)
+
+
+def test_batches_answered_at_once_vote_in_their_order():
+    class Network:
+        output_shape = (None, 3, 4)
+
+        def __init__(self):
+            self.busy, self.most = 0, 0
+
+        def predict_on_batch(self, logits):
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            time.sleep(0.01)
+            self.busy -= 1
+            return logits
+
+    rng = np.random.default_rng(5)
+    batches = [
+        (rng.normal(size=(1, 3, 4)), rng.choice(5, (1, 3), replace=False))
+        for _ in range(9)
+    ]
+    one, two = Network(), Network()
+    alone = predict_cells(one, batches, np.zeros((5, 3)))
+    both = predict_cells(two, batches, np.zeros((5, 3)), at_once=2)
+    np.testing.assert_array_equal(alone.probabilities, both.probabilities)
+    assert (one.most, two.most) == (1, 2)
 
 
 @pytest.fixture

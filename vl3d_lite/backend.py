@@ -89,6 +89,16 @@ def require_flash_attention(spec: Spec) -> None:
         )
 
 
+def batches_at_once(threads: int) -> int:
+    """Batches a network best predicts at the same time.
+
+    Two fill two processors of a CPU better than one that is spread over them. Keras
+    lets several threads predict with TensorFlow alone.
+    """
+    spread = keras.backend.backend() == "tensorflow" and not uses_accelerator()
+    return 2 if spread and threads > 1 else 1
+
+
 class Inference:
     """A network made ready to predict, with XLA where that pays.
 

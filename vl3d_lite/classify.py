@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite import receipt
-from vl3d_lite.backend import Inference
+from vl3d_lite.backend import Inference, batches_at_once
 from vl3d_lite.calibration import Temperature, reliability
 from vl3d_lite.dataset import SweepBatches
 from vl3d_lite.features import required_dimensions
@@ -132,6 +132,7 @@ class Classifier:
                     view,
                     batches,
                     cloud.xyz,
+                    at_once=batches_at_once(self.options.threads),
                     interrupts=self.interrupts,
                     quiet=self.options.quiet,
                     description=f"{doing} {source.name}",

@@ -14,6 +14,7 @@ import numpy as np
 from vl3d_lite import attention_scores, receipt
 from vl3d_lite.backend import (
     Inference,
+    batches_at_once,
     load_model,
     prepare_backend,
     require_flash_attention,
@@ -719,13 +720,14 @@ def _validator(inference, clouds, spec, scaling, options):
         for cloud in clouds
     ]
     n_batches = sum(map(len, sweeps)) * spec.training.epochs
+    at_once = batches_at_once(options.threads)
 
     def validate() -> dict:
         view = inference.view(n_batches)
         counts = sum(
             confusion_matrix(
                 cloud.labels,
-                predict_cells(view, sweep, cloud.xyz).classes,
+                predict_cells(view, sweep, cloud.xyz, at_once=at_once).classes,
                 len(spec.classes),
             )
             for cloud, sweep in zip(clouds, sweeps, strict=True)

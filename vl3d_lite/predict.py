@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from vl3d_lite.calibration import Temperature
 from vl3d_lite.errors import DataError
 from vl3d_lite.folding import fold
 from vl3d_lite.interrupts import Interrupts
+from vl3d_lite.prefetch import ahead
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +142,7 @@ def predict_cells(
     batches,
     xyz: np.ndarray,
     *,
+    at_once: int = 1,
     interrupts: Interrupts | None = None,
     quiet: bool = True,
     description: str = "predicting",
@@ -150,6 +153,7 @@ def predict_cells(
         model: The network; logits out.
         batches: A `SweepBatches` of the cloud.
         xyz: ``(n, 3)`` float, the cells' coordinates in meters.
+        at_once: Batches that the network works on at the same time.
         interrupts: Asked before every batch whether a signal came.
         quiet: No progress bar.
         description: Text before the progress bar.
@@ -158,17 +162,25 @@ def predict_cells(
         DataError: The network's answer is not finite.
         InterruptedRunError: A signal came.
     """
+
+    def answer(batch):
+        inputs, indices = batch
+        logits = np.asarray(model.predict_on_batch(inputs))
+        if not np.isfinite(logits).all():
+            raise DataError(
+                f"{description}: the network's answer is not finite; train again "
+                "with `training.precision: float32` or a lower learning rate"
+            )
+        return indices, softmax(logits)
+
     votes = Votes(len(xyz), model.output_shape[-1])
     with tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar:
-        for inputs, indices in batches:
+        rest = iter(batches)
+        first = map(answer, islice(rest, 1))  # traces and compiles, once
+        others = map(answer, rest) if at_once == 1 else ahead(answer, rest, at_once)
+        for indices, probabilities in chain(first, others):
             if interrupts is not None:
                 interrupts.check(f"{description} was interrupted; nothing was written")
-            logits = np.asarray(model.predict_on_batch(inputs))
-            if not np.isfinite(logits).all():
-                raise DataError(
-                    f"{description}: the network's answer is not finite; train again "
-                    "with `training.precision: float32` or a lower learning rate"
-                )
-            votes.add(indices, softmax(logits))
+            votes.add(indices, probabilities)
             bar.update()
     return votes.result(xyz)

@@ -2,19 +2,20 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Source = TypeVar("Source")
 
 
 def ahead(
-    make: Callable[[int], Item],
-    numbers: range,
+    make: Callable[[Source], Item],
+    sources: Iterable[Source],
     threads: int,
-    waited: Callable[[float], None],
+    waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Item]:
     """Make items in background threads, a few ahead of the consumer.
 
@@ -22,23 +23,23 @@ def ahead(
     due. Closing the generator ends the threads.
 
     Args:
-        make: Makes an item from its number.
-        numbers: Of the items.
+        make: Makes an item from its source.
+        sources: Of the items; read in the consumer's thread.
         threads: At least 1; two items a thread are made ahead.
         waited: Called with the seconds that the consumer waited for an item.
     """
-    numbers = iter(numbers)
+    sources = iter(sources)
     with ThreadPoolExecutor(threads, thread_name_prefix="fields") as pool:
         queue = deque()
         try:
-            for number in islice(numbers, 2 * threads):
-                queue.append(pool.submit(make, number))
+            for source in islice(sources, 2 * threads):
+                queue.append(pool.submit(make, source))
             while queue:
                 begin = time.perf_counter()
                 item = queue.popleft().result()
                 waited(time.perf_counter() - begin)
-                for number in islice(numbers, 1):
-                    queue.append(pool.submit(make, number))
+                for source in islice(sources, 1):
+                    queue.append(pool.submit(make, source))
                 yield item
         finally:
             pool.shutdown(cancel_futures=True)
