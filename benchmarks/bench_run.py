@@ -1,6 +1,6 @@
 """Does a whole run keep the network's rates? Where do its seconds go?
 
-Run from the project root (about fifteen minutes on a core with nothing beside it)::
+Run from the project root (about twenty minutes on a core with nothing beside it)::
 
     taskset -c 1 python -m benchmarks.bench_run
     taskset -c 1 python -m benchmarks.bench_run --store benchmarks/results/run.md
@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--steps", type=int, default=250, help="Of an epoch.")
     parser.add_argument("--tiles", type=int, default=4, help="Of the town, in a cloud.")
-    parser.add_argument("--clouds", type=int, default=4, help="To predict.")
+    parser.add_argument("--clouds", type=int, default=12, help="To predict.")
     parser.add_argument("--rounds", type=int, default=12, help="Of the network alone.")
     parser.add_argument("--quick", action="store_true", help="A small network.")
     parser.add_argument("--store", type=Path)

@@ -141,6 +141,10 @@ def test_scores_tell_the_calibration_error_before_and_after(trained, place, tmp_
     assert raw["uncalibrated_error"] is None
     assert "was fitted on" in trained.report.read_text()
     assert "was fitted on" not in copy.report.read_text()
+    given = ["prediction.temperature=0.7"]
+    pipeline.predict(copy, [place / "test.laz"], tmp_path / "given", OPTIONS, given)
+    pipeline.evaluate(copy, tmp_path / "given")
+    assert "calibrated with the temperature 0.700" in copy.report.read_text()
 
 
 def test_a_run_without_a_calibration_says_so(trained, place, tmp_path, caplog):

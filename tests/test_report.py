@@ -163,14 +163,17 @@ def test_the_page_tells_calibration_before_and_after(tmp_path):
     before = Calibration.measure(labels, zeros, np.full(4, 0.5))
     cloud = Scored("a", labels, zeros, np.full(4, 0.75), before)
     found = Temperature(0.625, before, Calibration())
-    words = read_page(
-        tmp_path,
-        make_report(
-            tmp_path, evaluation=evaluate([cloud], NAMES), temperature=found.to_dict()
-        ),
-    ).words
+    told = []
+    for facts in (found.to_dict(), {**found.to_dict(), "given": 0.7}):
+        report = make_report(
+            tmp_path, evaluation=evaluate([cloud], NAMES), temperature=facts
+        )
+        told.append(read_page(tmp_path, report).words)
+    words, given = told
     assert "differ by 0.083, before calibration by 0.167." in words
     assert "The temperature 0.625 was fitted on 3 points" in words
+    assert "temperature 0.700 of the spec (prediction.temperature), in place" in given
+    assert "fitted on 3 points" not in given
 
 
 def test_the_page_scores_all_points_and_the_sure_ones(tmp_path):

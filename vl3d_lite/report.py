@@ -89,7 +89,8 @@ class ReportData:
         class_codes: LAS code of each class, to choose colors by.
         evaluation: Scores, or None without a reference.
         temperature: What calibration found on the validation clouds, as
-            ``calibration.json`` has it; None where there was none.
+            ``calibration.json`` has it, and what was ``given`` instead; None where
+            there was none.
         unsure: Confidence below which points were left unclassified, or None.
         history: One dict an epoch, for learning curves.
         clouds: Looked at once, in order: a generator keeps one in memory.

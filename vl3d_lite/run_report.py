@@ -67,8 +67,12 @@ def _calibration(run, outcomes) -> dict | None:
     if not run.calibration.is_file():
         return None
     found = Temperature.from_json(run.calibration.read_text())
-    used = all(outcome.temperature == found.value for outcome in outcomes)
-    return found.to_dict() if used else None
+    used = {outcome.temperature for outcome in outcomes}
+    if used == {found.value}:
+        return found.to_dict()
+    if len(used) == 1 and used != {1.0}:  # of `prediction.temperature`
+        return {**found.to_dict(), "given": used.pop()}
+    return None
 
 
 def _threshold(outcomes) -> float | None:

@@ -10,6 +10,7 @@ from conftest import write_place
 from scipy.spatial import cKDTree
 
 from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.guide import spec_text
 from vl3d_lite.guide.init import init
 from vl3d_lite.inputs import check_clouds, read_file
 from vl3d_lite.spec.reader import read_spec
@@ -51,6 +52,19 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
         "number_of_returns",
         "relative_intensity",
     ]
+
+
+def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
+    paths = [folder / "a.laz", folder / "b.laz"]
+    init(paths, folder / "spec.yaml")
+    spec = read_spec(folder / "spec.yaml").spec
+    varied = spec.training.augmentation
+    assert (varied.grids, varied.thinning, varied.slope) == (6, 0.5, 0.5)
+    assert spec.features[0].radius == 20  # no building here is wider than 25 m
+    monkeypatch.setattr(spec_text, "GRID_CELLS", 1)
+    init(paths, folder / "large.yaml")
+    plain = read_spec(folder / "large.yaml").spec.training.augmentation
+    assert (plain.grids, plain.thinning, plain.slope) == (1, 0, 0)
 
 
 def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):

@@ -18,9 +18,12 @@ BLOCKS = (
     "[kpconvx, kpconvx, gva]",
     "[kpconvx, gva]",
 )
-HEIGHT_RADIUS = 10.0  # m, at least; wider than half of a common house
+HEIGHT_RADIUS = 20.0  # m, at least; other places have wider buildings
 SPARSE_HEIGHT = 10  # grid sizes that the disk spans at least
 WIDEST_HEIGHT = 60.0  # m; beyond it hills count
+MOST_GRIDS = 6  # that a training cloud is reduced on
+GRID_CELLS = 8_000_000  # of all of them together; 2 to 3 GB
+SLOPES = {True: 0.3, False: 0.5}  # fields of 1 m cells and more are wide
 SHAPE_RADII = (3, 6)  # grid sizes of eigenvalue features
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 4, 24, 60, 500
 COLUMN = 46  # where comments begin, if the text leaves room
@@ -243,5 +246,19 @@ def _training(facts: Facts) -> list[str]:
         _line(f"  class_weights: {weights}", told),
         "  label_smoothing: 0.1",
         _line("  weight_averaging: 0.99", "validates and keeps the running mean"),
-        f"  augmentation: {{scale: 0.1, {intensity}point_dropout: 0.2}}",
+        *_augmentation(facts, intensity),
     ]
+
+
+def _augmentation(facts: Facts, intensity: str) -> list[str]:
+    sizes = facts.sizes
+    entry = f"scale: 0.1, {intensity}point_dropout: 0.2"
+    grids = min(MOST_GRIDS, GRID_CELLS // max(1, sizes.cells))
+    if grids < 2:
+        return [f"  augmentation: {{{entry}}}"]
+    entry += f", grids: {grids}, thinning: 0.5"
+    told = f"each cloud {grids} times, thinned"
+    if not facts.terrestrial:
+        entry += f", slope: {SLOPES[sizes.grid_size >= 1]}"
+        told += " and tilted"
+    return [_line("  augmentation:", told), f"    {{{entry}}}"]
