@@ -1,9 +1,10 @@
 """The verbs, one step after the other: the only place where files meet models."""
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -346,47 +347,44 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
         for grid in range(spec.prediction.grids)
     ]
     troubles: list[VL3DError] = []
+    writing: list[Future] = []
 
-    def failed(error: VL3DError) -> None:
-        if troubles:
-            logger.error("%s", error)
-        troubles.append(error)
-
-    def settle(writing: Future | None) -> None:
+    @contextlib.contextmanager
+    def noting() -> Iterator[None]:
         try:
-            if writing is not None:
-                outputs.record(writing.result())
+            yield
+        except InterruptedRunError:
+            raise
         except VL3DError as error:
-            failed(error)
+            if troubles:
+                logger.error("%s", error)
+            troubles.append(error)
+
+    def settle() -> None:
+        while writing:
+            with noting():
+                outputs.record(writing.pop().result())
 
     with LookAhead(
         lambda key: classifier.sweep(*key),
         keys,
         lambda key: beside and fits_beside(key[0], spec),
     ) as sweeps:
-        writing = None
         try:
             for path in outputs.remaining:
-                try:
+                with noting():
                     voted = classifier.vote(path, lambda *key: sweeps.take(key))
-                except InterruptedRunError:
-                    raise
-                except VL3DError as error:
-                    failed(error)
-                    continue
-                before, writing = writing, None
-                settle(before)
-                write = functools.partial(
-                    classifier.write, path, outputs.targets[path], voted
-                )
-                del voted
-                writing = sweeps.later(write)
+                    settle()
+                    write = functools.partial(
+                        classifier.write, path, outputs.targets[path], voted
+                    )
+                    del voted
+                    writing.append(sweeps.later(write))
                 if not beside:
-                    before, writing = writing, None
-                    settle(before)
+                    settle()
                 interrupts.check("interrupted; go on with the other clouds by --resume")
         finally:
-            settle(writing)
+            settle()
     return troubles
 
 
