@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from vl3d_lite.errors import ResourceError
 from vl3d_lite.lookahead import LookAhead
 
 
@@ -83,3 +84,18 @@ def test_work_put_off_is_done_before_the_next_item_and_before_leaving():
         late = items.later(lambda: time.sleep(0.02))
     assert done.index("written") < done.index(2)
     assert late.done()
+
+
+def test_what_found_no_room_beside_another_is_made_once_more_alone():
+    tries = []
+
+    def make(key):
+        tries.append((key, here()))
+        if key == "large" and here() == "clouds":
+            raise ResourceError("no room")
+        return key
+
+    with LookAhead(make, ["small", "large"], always) as items:
+        items.take("small")
+        assert items.take("large") == "large"
+    assert tries[1:] == [("large", "clouds"), ("large", "MainThread")]

@@ -96,24 +96,6 @@ def test_validation_and_prediction_come_on_top_of_training(place):
     assert both - validated == pytest.approx(validated - alone)
 
 
-def test_several_threads_hold_the_next_cloud_or_grid_as_well(place):
-    spec, small = spec_of(place), CloudSize(10, (5,))
-    grids = spec_of(place, "prediction.grids=3")
-    own, other = (
-        cloud_bytes(spec, CLOUD, swept=True),
-        cloud_bytes(spec, small, swept=True),
-    )
-
-    def held(spec, clouds, threads):
-        with_them = estimate(spec, predict=clouds, threads=threads).clouds
-        return with_them - estimate(spec, threads=threads).clouds
-
-    assert held(spec, [small, CLOUD, small], 1) == pytest.approx(own)
-    assert held(spec, [small, CLOUD, small], 2) == pytest.approx(own + other)
-    assert held(grids, [CLOUD], 1) == pytest.approx(own)
-    assert held(grids, [small, CLOUD], 8) == pytest.approx(2 * own)
-
-
 def test_a_cloud_is_prepared_beside_another_in_half_the_free_memory(
     place, monkeypatch, tmp_path
 ):

@@ -165,10 +165,12 @@ def test_the_page_tells_calibration_before_and_after(tmp_path):
     found = Temperature(0.625, before, Calibration())
     told = []
     for facts in (found.to_dict(), {**found.to_dict(), "given": 0.7}):
+        folder = tmp_path / str(len(told))
+        folder.mkdir()
         report = make_report(
-            tmp_path, evaluation=evaluate([cloud], NAMES), temperature=facts
+            folder, evaluation=evaluate([cloud], NAMES), temperature=facts
         )
-        told.append(read_page(tmp_path, report).words)
+        told.append(read_page(folder, report).words)
     words, given = told
     assert "differ by 0.083, before calibration by 0.167." in words
     assert "The temperature 0.625 was fitted on 3 points" in words

@@ -1,6 +1,7 @@
-"""One cloud after the other, from its file to its written classes."""
+"""A cloud from its file to its written classes."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,13 +53,16 @@ class Voted:
         prediction: As the network gave it, not calibrated.
         row_of_point: ``(n,)`` the row of each point of the file.
         labels: ``(n,)`` int16 class index of each point; -1 ignored.
-        seconds: From reading to here.
+        seconds: From asking for the cloud to here; of one that was made ready
+            ahead, without the reading.
+        xla: Whether the network was compiled by XLA.
     """
 
     prediction: CellPrediction
     row_of_point: np.ndarray
     labels: np.ndarray
     seconds: float
+    xla: bool
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,18 @@ class Classifier:
     ) -> SweepBatches:
         """The fields of a cloud on one of its grids; it is read unless given."""
         if cloud is None:
+            ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
                 source,
                 self.spec,
                 self.options.threads,
                 grid=grid,
-                quiet=self.options.quiet,
+                quiet=self.options.quiet or ahead,  # one bar at a time
+                check=lambda: self.interrupts.check(
+                    f"preparing {source.name} was interrupted; nothing was written"
+                ),
             )
+            # Every grid lacks what the first one does.
             fill_missing(source, cloud, self.spec, self.scaling, tell=grid == 0)
         return SweepBatches(
             cloud,
@@ -119,6 +128,7 @@ class Classifier:
             doing: Text before the progress bar.
         """
         began = time.monotonic()
+        at_once = batches_at_once(self.options.threads)
         labels = None
 
         def grids() -> Iterator[tuple[CellPrediction, np.ndarray]]:
@@ -132,7 +142,7 @@ class Classifier:
                     view,
                     batches,
                     cloud.xyz,
-                    at_once=batches_at_once(self.options.threads),
+                    at_once=at_once,
                     interrupts=self.interrupts,
                     quiet=self.options.quiet,
                     description=f"{doing} {source.name}",
@@ -142,7 +152,8 @@ class Classifier:
                 yield prediction, cells
 
         prediction, row_of_point = mean_over_grids(grids())
-        return Voted(prediction, row_of_point, labels, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return Voted(prediction, row_of_point, labels, seconds, self.inference.xla)
 
     def write(self, source: Path, target: Path, voted: Voted) -> CloudOutcome:
         """Calibrate what was said of a cloud, join its classes, and write it."""
@@ -181,7 +192,7 @@ class Classifier:
             uncalibrated=uncalibrated,
             classes=self.classes,
             settings=spec.prediction.model_dump(exclude_unset=True),
-            xla=self.inference.xla,
+            xla=voted.xla,
             threads=self.options.threads,
             source_sha256=receipt.file_hash(source),
             sha256=receipt.file_hash(target),

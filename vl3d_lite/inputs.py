@@ -70,20 +70,35 @@ def _summary(path: Path, spec: Spec, census: bool) -> LasSummary:
 
 
 @contextlib.contextmanager
-def _bar(description: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _bar(
+    description: str, quiet: bool, check: Callable[[], None] = lambda: None
+) -> Iterator[Callable[[int, int], None]]:
     with tqdm(
         desc=description, unit="point", unit_scale=True, leave=False, disable=quiet
     ) as bar:
 
         def tell(done: int, total: int) -> None:
+            check()
             bar.total = total
             bar.update(done - bar.n)
 
         yield tell
 
 
-def read_file(path: Path, spec: Spec, *, quiet: bool = True) -> PointCloud:
+def read_file(
+    path: Path,
+    spec: Spec,
+    *,
+    quiet: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> PointCloud:
     """Read a cloud with the dimensions that the spec needs, and its labels.
+
+    Args:
+        path: LAS or LAZ file.
+        spec: Names classes and features.
+        quiet: No progress bar.
+        check: Called now and then; what it raises stops the reading.
 
     Raises:
         DataError: The cloud cannot be used.
@@ -95,7 +110,7 @@ def read_file(path: Path, spec: Spec, *, quiet: bool = True) -> PointCloud:
         f"{path}: reading {points:,} points",
         "predict smaller tiles, or on a machine with more memory",
     )
-    with _bar(f"reading {path.name}", quiet) as tell:
+    with _bar(f"reading {path.name}", quiet, check) as tell:
         return read_las(
             path,
             dimensions=list(dimensions_to_read(spec)),
@@ -106,16 +121,30 @@ def read_file(path: Path, spec: Spec, *, quiet: bool = True) -> PointCloud:
 
 
 def prepare_file(
-    path: Path, spec: Spec, threads: int, *, grid: int = 0, quiet: bool = True
+    path: Path,
+    spec: Spec,
+    threads: int,
+    *,
+    grid: int = 0,
+    quiet: bool = True,
+    check: Callable[[], None] = lambda: None,
 ) -> PreparedCloud:
     """Read a cloud, and prepare it on the grid of that number.
+
+    Args:
+        path: LAS or LAZ file.
+        spec: The run.
+        threads: Threads that search neighbors.
+        grid: Number of the grid.
+        quiet: No progress bars.
+        check: Called now and then; what it raises stops the work.
 
     Raises:
         DataError: The cloud cannot be used.
         ResourceError: It does not fit into memory.
     """
-    cloud = read_file(path, spec, quiet=quiet)
-    with _bar(f"preparing {path.name}", quiet) as tell:
+    cloud = read_file(path, spec, quiet=quiet, check=check)
+    with _bar(f"preparing {path.name}", quiet, check) as tell:
         return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=tell)
 
 

@@ -1,9 +1,12 @@
 """The next item made in a background thread while its consumer uses this one."""
 
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 from typing import Generic, TypeVar
+
+from vl3d_lite.errors import ResourceError
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
@@ -31,6 +34,7 @@ class LookAhead(Generic[Key, Item]):
         self._make, self._ahead = make, ahead
         self._following = dict(pairwise(keys))
         self._begun: tuple[Key, Future] | None = None
+        self._put_off: list[Future] = []
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="clouds")
 
     def __enter__(self):
@@ -53,14 +57,18 @@ class LookAhead(Generic[Key, Item]):
 
     def later(self, work: Callable[[], Item]) -> Future:
         """Do some work in the background, before the next item is begun."""
-        return self._pool.submit(work)
+        self._put_off = [*(one for one in self._put_off if not one.done())]
+        self._put_off.append(self._pool.submit(work))
+        return self._put_off[-1]
 
     def _made(self, key: Key) -> Item:
         begun, self._begun = self._begun, None
-        if begun is None:
-            return self._make(key)
-        if begun[0] == key:
-            return begun[1].result()
-        wait([begun[1]])  # nobody asked for it; two at once may not fit
+        if begun is not None and begun[0] == key:
+            # What did not fit beside another may well fit alone.
+            with contextlib.suppress(MemoryError, ResourceError):
+                return begun[1].result()
+        elif begun is not None:
+            wait([begun[1]])  # nobody asked for it
         del begun
+        wait(self._put_off)
         return self._make(key)

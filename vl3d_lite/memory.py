@@ -126,8 +126,8 @@ def estimate(
         train: Training clouds, on each of their grids; with none, the network
             alone is counted.
         validation: Validation clouds, which are kept beside them.
-        predict: Clouds predicted afterwards, one at a time; with several threads
-            the next one is prepared beside it.
+        predict: Clouds predicted afterwards, one at a time; the next one is made
+            ready beside it only where that fits (`fits_beside`).
         threads: Of preparation.
         accelerator: Whether a GPU computes.
     """
@@ -141,7 +141,6 @@ def estimate(
     own = [cloud_bytes(spec, size) for size in train]
     held_out = [cloud_bytes(spec, size, swept=True) for size in validation]
     later = [cloud_bytes(spec, size, swept=True) for size in predict]
-    later = sorted(later * min(2, spec.prediction.grids))[-min(2, threads) :]
     largest = max((s.points for s in (*train, *validation)), default=0)
     batch = sum(
         np.prod(shape) * dtype.itemsize
@@ -150,7 +149,7 @@ def estimate(
     made = spec.training.batch_size + bool(validation) * spec.prediction_batch
     return Memory(
         runtime=RUNTIME,
-        clouds=sum(own) + sum(held_out) + sum(later),
+        clouds=sum(own) + sum(held_out) + max(later, default=0),
         reading=largest * BYTES_PER_POINT,
         graph=len(layers) * GRAPH[jit],
         compiling=len(layers) * COMPILING[jit],

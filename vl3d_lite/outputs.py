@@ -36,7 +36,8 @@ class CloudOutcome:
         points: Points of the file.
         voted: Points whose grid cell was voted on by overlapping fields.
         nearest: Points that took the class of the nearest voted cell.
-        seconds: Reading to writing.
+        seconds: Reading to writing; of a cloud that was made ready while another
+            was predicted, without the reading.
         column: The dimension of the output that holds the classes; empty where
             none was asked for.
         kept: Codes that `classification` kept.

@@ -23,7 +23,7 @@ from vl3d_lite.backend import (
     uses_accelerator,
 )
 from vl3d_lite.calibration import Temperature, fit_temperature
-from vl3d_lite.classify import Classifier, Options, fill_missing
+from vl3d_lite.classify import Classifier, Options, Voted, fill_missing
 from vl3d_lite.color_files import write_color_files
 from vl3d_lite.dataset import (
     FeatureScaling,
@@ -71,6 +71,8 @@ from vl3d_lite.start import require_same_features, take_weights
 from vl3d_lite.train import class_weights, fit, require_tensorboard
 
 logger = logging.getLogger(__name__)
+
+GO_ON = "interrupted; go on with the other clouds by --resume"
 
 
 def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
@@ -178,7 +180,12 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         interrupts.check("interrupted before training began; nothing was written")
         fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))
         scaling = start.scaling if start else _scaling(run, clouds, begun)
-        for path, cloud in zip(loaded.clouds["validation"], validation, strict=True):
+        sources = [
+            (path, cloud)
+            for path, cloud in zip(loaded.clouds["validation"], validation, strict=True)
+            if np.any(cloud.labels >= 0)
+        ]
+        for path, cloud in sources:
             fill_missing(path, cloud, spec, scaling)
         batches = TrainingBatches(clouds, spec, scaling)
         model = build_network(
@@ -211,11 +218,6 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             resume=options.resume,
             quiet=options.quiet,
         )
-        sources = [
-            (path, cloud)
-            for path, cloud in zip(loaded.clouds["validation"], validation, strict=True)
-            if np.any(cloud.labels >= 0)
-        ]
         temperature = _calibrate(
             run, sources, Classifier(inference, spec, scaling, options, interrupts)
         )
@@ -358,12 +360,18 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
         except VL3DError as error:
             if troubles:
                 logger.error("%s", error)
-            troubles.append(error)
+            troubles.append(error.with_traceback(None))  # it holds the cloud
 
-    def settle() -> None:
-        while writing:
+    def settle(pending: int = 0) -> None:
+        while len(writing) > pending:
             with noting():
-                outputs.record(writing.pop().result())
+                writing.pop(0).result()
+
+    def record(path: Path, voted: Voted) -> None:
+        outputs.record(classifier.write(path, outputs.targets[path], voted))
+
+    def take(path: Path, grid: int) -> SweepBatches:
+        return sweeps.take((path, grid))
 
     with LookAhead(
         lambda key: classifier.sweep(*key),
@@ -373,18 +381,23 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
         try:
             for path in outputs.remaining:
                 with noting():
-                    voted = classifier.vote(path, lambda *key: sweeps.take(key))
-                    settle()
-                    write = functools.partial(
-                        classifier.write, path, outputs.targets[path], voted
-                    )
-                    del voted
-                    writing.append(sweeps.later(write))
-                if not beside:
-                    settle()
-                interrupts.check("interrupted; go on with the other clouds by --resume")
-        finally:
+                    work = functools.partial(record, path, classifier.vote(path, take))
+                    # Once it is to stop, nothing waits behind the next cloud.
+                    if beside and interrupts.received is None:
+                        writing.append(sweeps.later(work))
+                    else:
+                        work()
+                    del work
+                settle(pending=1)
+                interrupts.check(GO_ON)
             settle()
+            interrupts.check(GO_ON)
+        except InterruptedRunError:
+            with contextlib.suppress(InterruptedRunError):
+                settle()
+            for trouble in troubles[:1]:  # the others are told
+                logger.error("%s", trouble)
+            raise
     return troubles
 
 

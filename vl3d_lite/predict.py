@@ -1,5 +1,6 @@
 """Prediction: overlapping fields vote until every point has a class."""
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -174,10 +175,15 @@ def predict_cells(
         return indices, softmax(logits)
 
     votes = Votes(len(xyz), model.output_shape[-1])
-    with tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar:
+    with (
+        tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar,
+        contextlib.ExitStack() as threads,
+    ):
         rest = iter(batches)
         first = map(answer, islice(rest, 1))  # traces and compiles, once
         others = map(answer, rest) if at_once == 1 else ahead(answer, rest, at_once)
+        for some in (rest, others):
+            threads.callback(getattr(some, "close", lambda: None))
         for indices, probabilities in chain(first, others):
             if interrupts is not None:
                 interrupts.check(f"{description} was interrupted; nothing was written")

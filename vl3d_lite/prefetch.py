@@ -29,7 +29,7 @@ def ahead(
         waited: Called with the seconds that the consumer waited for an item.
     """
     sources = iter(sources)
-    with ThreadPoolExecutor(threads, thread_name_prefix="fields") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         queue = deque()
         try:
             for source in islice(sources, 2 * threads):

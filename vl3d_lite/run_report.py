@@ -64,10 +64,12 @@ def write_run_report(
 
 
 def _calibration(run, outcomes) -> dict | None:
-    if not run.calibration.is_file():
-        return None
-    found = Temperature.from_json(run.calibration.read_text())
     used = {outcome.temperature for outcome in outcomes}
+    found = Temperature()
+    if run.calibration.is_file():
+        found = Temperature.from_json(run.calibration.read_text())
+    elif used == {1.0}:
+        return None
     if used == {found.value}:
         return found.to_dict()
     if len(used) == 1 and used != {1.0}:  # of `prediction.temperature`

@@ -9,7 +9,7 @@ import numpy as np
 from vl3d_lite.errors import DataError
 from vl3d_lite.prepare import PreparedCloud
 
-FEWEST_CELLS = 100
+FEWEST_POINTS = 100
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class FeatureScaling:
     def constants(self, cloud: PreparedCloud) -> dict[str, float]:
         """Features of one value all over a cloud that varied in training.
 
-        Few cells may well be alike by chance: clouds of less than 100 have none.
+        Few points may well be alike by chance: clouds of less than 100 have none.
         """
-        if len(cloud.features) < FEWEST_CELLS:
+        if len(cloud.cell_of_point) < FEWEST_POINTS:  # the same on every grid
             return {}
         low, high = cloud.features.min(axis=0), cloud.features.max(axis=0)
         still = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)

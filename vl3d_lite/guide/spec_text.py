@@ -23,7 +23,6 @@ SPARSE_HEIGHT = 10  # grid sizes that the disk spans at least
 WIDEST_HEIGHT = 60.0  # m; beyond it hills count
 MOST_GRIDS = 6  # that a training cloud is reduced on
 GRID_CELLS = 8_000_000  # of all of them together; 2 to 3 GB
-SLOPES = {True: 0.3, False: 0.5}  # fields of 1 m cells and more are wide
 SHAPE_RADII = (3, 6)  # grid sizes of eigenvalue features
 BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 4, 24, 60, 500
 COLUMN = 46  # where comments begin, if the text leaves room
@@ -259,6 +258,6 @@ def _augmentation(facts: Facts, intensity: str) -> list[str]:
     entry += f", grids: {grids}, thinning: 0.5"
     told = f"each cloud {grids} times, thinned"
     if not facts.terrestrial:
-        entry += f", slope: {SLOPES[sizes.grid_size >= 1]}"
+        entry += f", slope: {0.3 if sizes.grid_size >= 1 else 0.5}"  # wide fields
         told += " and tilted"
     return [_line("  augmentation:", told), f"    {{{entry}}}"]
