@@ -56,6 +56,7 @@ FLOORS = {
         "memory",
         "dataset",
         "inputs",
+        "model.combined",
         "model.losses",
         "model.lovasz",
         "model.network",
@@ -86,7 +87,7 @@ FLOORS = {
         "start",
         "train",
     ],
-    4: ["pipeline", "guide.*"],
+    4: ["combine", "pipeline", "guide.*"],
     5: ["cli", "__main__"],
 }
 # Besides the package's own names, all that the layers may import.

@@ -59,6 +59,7 @@ def wait_for(path, seconds=200):
         "plan",
         "doctor",
         "compare",
+        "combine",
     ],
 )
 def test_every_verb_has_help_and_an_example(verb):

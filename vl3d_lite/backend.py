@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+import vl3d_lite.model.combined
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.hush import hushed

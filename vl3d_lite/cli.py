@@ -456,6 +456,36 @@ def compare(
         typer.echo(f"\npage  {output}")
 
 
+@app.command(epilog="Example: vl3d-lite combine runs/a runs/b --run runs/both")
+def combine(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders.", readable=False),
+    ],
+    run: Annotated[Path, typer.Option("--run", help="The run folder to write.")],
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Make one network of several: the mean of what runs with other seeds say.
+
+    The runs must have one spec, but for their seed, training, prediction, evaluation,
+    export and clouds. The new run folder is used as any other; predicting with it costs
+    what predicting with each of the runs does.
+    """
+    _set_up(quiet)
+    from vl3d_lite.run_folder import RunFolder
+
+    for path in runs:
+        RunFolder(path).require_model()
+    _, options = _pipeline(threads, quiet, overwrite=overwrite)
+    from vl3d_lite.combine import combine as combine_runs
+
+    folder = RunFolder(run)
+    combine_runs(runs, folder, options)
+    _tell_run(folder)
+
+
 @app.command(epilog="Example: vl3d-lite schema > spec.schema.json")
 def schema():
     """Print the JSON schema of specs, for editors to complete from."""

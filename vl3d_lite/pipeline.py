@@ -197,7 +197,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         )
         inference = Inference(model, spec)
         if start:
-            network = _load_network(start.run, start.spec, start.scaling)
+            network = load_network(start.run, start.spec, start.scaling)
             head = take_weights(model, network, spec, start.spec)
             logger.info("starting from %s: %s", start.run.root, head)
         if not options.resume:
@@ -218,7 +218,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             resume=options.resume,
             quiet=options.quiet,
         )
-        temperature = _calibrate(
+        temperature = calibrate(
             run, sources, Classifier(inference, spec, scaling, options, interrupts)
         )
         write_json(run.calibration, temperature.to_dict())
@@ -255,12 +255,17 @@ def _open_start(spec: Spec) -> _Start | None:
 
     Raises:
         DataError: It is no trained run.
-        SpecError: Its features are others.
+        SpecError: Its features are others, or it is combined of several runs.
     """
     if spec.training.start_from is None:
         return None
     run = RunFolder(Path(spec.training.start_from))
     start = _Start(run, *open_run(run))
+    if combined := run.read_receipt().get("combined"):
+        raise SpecError(
+            f"`training.start_from`: {run.root} is combined of several runs; start "
+            f"from one of them: {', '.join(member['run'] for member in combined)}"
+        )
     require_same_features(spec, start.scaling)
     if start.spec.fields.grid_size != spec.fields.grid_size:
         logger.warning(
@@ -313,7 +318,7 @@ def predict(
     if not outputs.remaining:
         return list(outputs.outcomes.values())
     prepare_backend(spec.seed, options.threads)
-    inference = Inference(_load_network(run, spec, scaling), spec)
+    inference = Inference(load_network(run, spec, scaling), spec)
     outputs.require_writable()
     with Interrupts() as interrupts:
         classifier = Classifier(
@@ -451,7 +456,7 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
     spec, scaling = open_run(run)
     check_clouds([cloud], spec, census=False)
     prepare_backend(spec.seed, options.threads)
-    model = _load_network(run, spec, scaling)
+    model = load_network(run, spec, scaling)
     prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
     fill_missing(cloud, prepared, spec, scaling)
     with Interrupts() as interrupts:
@@ -517,7 +522,7 @@ def repeat_predictions(
     """
     spec, scaling = open_run(run)
     prepare_backend(spec.seed, max(outcome.threads for outcome in outcomes))
-    model = _load_network(run, spec, scaling)
+    model = load_network(run, spec, scaling)
     repeated = []
     with Interrupts() as interrupts:
         for outcome in outcomes:
@@ -568,7 +573,7 @@ def export(
                 f"{taken[0]}: exists already; replace it with --overwrite, or name "
                 "another folder with --output"
             )
-    model = _load_network(run, spec, scaling)
+    model = load_network(run, spec, scaling)
     kernels = kernels_of(model)
     initial = _initial(run, kernels)
     _export(run, spec, folder, "INIT", initial, None)
@@ -640,7 +645,7 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
         raise DataError(f"{run.calibration}: cannot be used ({error})") from error
 
 
-def _load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
+def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
     """The model of a run, checked against the run's spec.
 
     Raises:
@@ -756,7 +761,7 @@ def _validator(inference, clouds, spec, scaling, options):
     return validate
 
 
-def _calibrate(run: RunFolder, sources, classifier: Classifier) -> Temperature:
+def calibrate(run: RunFolder, sources, classifier: Classifier) -> Temperature:
     """Fit the temperature on validation clouds, predicted as clouds will be.
 
     Raises:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vl3d_lite.dataset import Inputs, SweepBatches, batch_spec
 from vl3d_lite.interrupts import Interrupts
+from vl3d_lite.model.combined import rebuilt
 from vl3d_lite.model.layers import get_group
 from vl3d_lite.model.network import build_network
 from vl3d_lite.predict import predict_cells
@@ -77,17 +78,17 @@ def with_symmetry(
         n_features: Inputs a point.
         symmetry: As ``model.symmetry`` may be.
     """
-    twin = build_network(
-        spec.model.model_copy(update={"symmetry": symmetry}),
-        batch_spec(spec, n_features),
-        n_classes=len(spec.classes),
-        spacings=spec.spacings,
-        precision=spec.training.precision,
-    )
-    for layer in model.layers:
-        if layer.weights:
-            twin.get_layer(layer.name).set_weights(layer.get_weights())
-    return twin
+
+    def build() -> keras.Model:
+        return build_network(
+            spec.model.model_copy(update={"symmetry": symmetry}),
+            batch_spec(spec, n_features),
+            n_classes=len(spec.classes),
+            spacings=spec.spacings,
+            precision=spec.training.precision,
+        )
+
+    return rebuilt(model, build)
 
 
 def symmetry_of(spec: Spec) -> str:

@@ -105,20 +105,21 @@ def _differences(spec: Spec, start_spec: Spec) -> str:
     """Which keys of the model differ."""
     found = [
         f"`{key}` is {now}, was {before}"
-        for key, now, before in _walk(
+        for key, now, before in differing(
             spec.model.model_dump(), start_spec.model.model_dump(), "model"
         )
     ]
     return "; ".join(found[:5]) or "its layers were made by another version"
 
 
-def _walk(now, before, key: str) -> Iterator[tuple[str, object, object]]:
+def differing(now, before, key: str) -> Iterator[tuple[str, object, object]]:
+    """Key, value now and value before of each entry that is another one."""
     if isinstance(now, dict) and isinstance(before, dict):
         for name in now:
-            yield from _walk(now[name], before.get(name), f"{key}.{name}")
+            yield from differing(now[name], before.get(name), f"{key}.{name}")
     elif isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
         for number, (one, other) in enumerate(zip(now, before, strict=True)):
-            yield from _walk(one, other, f"{key}[{number}]")
+            yield from differing(one, other, f"{key}[{number}]")
     elif now != before:
         if isinstance(now, list):
             now, before = f"of {len(now)} entries", f"of {len(before or [])}"
