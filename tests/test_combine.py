@@ -20,7 +20,7 @@ from vl3d_lite.dataset import SweepBatches
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 from vl3d_lite.guide.verify import verify
 from vl3d_lite.inputs import prepare_file
-from vl3d_lite.model.combined import ProbabilityMean, combine_networks
+from vl3d_lite.model.combined import combine_networks
 from vl3d_lite.model.kernels import kernels_of
 from vl3d_lite.rotations import with_symmetry
 from vl3d_lite.run_folder import RunFolder
@@ -92,16 +92,6 @@ def broken_copy(run, folder, old, new):
 
 def vl3d(*words):
     return CliRunner().invoke(get_command(app), list(map(str, words)))
-
-
-def test_the_mean_of_logits_is_that_of_probabilities():
-    rng = np.random.default_rng(0)
-    logits = [rng.normal(0, 4, (2, 5, 3)).astype(np.float32) for _ in range(3)]
-    logits[1][0, 0] = [200, 0, -200]  # their exponentials do not fit into float32
-    result = keras.ops.convert_to_numpy(ProbabilityMean()(logits))
-    expected = sum(softmax_by_loops(entry.astype(float)) for entry in logits) / 3
-    np.testing.assert_allclose(np.exp(result.astype(float)), expected, atol=1e-6)
-    assert np.isfinite(result).all()
 
 
 def test_the_network_says_the_mean_of_its_members(place, trained, other, both):
