@@ -28,9 +28,9 @@ PARTS = {
     "features": ["prepare:compute_features"],
     "neighborhoods": ["prepare:build_hierarchy"],
     "laying out fields": ["dataset:SweepBatches.__init__"],
-    "building the network": ["pipeline:build_network", "pipeline:_load_network"],
+    "building the network": ["pipeline:build_network", "pipeline:load_network"],
     "exporting kernels": ["pipeline:export_model_kernels"],
-    "calibration": ["pipeline:_calibrate", "predict:CellPrediction.calibrated"],
+    "calibration": ["pipeline:calibrate", "predict:CellPrediction.calibrated"],
     "voting": [
         "predict:Votes.add",
         "predict:Votes.result",
