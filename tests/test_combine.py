@@ -253,10 +253,22 @@ def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
     assert not run.root.exists()
 
 
-def test_a_training_cannot_start_from_combined_runs(place, both, tmp_path):
-    loaded = read_spec(place / "spec.yaml", [f"training.start_from={both.root}"])
-    with pytest.raises(SpecError, match=r"combined of several runs.*place"):
-        pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+def test_a_training_starts_from_the_first_of_combined_runs(
+    trained, place, both, tmp_path
+):
+    settings = ["training.epochs=1", "training.learning_rate=1e-12"]
+    kernels = []
+    for number, start in enumerate((trained, both)):
+        loaded = read_spec(
+            place / "spec.yaml", [f"training.start_from={start.root}", *settings]
+        )
+        run = RunFolder(tmp_path / str(number))
+        pipeline.train(loaded, run, OPTIONS)
+        kernels.append(np.load(run.initial_kernels))
+    alone, combined = kernels
+    assert set(alone) == set(combined)
+    for name in alone:
+        np.testing.assert_array_equal(alone[name], combined[name])
 
 
 def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_path):

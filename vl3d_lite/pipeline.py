@@ -255,17 +255,12 @@ def _open_start(spec: Spec) -> _Start | None:
 
     Raises:
         DataError: It is no trained run.
-        SpecError: Its features are others, or it is combined of several runs.
+        SpecError: Its features are others.
     """
     if spec.training.start_from is None:
         return None
     run = RunFolder(Path(spec.training.start_from))
     start = _Start(run, *open_run(run))
-    if combined := run.read_receipt().get("combined"):
-        raise SpecError(
-            f"`training.start_from`: {run.root} is combined of several runs; start "
-            f"from one of them: {', '.join(member['run'] for member in combined)}"
-        )
     require_same_features(spec, start.scaling)
     if start.spec.fields.grid_size != spec.fields.grid_size:
         logger.warning(

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from vl3d_lite.errors import SpecError
+from vl3d_lite.model.combined import first_member
 from vl3d_lite.scaling import FeatureScaling
 from vl3d_lite.spec.schema import Spec, feature_columns
 
@@ -47,7 +48,8 @@ def take_weights(
 
     Args:
         model: Of `spec`, with new weights.
-        start: Of `start_spec`, trained.
+        start: Of `start_spec`, trained; of several combined the first is taken,
+            whose scaling of features is theirs.
         spec: Of the training that begins.
         start_spec: Of the run it starts from.
 
@@ -57,7 +59,7 @@ def take_weights(
     Raises:
         SpecError: The networks differ in more than their classes.
     """
-    trained = {layer.name: layer for layer in start.layers if layer.weights}
+    trained = first_member(start)
     new = {layer.name: layer for layer in model.layers if layer.weights}
     fits = trained.keys() == new.keys() and all(
         [variable.shape for variable in layer.weights]

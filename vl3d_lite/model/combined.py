@@ -92,6 +92,22 @@ def rebuilt(model: keras.Model, build: Callable[[], keras.Model]) -> keras.Model
     )
 
 
+def first_member(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Layers with weights by name, of a network or of the first of those combined.
+
+    The names are those that the layers have in a network by itself.
+    """
+    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    if not any(isinstance(layer, ProbabilityMean) for layer in model.layers):
+        return layers
+    prefix = member_prefix(1)
+    return {
+        name.removeprefix(prefix): layer
+        for name, layer in layers.items()
+        if name.startswith(prefix)
+    }
+
+
 def _member(network, inputs, rescaling, prefix):
     clones = []
 
