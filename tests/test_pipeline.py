@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import laspy
@@ -441,13 +442,15 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     assert (tmp_path / "out/good.laz").stat().st_mtime_ns == written
 
 
+def copies(place, folder, *names):
+    return [Path(shutil.copy(place / "test.laz", folder / name)) for name in names]
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_clouds_prepared_beside_the_network_are_predicted_alike(
     trained, place, tmp_path, monkeypatch, beside
 ):
-    clouds = [tmp_path / name for name in ("a.laz", "broken.laz", "c.laz")]
-    for cloud in clouds:
-        shutil.copy(place / "test.laz", cloud)
+    clouds = copies(place, tmp_path, "a.laz", "broken.laz", "c.laz")
     clouds[1].write_bytes(b"LASF no cloud")
     asked = []
 
@@ -476,9 +479,7 @@ def test_clouds_prepared_beside_the_network_are_predicted_alike(
 def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
     trained, place, tmp_path, monkeypatch
 ):
-    clouds = [tmp_path / name for name in ("a.laz", "b.laz", "c.laz")]
-    for cloud in clouds:
-        shutil.copy(place / "test.laz", cloud)
+    clouds = copies(place, tmp_path, "a.laz", "b.laz", "c.laz")
     write = classify.write_prediction
 
     def full(source, *arguments, **keywords):
@@ -495,9 +496,7 @@ def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
 def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
     trained, place, tmp_path, monkeypatch
 ):
-    clouds = [tmp_path / name for name in ("a.laz", "b.laz", "c.laz")]
-    for cloud in clouds:
-        shutil.copy(place / "test.laz", cloud)
+    clouds = copies(place, tmp_path, "a.laz", "b.laz", "c.laz")
     predict_cells = classify.predict_cells
 
     def signalled(*arguments, description, **keywords):
