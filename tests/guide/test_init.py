@@ -47,7 +47,7 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
     } == {"a.laz", "b.laz"}
     names = [feature.name for feature in loaded.spec.features]
     assert names == [
-        "height_above_ground",
+        "height",
         "return_ratio",
         "number_of_returns",
         "relative_intensity",
@@ -60,11 +60,14 @@ def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
     spec = read_spec(folder / "spec.yaml").spec
     varied = spec.training.augmentation
     assert (varied.grids, varied.thinning, varied.slope) == (6, 0.5, 0.5)
-    assert spec.features[0].radius == 20  # no building here is wider than 25 m
+    assert spec.features[0].name == "height"
     monkeypatch.setattr(spec_text, "GRID_CELLS", 1)
     init(paths, folder / "large.yaml")
-    plain = read_spec(folder / "large.yaml").spec.training.augmentation
+    large = read_spec(folder / "large.yaml").spec
+    plain = large.training.augmentation
     assert (plain.grids, plain.thinning, plain.slope) == (1, 0, 0)
+    # Nothing tilted teaches it slopes.
+    assert large.features[0].name == "height_above_ground"
 
 
 def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):

@@ -18,7 +18,7 @@ BLOCKS = (
     "[kpconvx, kpconvx, gva]",
     "[kpconvx, gva]",
 )
-HEIGHT_RADIUS = 20.0  # m, at least; other places have wider buildings
+HEIGHT_RADIUS = 10.0  # m, at least; wider than half of a common house
 SPARSE_HEIGHT = 10  # grid sizes that the disk spans at least
 WIDEST_HEIGHT = 60.0  # m; beyond it hills count
 MOST_GRIDS = 6  # that a training cloud is reduced on
@@ -168,10 +168,12 @@ def _features(facts: Facts) -> list[str]:
         radius = max(HEIGHT_RADIUS, SPARSE_HEIGHT * sizes.grid_size)
         radius = min(max(radius, sizes.footprint * 0.75), WIDEST_HEIGHT)
         widest = f"; the widest building measures {sizes.footprint:.0f} m"
-        told = f"over what is left without things narrower than {2 * radius:.0f} m"
+        name, told = "height", f"over the lowest of {radius:.0f} m around"
+        if not _slope(facts):  # nothing teaches it slopes
+            name, radius = "height_above_ground", max(radius, 2 * HEIGHT_RADIUS)
+            told = f"over what is left without things narrower than {2 * radius:.0f} m"
         told += widest if sizes.footprint else ""
-        height = f"  - {{name: height_above_ground, radius: {radius:.0f}}}"
-        lines.append(_line(height, told))
+        lines.append(_line(f"  - {{name: {name}, radius: {radius:.0f}}}", told))
     if "number_of_returns" in inputs:
         lines += ["  - return_ratio", "  - number_of_returns"]
     if "intensity" in inputs:
@@ -250,14 +252,25 @@ def _training(facts: Facts) -> list[str]:
 
 
 def _augmentation(facts: Facts, intensity: str) -> list[str]:
-    sizes = facts.sizes
     entry = f"scale: 0.1, {intensity}point_dropout: 0.2"
-    grids = min(MOST_GRIDS, GRID_CELLS // max(1, sizes.cells))
+    grids, slope = _grids(facts), _slope(facts)
     if grids < 2:
         return [f"  augmentation: {{{entry}}}"]
     entry += f", grids: {grids}, thinning: 0.5"
     told = f"each cloud {grids} times, thinned"
-    if not facts.terrestrial:
-        entry += f", slope: {0.3 if sizes.grid_size >= 1 else 0.5}"  # wide fields
+    if slope:
+        entry += f", slope: {slope}"
         told += " and tilted"
     return [_line("  augmentation:", told), f"    {{{entry}}}"]
+
+
+def _grids(facts: Facts) -> int:
+    """Grids that each training cloud is reduced on."""
+    return min(MOST_GRIDS, GRID_CELLS // max(1, facts.sizes.cells))
+
+
+def _slope(facts: Facts) -> float:
+    """How steeply training clouds are tilted at most; 0 is not at all."""
+    if facts.terrestrial or _grids(facts) < 2:
+        return 0.0
+    return 0.3 if facts.sizes.grid_size >= 1 else 0.5  # wide fields, gentler slopes
