@@ -2,9 +2,8 @@
 
 Run from the project root (about twenty minutes on a core with nothing beside it)::
 
-    taskset -c 1 python -m benchmarks.bench_run
-    taskset -c 1 python -m benchmarks.bench_run --store benchmarks/results/run.md
-    python -m benchmarks.bench_run --threads 2
+    python -m benchmarks.bench_run --threads 2 --store benchmarks/results/run.md
+    taskset -c 1 python -m benchmarks.bench_run --clouds 4      # on one core
     python -m benchmarks.bench_run --quick          # small, without XLA: does it work?
 
 The reference network of `bench_network` is trained and predicts by the command line,

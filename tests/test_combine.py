@@ -7,6 +7,7 @@ import keras
 import laspy
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from scipy.special import softmax
 from typer.main import get_command
@@ -245,6 +246,27 @@ def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
     with pytest.raises(SpecError, match=r"combined already.*place.*other"):
         combine([both.root, trained.root], run, OPTIONS)
     assert not run.root.exists()
+
+
+def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
+    trained, other, tmp_path
+):
+    run = RunFolder(shutil.copytree(trained.root, tmp_path / "given"))
+    content = yaml.safe_load(run.spec.read_text())
+    content["prediction"]["temperature"] = 0.25
+    run.spec.write_text(yaml.safe_dump(content))
+    mean = RunFolder(tmp_path / "mean")
+    combine([run.root, other.root], mean, OPTIONS)
+    spec, _ = pipeline.open_run(mean)
+    fitted = json.loads(mean.calibration.read_text())["temperature"]
+    assert spec.prediction.temperature is None
+    assert pipeline.open_calibration(mean, spec).value == fitted
+
+
+def test_clouds_that_another_run_learned_from_are_found(other, place):
+    member = combining.Member(other, *pipeline.open_run(other), {})
+    clouds = [place / "test.laz", place / "val.laz"]
+    assert combining._trained_on(member, clouds) == clouds[:1]
 
 
 def test_a_training_starts_from_the_first_of_combined_runs(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from vl3d_lite import classify, pipeline
-from vl3d_lite.errors import DataError, InterruptedRunError
+from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.predict import CellPrediction, predict_cells
 from vl3d_lite.prefetch import ahead
@@ -276,3 +276,40 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
         )
         pipeline._predict_all(classifier, outputs)
     assert [outcome.xla for outcome in done] == [True, False]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_trouble_is_that_of_the_first_cloud(interrupts, threads):
+    fake = Fake(interrupts, ["a", "b"], threads)
+
+    def in_write(name):
+        time.sleep(0.05)
+        raise ResourceError("a: the disk is full")
+
+    def in_vote(name):
+        if name == "b":
+            raise DataError("b: is damaged")
+
+    fake.in_vote, fake.in_write = in_vote, in_write
+    assert [str(error)[0] for error in fake.run()] == ["a", "b"]
+
+
+def test_a_failed_cloud_is_let_go(interrupts):
+    fake = Fake(interrupts, ["a", "b"])
+    held, alive = [], []
+
+    def in_vote(name):
+        if name == "a":
+            arrays = Vote()
+            held.append(weakref.ref(arrays))
+            try:
+                raise MemoryError(arrays)
+            except MemoryError as error:
+                error.args = ()
+                raise ResourceError("a: no room") from error
+        gc.collect()
+        alive.append(held[0]() is not None)
+
+    fake.in_vote = in_vote
+    assert len(fake.run()) == 1
+    assert alive == [False]

@@ -174,7 +174,7 @@ def test_the_page_tells_calibration_before_and_after(tmp_path):
     words, given = told
     assert "differ by 0.083, before calibration by 0.167." in words
     assert "The temperature 0.625 was fitted on 3 points" in words
-    assert "temperature 0.700 of the spec" in given
+    assert "temperature 0.700 given as prediction.temperature" in given
     assert "in place of the 0.625 fitted on the validation clouds" in given
     assert "fitted on 3 points" not in given
 

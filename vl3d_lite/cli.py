@@ -471,7 +471,7 @@ def combine(
 
     The runs must have one spec, but for their seed, training, prediction, evaluation,
     export and clouds. The new run folder is used as any other; predicting with it costs
-    what predicting with each of the runs does.
+    as much as with all of the runs together.
     """
     _set_up(quiet)
     from vl3d_lite.run_folder import RunFolder

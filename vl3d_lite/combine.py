@@ -24,6 +24,7 @@ from vl3d_lite.pipeline import calibrate, load_network, open_calibration, open_r
 from vl3d_lite.resources import peak_memory
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.scaling import FeatureScaling
+from vl3d_lite.spec.reader import dump_spec
 from vl3d_lite.spec.schema import PredictionSpec, Spec
 from vl3d_lite.start import differing
 
@@ -59,14 +60,16 @@ def combine(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
 
     Args:
         paths: Run folders, two at least.
-        run: The new one; it appears whole or not at all.
+        run: The new one; it appears whole or not at all. Where one is replaced, a
+            failure in that moment leaves neither.
         options: `threads`, `quiet` and `overwrite`.
 
     Raises:
         SpecError: There are too few runs, one comes twice, they differ in more
             than `FREE`, or the new folder is not to be touched.
         DataError: One is no trained run, or a validation cloud is damaged.
-        InterruptedRunError: A signal came; nothing was written.
+        InterruptedRunError: A signal came; the message says whether the run is
+            written.
     """
     _require_free(run, overwrite=options.overwrite)
     members = _open(paths)
@@ -97,7 +100,9 @@ def combine(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
             raise InterruptedRunError(
                 f"{run.root}: interrupted; nothing was written", error.exit_code
             ) from None
+        _require_free(run, overwrite=options.overwrite)  # others work, too
         _write(run, members, model, temperature, _initial_kernels(members, networks))
+        interrupts.check(f"{run.root}: interrupted; the run itself is whole")
 
 
 def _require_free(run: RunFolder, *, overwrite: bool) -> None:
@@ -181,6 +186,15 @@ def _validation_clouds(member: Member) -> list[Path] | None:
         return None
 
 
+def _trained_on(member: Member, clouds: Sequence[Path]) -> list[Path]:
+    """Those of some clouds that a run learned from, as far as its clouds are here."""
+    try:
+        known = find_clouds(member.spec.clouds.train, Path.cwd())
+    except DataError:
+        return []
+    return [path for path in clouds if path.resolve() in {k.resolve() for k in known}]
+
+
 def _temperature(
     members: Sequence[Member], clouds: Sequence[Path] | None, classifier: Classifier
 ) -> Temperature:
@@ -202,6 +216,14 @@ def _temperature(
         )
         return Temperature(mean)
     check_clouds(clouds, spec, census=False)
+    for member in members[1:]:
+        if shared := _trained_on(member, clouds):
+            logger.warning(
+                "%s: was trained on %s, which confidence is calibrated on, so it will "
+                "be too sure; combine runs that hold the same clouds back",
+                member.run.root,
+                shared[0],
+            )
     prepared = prepare_files(
         clouds, spec, options.threads, quiet=options.quiet, what="validation clouds"
     )
@@ -245,7 +267,7 @@ def _write(
     draft = RunFolder(root.with_name(f".{os.getpid()}.part-{root.name}"))
     try:
         draft.create(overwrite=False)
-        write_text(draft.spec, members[0].run.spec.read_text())
+        write_text(draft.spec, dump_spec(_without_temperature(members[0].spec)))
         write_text(draft.features, members[0].scaling.to_json())
         write_json(draft.calibration, temperature.to_dict())
         save_model(model, draft.model)
@@ -255,6 +277,12 @@ def _write(
         _publish(draft, run)
     finally:
         shutil.rmtree(draft.root, ignore_errors=True)
+
+
+def _without_temperature(spec: Spec) -> Spec:
+    """The spec with confidence calibrated by what was fitted on the mean."""
+    given = spec.prediction.model_copy(update={"temperature": None})
+    return spec.model_copy(update={"prediction": given})
 
 
 def _receipt(draft: RunFolder, members: Sequence[Member], model: keras.Model) -> dict:

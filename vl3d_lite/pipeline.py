@@ -4,7 +4,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -351,21 +351,19 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
     troubles: list[VL3DError] = []
     writing: list[Future] = []
 
-    @contextlib.contextmanager
-    def noting() -> Iterator[None]:
-        try:
-            yield
-        except InterruptedRunError:
-            raise
-        except VL3DError as error:
-            if troubles:
-                logger.error("%s", error)
-            troubles.append(error.with_traceback(None))  # it holds the cloud
+    def note(error: VL3DError) -> None:
+        if troubles:
+            logger.error("%s", error)
+        troubles.append(_let_go(error))
 
     def settle(pending: int = 0) -> None:
         while len(writing) > pending:
-            with noting():
+            try:
                 writing.pop(0).result()
+            except InterruptedRunError:
+                raise
+            except VL3DError as error:
+                note(error)
 
     def record(path: Path, voted: Voted) -> None:
         outputs.record(classifier.write(path, outputs.targets[path], voted))
@@ -380,25 +378,42 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
     ) as sweeps:
         try:
             for path in outputs.remaining:
-                with noting():
+                work = None  # the votes of the last cloud
+                try:
                     work = functools.partial(record, path, classifier.vote(path, take))
                     # Once it is to stop, nothing waits behind the next cloud.
                     if beside and interrupts.received is None:
                         writing.append(sweeps.later(work))
                     else:
+                        settle()
                         work()
-                    del work
+                except InterruptedRunError:
+                    raise
+                except VL3DError as error:
+                    settle()
+                    note(error)
+                work = None
                 settle(pending=1)
                 interrupts.check(GO_ON)
             settle()
             interrupts.check(GO_ON)
-        except InterruptedRunError:
+        except BaseException as error:
             with contextlib.suppress(InterruptedRunError):
                 settle()
-            for trouble in troubles[:1]:  # the others are told
-                logger.error("%s", trouble)
+            if isinstance(error, InterruptedRunError):
+                for trouble in troubles[:1]:  # the others are told
+                    logger.error("%s", trouble)
             raise
     return troubles
+
+
+def _let_go(error: VL3DError) -> VL3DError:
+    """An error without the frames that hold the arrays of its cloud."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:

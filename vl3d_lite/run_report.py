@@ -65,16 +65,13 @@ def write_run_report(
 
 def _calibration(run, outcomes) -> dict | None:
     used = {outcome.temperature for outcome in outcomes}
-    found = Temperature()
+    given = {outcome.settings.get("temperature") for outcome in outcomes}
+    found = None
     if run.calibration.is_file():
         found = Temperature.from_json(run.calibration.read_text())
-    elif used == {1.0}:
-        return None
-    if used == {found.value}:
-        return found.to_dict()
-    if len(used) == 1 and used != {1.0}:  # of `prediction.temperature`
-        return {**found.to_dict(), "given": used.pop()}
-    return None
+    if len(used) == 1 and used == given:
+        return {**(found or Temperature()).to_dict(), "given": used.pop()}
+    return found.to_dict() if found and used == {found.value} else None
 
 
 def _threshold(outcomes) -> float | None:
