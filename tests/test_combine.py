@@ -254,7 +254,7 @@ def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "given"))
     content = yaml.safe_load(run.spec.read_text())
     content["prediction"]["temperature"] = 0.25
-    run.spec.write_text(yaml.safe_dump(content))
+    run.spec.write_text(yaml.safe_dump(content, sort_keys=False))
     mean = RunFolder(tmp_path / "mean")
     combine([run.root, other.root], mean, OPTIONS)
     spec, _ = pipeline.open_run(mean)
