@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vl3d_lite import classify, pipeline
+from vl3d_lite import backend, classify, pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.predict import CellPrediction, predict_cells
@@ -229,6 +229,9 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
     class Network:
         xla = False
 
+        def batches_at_once(self, threads):
+            return 1
+
         def view(self, n_batches):
             self.xla = n_batches > 1
             if not self.xla:
@@ -313,3 +316,13 @@ def test_a_failed_cloud_is_let_go(interrupts):
     fake.in_vote = in_vote
     assert len(fake.run()) == 1
     assert alive == [False]
+
+
+def test_only_what_xla_compiled_is_answered_twice_at_once(monkeypatch):
+    monkeypatch.setattr(backend, "uses_accelerator", lambda: False)
+    inference = backend.Inference(None, None)
+    assert [inference.batches_at_once(threads) for threads in (1, 2)] == [1, 1]
+    inference.xla = True
+    assert [inference.batches_at_once(threads) for threads in (1, 2)] == [1, 2]
+    monkeypatch.setattr(backend, "uses_accelerator", lambda: True)
+    assert inference.batches_at_once(2) == 1

@@ -90,16 +90,6 @@ def require_flash_attention(spec: Spec) -> None:
         )
 
 
-def batches_at_once(threads: int) -> int:
-    """Batches a network best predicts at the same time.
-
-    Two fill two processors of a CPU better than one that is spread over them. Keras
-    lets several threads predict with TensorFlow alone.
-    """
-    spread = keras.backend.backend() == "tensorflow" and not uses_accelerator()
-    return 2 if spread and threads > 1 else 1
-
-
 class Inference:
     """A network made ready to predict, with XLA where that pays.
 
@@ -130,6 +120,16 @@ class Inference:
             self._views[jit] = view
         self.xla = bool(self._views[jit].jit_compile)
         return self._views[jit]
+
+    def batches_at_once(self, threads: int) -> int:
+        """Batches that the last view best predicts at the same time.
+
+        Two fill two processors of a CPU better than one that is spread over them.
+        Keras lets several threads predict with TensorFlow alone, and TensorFlow only
+        what XLA compiled: elsewhere its temporary variables of two calls clash.
+        """
+        alone = keras.backend.backend() != "tensorflow" or uses_accelerator()
+        return 2 if self.xla and threads > 1 and not alone else 1
 
     def _pays(self, n_batches):
         setting = self.spec.training.jit

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite import receipt
-from vl3d_lite.backend import Inference, batches_at_once
+from vl3d_lite.backend import Inference
 from vl3d_lite.calibration import Temperature, reliability
 from vl3d_lite.dataset import SweepBatches
 from vl3d_lite.features import required_dimensions
@@ -128,7 +128,6 @@ class Classifier:
             doing: Text before the progress bar.
         """
         began = time.monotonic()
-        at_once = batches_at_once(self.options.threads)
         labels = None
 
         def grids() -> Iterator[tuple[CellPrediction, np.ndarray]]:
@@ -142,7 +141,7 @@ class Classifier:
                     view,
                     batches,
                     cloud.xyz,
-                    at_once=at_once,
+                    at_once=self.inference.batches_at_once(self.options.threads),
                     interrupts=self.interrupts,
                     quiet=self.options.quiet,
                     description=f"{doing} {source.name}",

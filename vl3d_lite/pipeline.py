@@ -15,7 +15,6 @@ import numpy as np
 from vl3d_lite import attention_scores, receipt
 from vl3d_lite.backend import (
     Inference,
-    batches_at_once,
     load_model,
     prepare_backend,
     require_flash_attention,
@@ -746,10 +745,10 @@ def _validator(inference, clouds, spec, scaling, options):
         for cloud in clouds
     ]
     n_batches = sum(map(len, sweeps)) * spec.training.epochs
-    at_once = batches_at_once(options.threads)
 
     def validate() -> dict:
         view = inference.view(n_batches)
+        at_once = inference.batches_at_once(options.threads)
         counts = sum(
             confusion_matrix(
                 cloud.labels,
