@@ -13,15 +13,21 @@ import numpy as np
 from vl3d_lite import receipt
 from vl3d_lite.backend import Inference, prepare_backend, save_model, uses_accelerator
 from vl3d_lite.calibration import Temperature
-from vl3d_lite.classify import Classifier, Options, fill_missing
+from vl3d_lite.classify import Classifier, Options
 from vl3d_lite.clouds.las import find_clouds
 from vl3d_lite.errors import DataError, InterruptedRunError, SpecError
 from vl3d_lite.inputs import check_clouds, prepare_files
 from vl3d_lite.interrupts import Interrupts
 from vl3d_lite.model.combined import Rescaling, combine_networks, member_prefix
 from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
-from vl3d_lite.pipeline import calibrate, load_network, open_calibration, open_run
-from vl3d_lite.resources import peak_memory
+from vl3d_lite.pipeline import (
+    calibrate,
+    labelled_sources,
+    load_network,
+    network_facts,
+    open_calibration,
+    open_run,
+)
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.scaling import FeatureScaling
 from vl3d_lite.spec.reader import dump_spec
@@ -227,13 +233,7 @@ def _temperature(
     prepared = prepare_files(
         clouds, spec, options.threads, quiet=options.quiet, what="validation clouds"
     )
-    for path, cloud in zip(clouds, prepared, strict=True):
-        fill_missing(path, cloud, spec, classifier.scaling)
-    sources = [
-        (path, cloud)
-        for path, cloud in zip(clouds, prepared, strict=True)
-        if np.any(cloud.labels >= 0)
-    ]
+    sources = labelled_sources(clouds, prepared, spec, classifier.scaling)
     return calibrate(members[0].run, sources, classifier)
 
 
@@ -309,15 +309,7 @@ def _receipt(draft: RunFolder, members: Sequence[Member], model: keras.Model) ->
             for member in members
         ],
         "inputs": list(inputs.values()),
-        "files": {
-            path.name: receipt.file_hash(path)
-            for path in (draft.model, draft.features, draft.calibration)
-        },
-        "weights_sha256": receipt.array_hash(
-            keras.ops.convert_to_numpy(variable) for variable in model.variables
-        ),
-        "parameters": model.count_params(),
-        "peak_memory": peak_memory(),
+        **network_facts(draft, model),
     }
 
 

@@ -57,7 +57,7 @@ class LookAhead(Generic[Key, Item]):
 
     def later(self, work: Callable[[], Item]) -> Future:
         """Do some work in the background, before any item that is begun after it."""
-        self._put_off = [*(one for one in self._put_off if not one.done())]
+        self._put_off = [one for one in self._put_off if not one.done()]
         self._put_off.append(self._pool.submit(work))
         return self._put_off[-1]
 

@@ -179,13 +179,9 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         interrupts.check("interrupted before training began; nothing was written")
         fits(train=list(map(size_of, clouds)), validation=list(map(size_of, held_out)))
         scaling = start.scaling if start else _scaling(run, clouds, begun)
-        sources = [
-            (path, cloud)
-            for path, cloud in zip(loaded.clouds["validation"], validation, strict=True)
-            if np.any(cloud.labels >= 0)
-        ]
-        for path, cloud in sources:
-            fill_missing(path, cloud, spec, scaling)
+        sources = labelled_sources(
+            loaded.clouds["validation"], validation, spec, scaling
+        )
         batches = TrainingBatches(clouds, spec, scaling)
         model = build_network(
             spec.model,
@@ -226,20 +222,44 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             _export(run, spec, run.kernels, "TRAINED", kernels, _initial(run, kernels))
         save_model(model, run.model)
         run.update_receipt(
-            files={
-                path.name: receipt.file_hash(path)
-                for path in (run.model, run.features, run.calibration)
-            },
-            weights_sha256=receipt.array_hash(
-                keras.ops.convert_to_numpy(variable) for variable in model.variables
-            ),
+            **network_facts(run, model),
             seconds_of_preparation=round(prepared - began, 2),
             seconds_of_training=round(time.monotonic() - prepared, 2),
             best_epoch=progress.best_epoch,
-            parameters=model.count_params(),
-            peak_memory=peak_memory(),
         )
         interrupts.check(f"{run.root}: interrupted; the training itself is finished")
+
+
+def labelled_sources(
+    paths: Sequence[Path],
+    clouds: Sequence[PreparedCloud],
+    spec: Spec,
+    scaling: FeatureScaling,
+) -> list[tuple[Path, PreparedCloud]]:
+    """Clouds that have labels, with their files; what they lack is filled in."""
+    sources = [
+        (path, cloud)
+        for path, cloud in zip(paths, clouds, strict=True)
+        if np.any(cloud.labels >= 0)
+    ]
+    for path, cloud in sources:
+        fill_missing(path, cloud, spec, scaling)
+    return sources
+
+
+def network_facts(run: RunFolder, model: keras.Model) -> dict:
+    """What a receipt says of a network, once its files are written."""
+    return {
+        "files": {
+            path.name: receipt.file_hash(path)
+            for path in (run.model, run.features, run.calibration)
+        },
+        "weights_sha256": receipt.array_hash(
+            keras.ops.convert_to_numpy(variable) for variable in model.variables
+        ),
+        "parameters": model.count_params(),
+        "peak_memory": peak_memory(),
+    }
 
 
 @dataclass(frozen=True)
@@ -377,7 +397,6 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
     ) as sweeps:
         try:
             for path in outputs.remaining:
-                work = None  # the votes of the last cloud
                 try:
                     work = functools.partial(record, path, classifier.vote(path, take))
                     # Once it is to stop, nothing waits behind the next cloud.
@@ -391,7 +410,7 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
                 except VL3DError as error:
                     settle()
                     note(error)
-                work = None
+                work = None  # it holds the votes
                 settle(pending=1)
                 interrupts.check(GO_ON)
             settle()
