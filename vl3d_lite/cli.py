@@ -244,7 +244,10 @@ def evaluate(
     run: RunPath,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Folder of predicted clouds; RUN/predictions by default."),
+        typer.Option(
+            help="Folder of predicted clouds; RUN/predictions by default. Scores of "
+            "a shipped model go there, others into the run."
+        ),
     ] = None,
     rotations: Annotated[
         Path | None,
@@ -271,11 +274,13 @@ def evaluate(
         typer.echo(f"\nrotations  {folder.rotations}")
         return
     pipeline, _ = _pipeline(None, quiet)
-    result = pipeline.evaluate(folder, predictions or folder.predictions)
+    clouds = predictions or folder.predictions
+    result = pipeline.evaluate(folder, clouds)
+    written = folder.scored_in(clouds)
     if result is not None:
         typer.echo(result.table())
-        typer.echo(f"\nscores  {folder.metrics}")
-    typer.echo(f"report  {folder.report}")
+        typer.echo(f"\nscores  {written.metrics}")
+    typer.echo(f"report  {written.report}")
 
 
 @app.command(epilog="Example: vl3d-lite verify runs/town")

@@ -438,7 +438,8 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     """Score the predictions in `folder` whose sources carry labels.
 
     Writes ``metrics.json``, ``metrics.csv``, ``disagreements.csv``, plots and
-    ``report.html`` into the run folder.
+    ``report.html`` into the run folder; beside the predictions where the run is a
+    shipped model (`RunFolder.scored_in`).
 
     Returns:
         The scores; None where no source carries a label.
@@ -454,22 +455,24 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
             f"{folder}: holds no predictions; make some with `vl3d-lite predict`"
         )
     result, places = score(spec, folder, outcomes)
+    target = run.scored_in(folder)
     if result is None:
         logger.info("no cloud carries labels; there is nothing to score")
-        with output_errors(run.root):
+        with output_errors(target.report.parent):
             for stale in (
-                run.metrics,
-                run.scores,
-                run.disagreements,
-                run.confusion_plot,
+                target.metrics,
+                target.scores,
+                target.disagreements,
+                target.confusion_plot,
             ):
                 stale.unlink(missing_ok=True)
     else:
-        write_json(run.metrics, metrics(result, places, spec))
-        result.write_csv(run.scores)
-        write_text(run.disagreements, places_csv(places))
-    run.update_receipt(evaluated=_relative(folder, run))
-    write_run_report(run, spec, result, folder, outcomes, places)
+        write_json(target.metrics, metrics(result, places, spec))
+        result.write_csv(target.scores)
+        write_text(target.disagreements, places_csv(places))
+    if target is run:
+        run.update_receipt(evaluated=_relative(folder, run))
+    write_run_report(target, spec, result, folder, outcomes, places)
     return result
 
 

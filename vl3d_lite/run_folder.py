@@ -1,6 +1,7 @@
 """The run folder: every name inside it, and writing that is whole or not at all."""
 
 import contextlib
+import copy
 import errno
 import json
 import os
@@ -12,6 +13,14 @@ import vl3d_lite
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SCORES = (
+    "metrics",
+    "scores",
+    "disagreements",
+    "confusion_plot",
+    "history_plot",
+    "report",
+)
 
 
 @contextlib.contextmanager
@@ -106,6 +115,20 @@ class RunFolder:
         self.best_weights = self.checkpoints / "best.npz"
         self.initial_kernels = self.checkpoints / "initial_kernels.npz"
         self.bad_batch = self.checkpoints / "diverged_batch.npz"
+
+    def scored_in(self, folder: Path) -> "RunFolder":
+        """The run, with its scores and its report in the folder of predictions.
+
+        Only where the run is a shipped model and the predictions are not its own:
+        the scores that came with a model stay. Otherwise the run as it is.
+        """
+        inside = self.root.resolve() in Path(folder).resolve().parents
+        if inside or not self.read_receipt().get("shipped", False):
+            return self
+        apart = copy.copy(self)
+        for name in _SCORES:
+            setattr(apart, name, Path(folder) / getattr(self, name).name)
+        return apart
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
