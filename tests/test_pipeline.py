@@ -623,6 +623,7 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
     assert len(first["weights_sha256"]) == 64
     assert first["machine"].keys() >= {"processor", "processors", "memory_gib", "gpus"}
     assert first["accelerator"] is uses_accelerator()
+    assert (first["threads"], first["xla"]) == (OPTIONS.threads, False)
     assert first["weights_sha256"] == second["weights_sha256"]
     model = keras.saving.load_model(again.model)
     values = [keras.ops.convert_to_numpy(variable) for variable in model.variables]

@@ -223,6 +223,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         save_model(model, run.model)
         run.update_receipt(
             **network_facts(run, model),
+            threads=options.threads,
+            xla=bool(model.jit_compile),
             seconds_of_preparation=round(prepared - began, 2),
             seconds_of_training=round(time.monotonic() - prepared, 2),
             best_epoch=progress.best_epoch,
