@@ -108,11 +108,14 @@ def test_what_a_shipped_run_predicts_is_scored_apart_from_what_it_was_scored_on(
     ship(trained.root, tmp_path / "shipped")
     run = RunFolder(tmp_path / "shipped")
     pipeline.predict(run, [place / "val.laz"], run.predictions, OPTIONS)
-    monkeypatch.chdir(tmp_path)  # test.laz is not here
+    monkeypatch.chdir(place)
+    before = run.metrics.read_bytes()
     assert list(pipeline.evaluate(run, run.predictions).clouds) == ["val.laz"]
-    assert verify(run).differences == []
-    (run.predictions / "val.laz").write_bytes(b"other")
-    assert any("val.laz: was changed" in text for text in verify(run).differences)
+    assert (run.predictions / "metrics.json").is_file()
+    assert run.metrics.read_bytes() == before
+    found = verify(run)
+    assert found.differences == []
+    assert "scores of the repeated evaluation" in found.equal
 
 
 def test_scores_of_other_clouds_leave_those_that_came_with_a_shipped_run(

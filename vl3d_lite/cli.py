@@ -245,8 +245,8 @@ def evaluate(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of predicted clouds; RUN/predictions by default. Scores of "
-            "a shipped model go there, others into the run."
+            help="Folder of predicted clouds; RUN/predictions by default. Scores go "
+            "into the run, those of a shipped model into that folder."
         ),
     ] = None,
     rotations: Annotated[

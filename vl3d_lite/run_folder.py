@@ -119,11 +119,12 @@ class RunFolder:
     def scored_in(self, folder: Path) -> "RunFolder":
         """The run, with its scores and its report in the folder of predictions.
 
-        Only where the run is a shipped model and the predictions are not its own:
-        the scores that came with a model stay. Otherwise the run as it is.
+        Only where the run is a shipped model and the predictions are not those it
+        was scored on: the scores that came with it stay. Otherwise the run as it is.
         """
-        inside = self.root.resolve() in Path(folder).resolve().parents
-        if inside or not self.read_receipt().get("shipped", False):
+        content = self.read_receipt()
+        own = self.root / content.get("evaluated", self.predictions.name)
+        if not content.get("shipped", False) or Path(folder).resolve() == own.resolve():
             return self
         apart = copy.copy(self)
         for name in _SCORES:
