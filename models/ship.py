@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 import yaml
 
 from vl3d_lite.receipt import network_hash, text_hash
+from vl3d_lite.run_folder import RunFolder
 
 KEPT = (
     "model.keras",
@@ -42,7 +43,7 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
         ValueError: The scored clouds were predicted with another temperature.
     """
     receipt = json.loads((run / "run.json").read_text())
-    listing = run / receipt.get("evaluated", "predictions") / "predictions.json"
+    listing = RunFolder(run).scored_predictions() / "predictions.json"
     outcomes = {"clouds": []}
     if (run / "metrics.json").is_file():
         outcomes = json.loads(listing.read_text())

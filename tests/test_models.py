@@ -118,20 +118,19 @@ def test_what_a_shipped_run_predicts_is_scored_apart_from_what_it_was_scored_on(
     assert "scores of the repeated evaluation" in found.equal
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def test_scores_of_other_clouds_leave_those_that_came_with_a_shipped_run(
     trained, ship, place, tmp_path
 ):
     ship(trained.root, tmp_path / "shipped")
     run, out = RunFolder(tmp_path / "shipped"), tmp_path / "out"
-    before = {
-        path.name: path.read_bytes() for path in run.root.iterdir() if path.is_file()
-    }
+    before = contents(run.root)
     pipeline.predict(run, [place / "val.laz"], out, OPTIONS)
     assert list(pipeline.evaluate(run, out).clouds) == ["val.laz"]
-    after = {
-        path.name: path.read_bytes() for path in run.root.iterdir() if path.is_file()
-    }
-    assert after == before
+    assert contents(run.root) == before
     scores = json.loads((out / "metrics.json").read_text())
     assert list(scores["clouds"]) == ["val.laz"]
     written = {path.name for path in out.iterdir()}
@@ -145,6 +144,8 @@ def test_scores_of_other_clouds_go_into_a_run_of_ones_own(trained, place, tmp_pa
     assert list(json.loads(run.metrics.read_text())["clouds"]) == ["val.laz"]
     assert not (tmp_path / "out" / "metrics.json").exists()
     assert run.read_receipt()["evaluated"] == str(tmp_path / "out")
+    (tmp_path / "out" / "val.laz").write_bytes(b"other")
+    assert any("val.laz: was changed" in text for text in verify(run).differences)
 
 
 def test_a_run_that_was_scored_elsewhere_ships_no_place(

@@ -27,6 +27,7 @@ from vl3d_lite.pipeline import (
     network_facts,
     open_calibration,
     open_run,
+    shared_files,
 )
 from vl3d_lite.run_folder import RunFolder, output_errors, write_json, write_text
 from vl3d_lite.scaling import FeatureScaling
@@ -80,7 +81,7 @@ def combine(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
     _require_free(run, overwrite=options.overwrite)
     members = _open(paths)
     first = members[0]
-    clouds = _validation_clouds(first)
+    clouds = _found(first.spec.clouds.validation)
     if options.overwrite:
         inputs = [member.run.model for member in members]
         run.require_apart([*inputs, *(clouds or ())])
@@ -184,21 +185,17 @@ def _rescaling(first: FeatureScaling, own: FeatureScaling) -> Rescaling | None:
     return first.std / own.std, (first.mean - own.mean) / own.std
 
 
-def _validation_clouds(member: Member) -> list[Path] | None:
-    """The clouds a run was validated on; None where one of them is gone."""
+def _found(patterns: Sequence[str]) -> list[Path] | None:
+    """The clouds that a spec names; None where one of them is gone."""
     try:
-        return find_clouds(member.spec.clouds.validation, Path.cwd())
+        return find_clouds(patterns, Path.cwd())
     except DataError:
         return None
 
 
 def _trained_on(member: Member, clouds: Sequence[Path]) -> list[Path]:
     """Those of some clouds that a run learned from, as far as its clouds are here."""
-    try:
-        known = find_clouds(member.spec.clouds.train, Path.cwd())
-    except DataError:
-        return []
-    return [path for path in clouds if path.resolve() in {k.resolve() for k in known}]
+    return shared_files(clouds, _found(member.spec.clouds.train) or [])
 
 
 def _temperature(

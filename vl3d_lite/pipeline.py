@@ -156,7 +156,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     start = None if begun else _open_start(spec)
     check_clouds(loaded.clouds["train"], spec, census=True)
     check_clouds(loaded.clouds["validation"], spec, census=False)
-    for path in _shared(loaded.clouds["train"], loaded.clouds["validation"]):
+    for path in shared_files(loaded.clouds["train"], loaded.clouds["validation"]):
         logger.warning(
             "%s: is trained on and validates too, so validation scores will flatter; "
             "take it out of `clouds.train` or `clouds.validation`",
@@ -699,7 +699,8 @@ def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.M
     return model
 
 
-def _shared(some: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+def shared_files(some: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """Those of some files that are among others, by whatever path."""
     known = {path.resolve() for path in others}
     return [path for path in some if path.resolve() in known]
 

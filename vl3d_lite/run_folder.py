@@ -116,15 +116,18 @@ class RunFolder:
         self.initial_kernels = self.checkpoints / "initial_kernels.npz"
         self.bad_batch = self.checkpoints / "diverged_batch.npz"
 
+    def scored_predictions(self) -> Path:
+        """The folder whose predictions the scores are of; its own by default."""
+        return self.root / self.read_receipt().get("evaluated", self.predictions.name)
+
     def scored_in(self, folder: Path) -> "RunFolder":
         """The run, with its scores and its report in the folder of predictions.
 
         Only where the run is a shipped model and the predictions are not those it
         was scored on: the scores that came with it stay. Otherwise the run as it is.
         """
-        content = self.read_receipt()
-        own = self.root / content.get("evaluated", self.predictions.name)
-        if not content.get("shipped", False) or Path(folder).resolve() == own.resolve():
+        own = self.scored_predictions().resolve() == Path(folder).resolve()
+        if own or not self.read_receipt().get("shipped", False):
             return self
         apart = copy.copy(self)
         for name in _SCORES:

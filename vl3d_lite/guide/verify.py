@@ -131,7 +131,7 @@ def _compare_versions(content: dict, found: Verification) -> None:
 
 
 def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> None:
-    folder = run.root / content.get("evaluated", run.predictions.name)
+    folder = run.scored_predictions()
     outcomes = read_outcomes(folder)
     if not outcomes:
         if run.metrics.is_file():
