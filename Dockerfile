@@ -2,7 +2,7 @@
 # How to run them: docs/docker.md
 FROM python:3.11-slim AS cpu
 
-# What Open3D loads and slim images lack (vl3d_lite/open3d_support.py).
+# What Open3D loads and slim images lack (vl3d_lite/geometry/open3d.py).
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libgomp1 libx11-6 \
     && rm -rf /var/lib/apt/lists/*

@@ -52,12 +52,12 @@ def product_calls(path: Path, threads: int):
     """The network as a run makes it, on a batch of its first training cloud."""
     import tensorflow as tf
 
-    from vl3d_lite.backend import Inference
-    from vl3d_lite.dataset import FeatureScaling, TrainingBatches, batch_spec
-    from vl3d_lite.inputs import prepare_file
+    from vl3d_lite.dataset.batches import FeatureScaling, TrainingBatches, batch_spec
+    from vl3d_lite.dataset.files import prepare_file
+    from vl3d_lite.model.backend import Inference
     from vl3d_lite.model.network import build_network
     from vl3d_lite.spec.reader import read_spec
-    from vl3d_lite.train import class_weights, compile_model
+    from vl3d_lite.training.loop import class_weights, compile_model
 
     loaded = read_spec(path)
     spec = loaded.spec

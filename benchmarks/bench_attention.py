@@ -144,7 +144,7 @@ def run_spec(spec: str, sets: list[str], run: Path) -> None:
 
 def found(run: Path) -> dict:
     """The figures of a run."""
-    from vl3d_lite.outputs import read_outcomes
+    from vl3d_lite.prediction.outcomes import read_outcomes
 
     receipt = json.loads((run / "run.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))

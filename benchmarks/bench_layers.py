@@ -86,7 +86,7 @@ def make_case(batch, rows, count, channels, points):
 def ours(neighbors, nearest, influence, features, weights, Phi, phi, Psi, psi):
     from keras import ops
 
-    from vl3d_lite.model.layers.kpconvx_operator import kpconvx_operator
+    from vl3d_lite.model.layers.convolution.kpconvx_operator import kpconvx_operator
 
     hidden = ops.leaky_relu(ops.matmul(features, Phi) + phi, 0.1)
     modulations = ops.sigmoid(ops.matmul(hidden, Psi) + psi)

@@ -133,7 +133,7 @@ def literal_classes():
             return nearest, ops.where(is_present(N, X), influence, 0.0)
 
         def _block(self, *arguments):
-            name = "vl3d_lite.model.layers.kpconvx.kpconvx_operator"
+            name = "vl3d_lite.model.layers.convolution.kpconvx.kpconvx_operator"
             with mock.patch(name, operator):
                 return super()._block(*arguments)
 
@@ -189,9 +189,9 @@ def build(form, jit, stages=STAGES):
     import keras
 
     from vl3d_lite.model import network
-    from vl3d_lite.model.joined_optimizer import JoinedOptimizer
-    from vl3d_lite.model.losses import PointCrossEntropy
-    from vl3d_lite.spec.schema import ModelSpec
+    from vl3d_lite.spec.schema.spec import ModelSpec
+    from vl3d_lite.training.joined_optimizer import JoinedOptimizer
+    from vl3d_lite.training.losses import PointCrossEntropy
 
     keras.utils.set_random_seed(0)
     batch = make_batch(stages)[0]

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vl3d_lite.resources import cpu_limit
+from vl3d_lite.system.resources import cpu_limit
 
 QUICK, DENSE = "configs/quickstart.yaml", "configs/dense_als.yaml"
 TOWN = [

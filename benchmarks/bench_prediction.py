@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--jit", choices=("on", "off"), default="off")
     arguments = parser.parse_args()
 
-    from vl3d_lite import pipeline
-    from vl3d_lite.run_folder import RunFolder
+    from vl3d_lite.pipeline import train as pipeline
+    from vl3d_lite.runs.folder import RunFolder
     from vl3d_lite.spec.reader import read_spec
 
     town = ROOT / "data/town_train.laz"

@@ -28,13 +28,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.dataset import FeatureScaling, SweepBatches, TrainingBatches
+from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatches
+from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.prepared import prepare_cloud, reduce_cloud
 from vl3d_lite.errors import ResourceError
-from vl3d_lite.fields import FieldCutter
 from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
-from vl3d_lite.open3d_support import load_open3d
-from vl3d_lite.prepare import prepare_cloud, reduce_cloud
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.geometry.open3d import load_open3d
+from vl3d_lite.spec.schema.spec import Spec
 
 MACHINE = "2 shared cores, 24 GiB"
 GRID_SIZE = 0.5

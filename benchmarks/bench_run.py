@@ -44,7 +44,7 @@ from benchmarks.bench_network import BATCH, FEATURES, STAGES, as_spec
 from benchmarks.roofline import forward_work, network_work
 from benchmarks.scenes import tiled
 from benchmarks.timing import publish
-from vl3d_lite.outputs import read_outcomes
+from vl3d_lite.prediction.outcomes import read_outcomes
 
 ROOT = Path(__file__).parents[1]
 TOWN = ROOT / "data/town_train.laz"
@@ -186,7 +186,7 @@ def alone_of(rounds: list[dict]) -> dict[str, float]:
 
 def roof_lines(path: Path, parameters: int, rounds: list[dict]) -> list[str]:
     """Each part of the network beside the least time that it could take."""
-    from vl3d_lite.cost import network_cost
+    from vl3d_lite.model.cost import network_cost
     from vl3d_lite.spec.reader import read_spec
 
     spec = read_spec(path).spec

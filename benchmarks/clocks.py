@@ -126,7 +126,9 @@ def attach(clocks: Clocks) -> None:
     """Put clocks on the functions of the product. There is no way back."""
     import keras
 
-    from vl3d_lite import dataset, pipeline, predict
+    from vl3d_lite.dataset import batches as dataset
+    from vl3d_lite.pipeline import train as pipeline
+    from vl3d_lite.prediction import votes as predict
 
     for part, names in PARTS.items():
         for name in names:
@@ -175,10 +177,12 @@ def attach_to_batches(clocks: Clocks, batches: type) -> None:
 def main() -> None:
     began = time.perf_counter()
     target, sys.argv[1:] = Path(sys.argv[1]), sys.argv[2:]
-    from vl3d_lite import cli
+    from vl3d_lite.cli import app as cli
 
     clocks = Clocks()
-    clocks.timed("importing", lambda: importlib.import_module("vl3d_lite.pipeline"))()
+    clocks.timed(
+        "importing", lambda: importlib.import_module("vl3d_lite.pipeline.train")
+    )()
     attach(clocks)
     try:
         cli.main()

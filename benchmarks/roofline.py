@@ -1,6 +1,6 @@
 """The least time that a network's parts can take, from counts and measured ceilings.
 
-Counted from the formulas of `vl3d_lite.cost`, as `bench_layers` counts the operator:
+Counted from the formulas of `vl3d_lite.model.cost`, as `bench_layers` counts the operator:
 
 - *operations*: two for every weight and point it is used at, forward;
 - *gathered*: the numbers that a layer holds for each neighbor, read once;
@@ -17,7 +17,7 @@ it joins layers.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vl3d_lite.cost import LayerCost
+from vl3d_lite.model.cost import LayerCost
 
 FLOAT = 4  # bytes
 ADAMW = 7  # numbers read or written for a weight
@@ -58,7 +58,7 @@ def forward_work(
     """What a forward pass does.
 
     Args:
-        costs: Of the layers, as `vl3d_lite.cost.network_cost` gives them.
+        costs: Of the layers, as `vl3d_lite.model.cost.network_cost` gives them.
         points: Of each stage in a field.
         neighbors: Of a point of each stage.
         batch: Fields.

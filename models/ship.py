@@ -18,8 +18,8 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from vl3d_lite.receipt import network_hash, text_hash
-from vl3d_lite.run_folder import RunFolder
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.provenance import network_hash, text_hash
 
 KEPT = (
     "model.keras",

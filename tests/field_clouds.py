@@ -3,8 +3,8 @@
 import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.prepare import prepare_cloud
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.dataset.prepared import prepare_cloud
+from vl3d_lite.spec.schema.spec import Spec
 
 CYLINDER = {"shape": "cylinder", "radius": 4.0, "grid_size": 0.5}
 

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.patches import Circle
 
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.las import read_las
-from vl3d_lite.fields import FieldCutter
-from vl3d_lite.prepare import prepare_cloud, reduce_cloud
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.clouds.reading import read_las
+from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.prepared import prepare_cloud, reduce_cloud
+from vl3d_lite.spec.schema.spec import Spec
 
 HERE = Path(__file__).parent
 TOWN = HERE.parents[1] / "data/town_train.laz"

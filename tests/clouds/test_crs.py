@@ -4,11 +4,11 @@ import laspy
 import numpy as np
 import pyproj
 import pytest
-from las_files import append_evlr, insert_vlr, make_las, vlr_bytes
 
+from tests.clouds.las_files import append_evlr, insert_vlr, make_las, vlr_bytes
 from vl3d_lite.clouds.crs import meters_per_unit, read_crs
 from vl3d_lite.clouds.header_check import check_cloud
-from vl3d_lite.clouds.las import read_las
+from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.errors import DataError
 
 FOOT, US_FOOT = 0.3048, 1200 / 3937

@@ -3,8 +3,8 @@ import struct
 
 import numpy as np
 import pytest
-from las_files import append_evlr, insert_vlr, make_las, patch, vlr_bytes
 
+from tests.clouds.las_files import append_evlr, insert_vlr, make_las, patch, vlr_bytes
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.errors import DataError
 

@@ -2,9 +2,16 @@ import laspy
 import numpy as np
 import pyproj
 import pytest
-from las_files import everything, insert_vlr, make_las, patch, split, vlr_bytes
 
-from vl3d_lite.clouds.las import ExtraDimension, write_las
+from tests.clouds.las_files import (
+    everything,
+    insert_vlr,
+    make_las,
+    patch,
+    split,
+    vlr_bytes,
+)
+from vl3d_lite.clouds.reading import ExtraDimension, write_las
 from vl3d_lite.errors import DataError
 
 COUNT = 257

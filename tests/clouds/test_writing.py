@@ -8,7 +8,8 @@ import laspy
 import numpy as np
 import pyproj
 import pytest
-from las_files import (
+
+from tests.clouds.las_files import (
     VERSIONS_AND_FORMATS,
     append_evlr,
     everything,
@@ -18,8 +19,7 @@ from las_files import (
     split,
     vlr_bytes,
 )
-
-from vl3d_lite.clouds.las import read_las, write_las
+from vl3d_lite.clouds.reading import read_las, write_las
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 
 COUNT = 257

@@ -9,19 +9,19 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
-from conftest import SPEC
 
-from vl3d_lite.dataset import batch_spec, empty_batch
+from tests.conftest import SPEC
+from vl3d_lite.dataset.batches import batch_spec, empty_batch
 from vl3d_lite.model.layers import (
     GroupedVectorAttentionLayer,
     KernelGeometryLayer,
     KPConvXLayer,
     NeighborMaxPool,
 )
-from vl3d_lite.model.losses import PointCrossEntropy
 from vl3d_lite.model.network import BLOCKS, DOWNSAMPLING, UPSAMPLING, build_network
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema import GQASpec, Initializer, ModelSpec
+from vl3d_lite.spec.schema.spec import GQASpec, Initializer, ModelSpec
+from vl3d_lite.training.losses import PointCrossEntropy
 
 POINTS = (48, 12)
 SHAPES = {

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from field_clouds import make_cloud, make_spec
 
+from tests.field_clouds import make_cloud, make_spec
 from tests.model.test_network import SHAPES, logits_of, make_batch, make_model
-from vl3d_lite.dataset import FieldSource, batch_spec, empty_batch
+from vl3d_lite.dataset.batches import FieldSource, batch_spec, empty_batch
+from vl3d_lite.dataset.prepared import prepare_cloud
+from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.model.layers import EnvelopeGatedAttention, GroupedVectorAttentionLayer
 from vl3d_lite.model.network import build_network
-from vl3d_lite.prepare import prepare_cloud
-from vl3d_lite.scaling import FeatureScaling
-from vl3d_lite.spec.schema import ModelSpec
+from vl3d_lite.spec.schema.spec import ModelSpec
 
 SHAPES_OF_WEIGHTED = {
     **SHAPES,

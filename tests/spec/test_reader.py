@@ -6,7 +6,7 @@ import pytest
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.spec.reader import dump_spec, read_spec
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema.spec import Spec
 
 GOOD = """\
 # a comment

@@ -6,7 +6,7 @@ import yaml
 
 from vl3d_lite.spec.kinds import fields_of, kind_of
 from vl3d_lite.spec.reference import json_schema, markdown
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema.spec import Spec
 
 DOCS = Path(__file__).parents[2] / "docs"
 UPDATE = "run `python -m vl3d_lite.spec.reference docs/`"

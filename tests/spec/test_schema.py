@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from vl3d_lite.spec.schema import FeatureSpec, Spec, feature_columns
+from vl3d_lite.spec.schema.spec import FeatureSpec, Spec, feature_columns
 
 
 def spec(**changes):

@@ -1,1 +1,1 @@
-"""LAS and LAZ files in and out."""
+"""LAS and LAZ files, byte for byte."""

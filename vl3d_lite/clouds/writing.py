@@ -10,7 +10,6 @@ from typing import BinaryIO
 import lazrs
 import numpy as np
 
-from vl3d_lite.clouds.beside import unwritable, written_beside
 from vl3d_lite.clouds.crs import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
 from vl3d_lite.clouds.header import (
     EVLR_HEAD,
@@ -26,6 +25,7 @@ from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
 from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.system.writing import unwritable, written_beside
 
 COPC = "copc"
 LONGEST_VLR = 0xFFFF

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from vl3d_lite.errors import ResourceError
-from vl3d_lite.open3d_support import load_open3d
+from vl3d_lite.geometry.open3d import load_open3d
 
 CHUNK = 65_536  # queries between two calls of `progress`; 8 MB at 16 neighbors
 WIDE = 32  # neighbors from which Open3D's capped search wins (1.04 to 1.7 times)

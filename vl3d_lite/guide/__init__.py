@@ -1,1 +1,1 @@
-"""What helps before and after a run: init, plan, compare, convert, doctor, verify."""
+"""Before a run: proposing, planning and converting specs; checking an installation."""

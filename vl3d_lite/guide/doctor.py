@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import vl3d_lite
-from vl3d_lite.plain_text import fact_lines
-from vl3d_lite.receipt import package_versions
-from vl3d_lite.resources import NVIDIA, container_memory, cpu_limit, memory_limit
+from vl3d_lite.report.text import fact_lines
+from vl3d_lite.runs.provenance import package_versions
+from vl3d_lite.system.resources import NVIDIA, container_memory, cpu_limit, memory_limit
 
 SECONDS = 600  # the tests of a machine that works take about ten
 LITTLE_MEMORY = 2 << 30

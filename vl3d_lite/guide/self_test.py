@@ -80,17 +80,17 @@ def training(folder: Path) -> Iterator[dict]:
     """Write a small cloud, train a small network on it as `train` does."""
     import laspy
 
-    from vl3d_lite.hush import hushed
-    from vl3d_lite.resources import cpu_limit
-    from vl3d_lite.run_folder import RunFolder
-    from vl3d_lite.run_report import read_history
+    from vl3d_lite.report.run_page import read_history
+    from vl3d_lite.runs.folder import RunFolder
     from vl3d_lite.spec.reader import read_spec
+    from vl3d_lite.system.resources import cpu_limit
+    from vl3d_lite.system.stderr import hushed
 
     cloud = folder / ("test.laz" if laspy.LazBackend.detect_available() else "test.las")
     _write_cloud(cloud)
     (folder / "spec.yaml").write_text(SPEC.replace("CLOUD", cloud.name))
     with hushed():
-        from vl3d_lite import pipeline
+        from vl3d_lite.pipeline import train as pipeline
     run = RunFolder(folder / "run")
     began = time.monotonic()
     options = pipeline.Options(threads=cpu_limit(), quiet=True)
@@ -118,7 +118,7 @@ def _write_cloud(path: Path) -> None:
 
 def open3d() -> Iterator[dict]:
     """Import Open3D."""
-    from vl3d_lite.open3d_support import load_open3d
+    from vl3d_lite.geometry.open3d import load_open3d
 
     yield {"step": "open3d", "version": load_open3d().__version__}
 

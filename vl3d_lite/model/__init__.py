@@ -1,0 +1,1 @@
+"""Tensors: layers, networks and the backend. Keras lives here."""

@@ -22,8 +22,8 @@ from vl3d_lite.model.layers import (
     UnaryBlock,
     get_group,
 )
-from vl3d_lite.model.symmetric import equivariant_decoder, turned_inputs
-from vl3d_lite.spec.schema import (
+from vl3d_lite.model.symmetry import equivariant_decoder, turned_inputs
+from vl3d_lite.spec.schema.spec import (
     ConstraintSpec,
     ModelSpec,
     RegularizerSpec,

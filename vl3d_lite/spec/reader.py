@@ -18,7 +18,7 @@ from vl3d_lite.spec.kinds import Kind, fields_of, kind_of
 from vl3d_lite.spec.merge import apply_overrides, expand_short_form, load
 from vl3d_lite.spec.nodes import Complaint, Node, Place
 from vl3d_lite.spec.reference import json_schema
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema.spec import Spec
 
 __all__ = ["LoadedSpec", "dump_spec", "json_schema", "read_spec"]
 
@@ -326,7 +326,7 @@ class _Reader:
             )
 
     def _files(self, pattern: str, name: str, number: int) -> list[Path]:
-        from vl3d_lite.clouds.las import find_clouds  # laspy: only where it is needed
+        from vl3d_lite.clouds.reading import find_clouds
 
         place = self.places["clouds", name, number]
         try:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from vl3d_lite.spec.base import Section
 from vl3d_lite.spec.kinds import Kind, fields_of, kind_of
-from vl3d_lite.spec.schema import Spec
+from vl3d_lite.spec.schema.spec import Spec
 
 _INTRODUCTION = """\
 # The spec

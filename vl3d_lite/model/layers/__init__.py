@@ -1,11 +1,22 @@
 """Keras layers for point clouds: tensors in, tensors out."""
 
-from vl3d_lite.model.layers.envelope_attention import EnvelopeGatedAttention
-from vl3d_lite.model.layers.envelope_softmax import (
+from vl3d_lite.model.layers.attention.envelope_attention import EnvelopeGatedAttention
+from vl3d_lite.model.layers.attention.envelope_softmax import (
     cutoff_envelope,
     envelope_gated_softmax,
     segment_envelope_gated_softmax,
 )
+from vl3d_lite.model.layers.attention.field_attention import FieldAttentionLayer
+from vl3d_lite.model.layers.attention.grouped_query_attention import (
+    GroupedQueryAttentionLayer,
+)
+from vl3d_lite.model.layers.attention.grouped_vector_attention import (
+    GroupedVectorAttentionLayer,
+)
+from vl3d_lite.model.layers.attention.torf_gva import TORFGVALayer
+from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
+from vl3d_lite.model.layers.convolution.kernel_geometry import KernelGeometryLayer
+from vl3d_lite.model.layers.convolution.kpconvx import KPConvXLayer
 from vl3d_lite.model.layers.equivariant import (
     EquivariantLayerNorm,
     EquivariantLinear,
@@ -23,12 +34,6 @@ from vl3d_lite.model.layers.equivariant import (
     TurnedCopies,
     get_group,
 )
-from vl3d_lite.model.layers.fibonacci import FibonacciShellInitializer
-from vl3d_lite.model.layers.field_attention import FieldAttentionLayer
-from vl3d_lite.model.layers.grouped_query_attention import GroupedQueryAttentionLayer
-from vl3d_lite.model.layers.gva import GroupedVectorAttentionLayer
-from vl3d_lite.model.layers.kernel_geometry import KernelGeometryLayer
-from vl3d_lite.model.layers.kpconvx import KPConvXLayer
 from vl3d_lite.model.layers.neighborhood import (
     flat_rows,
     gather_neighbors,
@@ -42,7 +47,6 @@ from vl3d_lite.model.layers.pooling import (
     NeighborMeanPool,
     NeighborUpsample,
 )
-from vl3d_lite.model.layers.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [

@@ -10,11 +10,7 @@ from vl3d_lite.model.layers.equivariant.checking import EquivarianceCheck
 from vl3d_lite.model.layers.equivariant.decoder_blocks import DecoderBlocks
 from vl3d_lite.model.layers.equivariant.groups import get_representation
 from vl3d_lite.model.layers.equivariant.linear import EquivariantLinear, check_width
-from vl3d_lite.model.layers.equivariant.masks import (
-    causal_mask,
-    check_mask,
-    combine,
-)
+from vl3d_lite.model.layers.equivariant.masks import causal_mask, check_mask, combine
 from vl3d_lite.model.layers.equivariant.norm import (
     EquivariantLayerNorm,
     EquivariantRMSNorm,

@@ -1,0 +1,88 @@
+"""Clouds that are refused before any of them is read as a whole."""
+
+import laspy
+import numpy as np
+import pyproj
+import pytest
+
+from tests.conftest import write_place
+from vl3d_lite.dataset.files import check_clouds, prepare_file, prepare_for_training
+from vl3d_lite.errors import DataError
+from vl3d_lite.spec.reader import read_spec
+
+
+@pytest.fixture
+def spec(place):
+    return read_spec(place / "spec.yaml").spec
+
+
+def only_ground(path):
+    las = laspy.read(path)
+    las.classification[:] = 2
+    las.write(path)
+
+
+def test_training_clouds_of_one_name_are_counted_apart(tmp_path, spec):
+    paths = [tmp_path / name / "t.laz" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        write_place(path, 0, n=600)
+    only_ground(paths[1])
+    check_clouds(paths, spec, census=True)
+    only_ground(paths[0])
+    with pytest.raises(DataError, match="class `vegetation`"):
+        check_clouds(paths, spec, census=True)
+
+
+def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
+    path = tmp_path / "degrees.laz"
+    write_place(path, 0, n=600)
+    las = laspy.read(path)
+    las.header.add_crs(pyproj.CRS("EPSG:4326"))
+    las.write(path)
+    for census in (True, False):
+        with pytest.raises(DataError, match=r"degrees\.laz.*Reproject"):
+            check_clouds([path], spec, census=census)
+
+
+def test_every_bad_cloud_is_told_at_once(tmp_path, place):
+    loaded = read_spec(place / "spec.yaml", ["features=[height, intensitty]"])
+    good, bad = tmp_path / "good.laz", tmp_path / "bad.laz"
+    write_place(good, 0, n=600)
+    bad.write_text("not a cloud")
+    with pytest.raises(DataError) as trouble:
+        check_clouds([bad, good], loaded.spec, census=False)
+    first, second = str(trouble.value).splitlines()
+    assert first.startswith(str(bad))
+    assert "no dimension `intensitty`" in second
+    assert "did you mean `intensity`?" in second
+
+
+def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, place):
+    paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
+    for seed, path in enumerate(paths):
+        write_place(path, seed, n=900)
+    changes = ["training.augmentation.grids=3", "training.augmentation.thinning=0.5"]
+    spec = read_spec(place / "spec.yaml", changes).spec
+    clouds = prepare_for_training(paths, spec, 1, quiet=True)
+    assert [cloud.name for cloud in clouds] == ["a.laz"] * 3 + ["b.laz"] * 3
+    sizes = [len(cloud.cell_of_point) for cloud in clouds]
+    assert sizes[0] == sizes[3] == 900
+    assert all(450 < size < 900 for size in sizes[1:3] + sizes[4:])
+    assert len(set(sizes)) == 5
+    for path, first in zip(paths, clouds[::3], strict=True):
+        alone = prepare_file(path, spec, 1)
+        np.testing.assert_array_equal(first.xyz, alone.xyz)
+        np.testing.assert_array_equal(first.labels, alone.labels)
+
+
+def test_training_clouds_are_tilted_but_for_the_first(tmp_path, place):
+    path = tmp_path / "a.laz"
+    write_place(path, 0, n=900)
+    changes = ["training.augmentation.grids=3", "training.augmentation.slope=1.5"]
+    spec = read_spec(place / "spec.yaml", changes).spec
+    first, *tilted = prepare_for_training([path], spec, 1, quiet=True)
+    np.testing.assert_array_equal(first.xyz, prepare_file(path, spec, 1).xyz)
+    low, high = np.ptp(first.xyz[:, 2]), [np.ptp(c.xyz[:, 2]) for c in tilted]
+    assert min(high) > 1.2 * low
+    assert high[0] != high[1]

@@ -1,0 +1,256 @@
+"""README, docs, image and CI say the same as the program."""
+
+import ast
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from vl3d_lite.cli.app import app
+from vl3d_lite.errors import VL3DError
+from vl3d_lite.geometry.open3d import SYSTEM_PACKAGES
+from vl3d_lite.spec.reader import read_spec
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+VERBS = typer.main.get_command(app).commands
+# A verb and what follows it up to the end of the command.
+CALL = re.compile(
+    r"(?:^|[\s`/])vl3d-lite(?::\w+|\.sif)?[ ]+([a-z]+)(?=[\s`]|$)([^`\n;|&#>]*)"
+)
+
+
+def name(value):
+    return value.name if isinstance(value, Path) else None
+
+
+def marked(kind):
+    """The command in the README's block of this kind."""
+    found = re.search(
+        rf"<!-- ci:{kind} -->\n```sh\n(.+)\n```\n<!-- /ci:{kind} -->", README
+    )
+    assert found, f"README has no block `{kind}` of one line"
+    return found[1]
+
+
+def blocks(page, language):
+    text = page.read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def calls(text):
+    return [(verb, rest) for verb, rest in CALL.findall(text.replace("\\\n", " "))]
+
+
+def installs(text):
+    """What each ``pip install`` of a text installs."""
+    return re.findall(r"pip install ((?:-e )?(?:\"[^\"]+\"|\.))", text)
+
+
+@pytest.mark.parametrize("kind", ["quickstart", "test"])
+def test_a_command_needs_nothing_but_python(kind):
+    first, second, *_ = marked(kind).split(" && ")
+    assert first == "python3 -m venv .venv"
+    assert second.startswith(".venv/bin/pip install ")
+
+
+def test_the_quickstart_runs_the_spec_that_is_shipped():
+    assert marked("quickstart").endswith("vl3d-lite run configs/quickstart.yaml")
+
+
+def test_the_tests_run_on_both_backends():
+    steps = marked("test").split(" && ")[2:]
+    assert [step.partition(".venv")[0].strip() for step in steps] == [
+        "",
+        "KERAS_BACKEND=jax",
+    ]
+    assert all(".venv/bin/python -m pytest" in step for step in steps)
+    assert steps[1].endswith(" tests/model/layers")
+
+
+def test_ci_runs_the_command_of_the_readme():
+    shown = subprocess.run(
+        [ROOT / ".ci/run", "--show"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == marked("test")
+
+
+def test_ci_stops_at_the_first_failure_and_runs_ruff():
+    text = (ROOT / ".ci/run").read_text()
+    assert "set -euo pipefail" in text
+    assert ".venv/bin/ruff check ." in text
+    assert ".venv/bin/ruff format --check ." in text
+
+
+def test_the_image_installs_what_the_readme_says():
+    in_readme, in_image = set(installs(README)), installs(DOCKERFILE)
+    assert in_image == [".", '".[gpu]"']
+    assert set(in_image) <= in_readme
+
+
+def test_every_extra_that_is_named_exists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = README + DOCKERFILE + "".join(page.read_text() for page in PAGES)
+    named = {e for found in installs(text) for e in re.findall(r"\[(\w+)\]", found)}
+    assert named == {"test", "gpu"}
+    assert named <= set(project["optional-dependencies"])
+
+
+def test_the_image_has_the_libraries_open3d_loads():
+    line = re.search(r"--no-install-recommends (.+) \\\n", DOCKERFILE)[1]
+    assert line == SYSTEM_PACKAGES
+
+
+def test_the_image_runs_the_program_as_a_common_user():
+    assert 'ENTRYPOINT ["vl3d-lite"]' in DOCKERFILE
+    last = {
+        stage: re.findall(r"^USER (.+)$", stage, re.MULTILINE)[-1]
+        for stage in DOCKERFILE.split("\nFROM ")[1:]
+    }
+    assert set(last.values()) == {"1000:1000"}
+
+
+def test_the_image_copies_what_the_build_needs():
+    kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(kept) == {"pyproject.toml", "README.md", "LICENSE", "vl3d_lite"}
+    assert all((ROOT / path).exists() for path in kept)
+
+
+def test_the_table_of_verbs_is_complete():
+    assert re.findall(r"^\| `(\w+)` \| .* \| `vl3d-lite ", README, re.M) == list(VERBS)
+
+
+def test_the_table_of_exit_codes_is_complete():
+    codes = set(re.findall(r"^\| ([\d, ]+) \|", README, re.M))
+    codes = {int(code) for row in codes for code in row.split(",")}
+    errors = {
+        error.exit_code
+        for error in VL3DError.__subclasses__()
+        if "exit_code" in vars(error)
+    }
+    assert codes == {0, 1, 130, 143} | errors
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_in_blocks_can_be_typed(page):
+    for block in blocks(page, "sh"):
+        for verb, rest in calls(block):
+            assert verb in VERBS, f"vl3d-lite {verb}"
+            # Raises where an option is unknown or an argument missing.
+            VERBS[verb].make_context(verb, shlex.split(rest))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_in_the_text_exist(page):
+    for verb, rest in calls(page.read_text()):
+        assert verb in VERBS, f"vl3d-lite {verb}"
+        known = {o for p in VERBS[verb].params for o in (*p.opts, *p.secondary_opts)}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= known | {"--help"}, rest
+
+
+def test_commands_are_found_where_they_stand():
+    text = "`vl3d-lite run a.yaml`\n vl3d-lite:gpu predict R \\\n  c.laz | x\n"
+    text += "vl3d-lite.sif check s # vl3d-lite is\n"
+    assert [(v, r.split()) for v, r in calls(text)][:3] == [
+        ("run", ["a.yaml"]),
+        ("predict", ["R", "c.laz"]),
+        ("check", ["s"]),
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"\w+://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert ROOT in target.parents, f"{link} leaves the repository"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            assert anchor in {title.lower().replace(" ", "-") for title in titles}
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs/index.md").read_text()
+    for page in sorted((ROOT / "docs").iterdir()):
+        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_shipped_spec_is_short_and_good(path):
+    read_spec(path, check_files=False)
+    assert len(path.read_text().splitlines()) <= 60
+
+
+def test_the_readmes_spec_is_good(tmp_path):
+    (block,) = blocks(ROOT / "README.md", "yaml")
+    (tmp_path / "town.yaml").write_text(block)
+    spec = read_spec(tmp_path / "town.yaml", check_files=False).spec
+    assert spec.class_names == ["ground", "vegetation", "building"]
+    assert len(block.splitlines()) <= 20
+
+
+def test_the_spec_of_own_scans_is_good(tmp_path):
+    (block,) = blocks(ROOT / "docs/own-scans.md", "yaml")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "docs/town.yaml").write_text(block)
+    read_spec(tmp_path / "docs/town.yaml", check_files=False)
+
+
+def texts_of_the_program():
+    """Every string of the source; what is filled in becomes a line feed."""
+    for path in (ROOT / "vl3d_lite").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                parts = (p.value for p in node.values if isinstance(p, ast.Constant))
+                yield "\n".join(parts)
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in docstrings
+            ):
+                yield node.value
+
+
+def test_messages_that_are_explained_exist():
+    texts = set(texts_of_the_program())
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    cells = re.findall(r"^\| (`.+?`(?:, `.+?`)*) \| [^|]+ \| [^|]+ \|$", page, re.M)
+    messages = [m for cell in cells for m in re.findall(r"`([^`]+)`", cell)]
+    assert len(messages) > 50
+    for message in messages:
+        parts = [part.strip() for part in message.split("…")]
+        assert any(all(p in text for p in parts) for text in texts), message
+
+
+def test_modules_that_architecture_names_exist():
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| \d \| (.+?) \|", page, re.M)
+    assert len(rows) == 6
+    for module in re.findall(r"`([^`]+)`", "".join(rows)):
+        path = "vl3d_lite/" + module.removesuffix(".*").replace(".", "/")
+        assert (ROOT / path).is_dir() or (ROOT / f"{path}.py").is_file(), module
+
+
+def test_the_manifest_names_what_the_project_is():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert project["readme"] == "README.md"
+    assert "Python 3.11" in README
+    assert project["requires-python"] == ">=3.11"

@@ -1,0 +1,233 @@
+"""From clouds to a spec, as a user meets it."""
+
+import subprocess
+import sys
+
+import laspy
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from tests.conftest import write_place
+from vl3d_lite.dataset.files import check_clouds, read_file
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.guide.init import spec_text
+from vl3d_lite.guide.init.init import init
+from vl3d_lite.spec.reader import read_spec
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number, name in enumerate("ab"):
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=(100 * number, 0, 0))
+    return tmp_path
+
+
+def forget(path):
+    las = laspy.read(path)
+    las.classification[:] = 0
+    las.write(path)
+
+
+def test_two_clouds_give_a_spec_that_passes_check(folder):
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert (folder / "spec.yaml").read_text() == text
+    assert len(text.splitlines()) <= 60
+    assert all(len(line) < 160 for line in text.splitlines())
+    loaded = read_spec(folder / "spec.yaml", needs=("train", "validation", "predict"))
+    assert loaded.spec.class_codes == {
+        "ground": [2],
+        "vegetation": [5],
+        "building": [6],
+    }
+    for group, paths in loaded.clouds.items():
+        check_clouds(paths, loaded.spec, census=group == "train")
+    assert {p.name for p in loaded.clouds["train"]} | {
+        p.name for p in loaded.clouds["validation"]
+    } == {"a.laz", "b.laz"}
+    names = [feature.name for feature in loaded.spec.features]
+    assert names == [
+        "height",
+        "return_ratio",
+        "number_of_returns",
+        "relative_intensity",
+    ]
+
+
+def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
+    paths = [folder / "a.laz", folder / "b.laz"]
+    init(paths, folder / "spec.yaml")
+    spec = read_spec(folder / "spec.yaml").spec
+    varied = spec.training.augmentation
+    assert (varied.grids, varied.thinning, varied.slope) == (6, 0.5, 0.5)
+    assert spec.features[0].name == "height"
+    monkeypatch.setattr(spec_text, "GRID_CELLS", 1)
+    init(paths, folder / "large.yaml")
+    large = read_spec(folder / "large.yaml").spec
+    plain = large.training.augmentation
+    assert (plain.grids, plain.thinning, plain.slope) == (1, 0, 0)
+    # Nothing tilted teaches it slopes.
+    assert large.features[0].name == "height_above_ground"
+
+
+def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):
+    source = folder / "a.laz"
+    before = source.read_bytes()
+    init([source], folder / "town.yaml")
+    assert source.read_bytes() == before
+    loaded = read_spec(folder / "town.yaml")
+    (train,), (held_out,) = loaded.clouds["train"], loaded.clouds["validation"]
+    assert train.parent.name == held_out.parent.name == "town_blocks"
+    one, other = laspy.read(train), laspy.read(held_out)
+    assert 0.7 < (len(one) + len(other)) / 9000 < 1
+    gaps = np.maximum(
+        other.xyz.min(0) - one.xyz.max(0), one.xyz.min(0) - other.xyz.max(0)
+    )
+    assert gaps[:2].max() > 0.5
+
+
+def test_blocks_go_where_they_are_asked_to(folder):
+    init([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
+    assert sorted(p.name for p in (folder / "parts").iterdir()) == [
+        "a_train.laz",
+        "a_validation.laz",
+    ]
+
+
+def test_clouds_without_labels_are_to_predict(folder):
+    write_place(folder / "c.laz", 3, 2000)
+    forget(folder / "c.laz")
+    paths = [folder / f"{name}.laz" for name in "abc"]
+    init(paths, folder / "spec.yaml")
+    loaded = read_spec(folder / "spec.yaml")
+    assert [path.name for path in loaded.clouds["predict"]] == ["c.laz"]
+    assert len(loaded.clouds["train"]) == 1
+
+
+def test_a_dimension_that_one_cloud_lacks_is_no_feature(folder):
+    las = laspy.read(folder / "b.laz")
+    las.intensity[:] = 100
+    las.write(folder / "b.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert "  - relative_intensity" not in text
+
+
+def test_nothing_is_replaced_unasked(folder):
+    (folder / "spec.yaml").write_text("mine")
+    with pytest.raises(SpecError, match="--overwrite"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+    assert (folder / "spec.yaml").read_text() == "mine"
+    assert not (folder / "spec_blocks").exists()
+    (folder / "s_blocks").mkdir()
+    (folder / "s_blocks/a_train.laz").write_text("mine")
+    with pytest.raises(SpecError, match="--split-into"):
+        init([folder / "a.laz"], folder / "s.yaml")
+
+
+def test_a_block_never_takes_the_place_of_its_source(folder):
+    (folder / "a.laz").rename(folder / "a_train.laz")
+    (folder / "a.laz").symlink_to(folder / "a_train.laz")
+    with pytest.raises(SpecError, match="--split-into"):
+        init(
+            [folder / "a.laz"],
+            folder / "s.yaml",
+            split_into=folder,
+            overwrite=True,
+        )
+
+
+def test_clouds_without_labels_alone_are_refused(folder):
+    forget(folder / "a.laz")
+    with pytest.raises(DataError, match=r"a\.laz: carries no class codes"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+    assert not (folder / "spec.yaml").exists()
+
+
+def test_one_class_is_refused(folder):
+    las = laspy.read(folder / "a.laz")
+    las.classification[:] = 2
+    las.write(folder / "a.laz")
+    with pytest.raises(DataError, match=r"two classes.*9,000 of code 2"):
+        init([folder / "a.laz"], folder / "spec.yaml")
+
+
+def blocks_of(spec):
+    """Training and validation points from above, and how near the two come."""
+    loaded = read_spec(spec)
+    train, held_out = (
+        np.concatenate([laspy.read(path).xyz[:, :2] for path in loaded.clouds[group]])
+        for group in ("train", "validation")
+    )
+    apart = cKDTree(train).query(held_out)[0].min()
+    return loaded, len(train), len(held_out), apart
+
+
+@pytest.mark.parametrize("step", [40.0, 30.0], ids=["touch", "overlap a little"])
+def test_validation_keeps_away_from_tiles_that_border_on_it(tmp_path, step):
+    for number, name in enumerate("ab"):
+        shift = (step * number, 0, 0)
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
+    before = (tmp_path / "b.laz").read_bytes()
+    paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
+    text = init(paths, tmp_path / "spec.yaml")
+    loaded, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
+    assert apart > 1
+    assert trained == 9000
+    assert 6000 < held_out < 9000
+    assert "beside training clouds" in text
+    (path,) = loaded.clouds["validation"]
+    assert path.parent.name == "spec_blocks"
+    assert (tmp_path / "b.laz").read_bytes() == before
+
+
+def test_clouds_of_one_place_are_cut_along_one_line(tmp_path):
+    for number, name in enumerate("ab"):
+        shift = (4.0 * number, 0, 0)
+        write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
+    text = init([tmp_path / "a.laz", tmp_path / "b.laz"], tmp_path / "spec.yaml")
+    _, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
+    assert apart > 1
+    assert held_out / (trained + held_out) == pytest.approx(0.2, abs=0.05)
+    assert "them all, as they overlap" in text
+
+
+def test_withheld_points_are_ignored_and_said(folder):
+    las = laspy.read(folder / "a.laz")
+    las.withheld[:] = np.asarray(las.classification) == 6
+    las.write(folder / "a.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    loaded = read_spec(folder / "spec.yaml")
+    count = int(np.count_nonzero(las.withheld))
+    assert loaded.spec.ignored_flags == ["withheld"]
+    assert f"{count:,} points are withheld" in text
+    labels = read_file(folder / "a.laz", loaded.spec).labels
+    assert (labels[np.asarray(las.withheld) == 1] == -1).all()
+    assert (labels >= 0).sum() == 9000 - count
+
+
+def test_points_flagged_overlap_are_told(folder):
+    las = laspy.read(folder / "a.laz")
+    las.overlap[:400] = 1
+    las.write(folder / "a.laz")
+    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert "400 points are flagged overlap" in text
+
+
+def test_a_folder_that_is_not_there_is_told_at_once(folder):
+    with pytest.raises(SpecError, match="no folder"):
+        init([folder / "a.laz"], folder / "none/spec.yaml")
+
+
+def test_the_command_writes_a_spec_without_keras(folder):
+    code = (
+        "import sys\n"
+        "from vl3d_lite.cli import app\n"
+        "app(['init', *sys.argv[2:], '--output', sys.argv[1]], standalone_mode=False)\n"
+        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
+    )
+    paths = [folder / "spec.yaml", folder / "a.laz", folder / "b.laz"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *paths], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "next: vl3d-lite plan" in result.stdout

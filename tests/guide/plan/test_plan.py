@@ -1,0 +1,265 @@
+"""What a plan tells before a run, and what it refuses."""
+
+import subprocess
+import sys
+
+import laspy
+import numpy as np
+import pytest
+
+from tests.conftest import write_place
+from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.errors import DataError, ResourceError
+from vl3d_lite.guide.plan.plan import plan, prediction_batches
+from vl3d_lite.guide.plan.text import plan_text
+from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.training import memory
+from vl3d_lite.training.memory import cloud_bytes, size_of
+
+
+def planned(place, *sets, **options):
+    return plan(read_spec(place / "spec.yaml", sets), **options)
+
+
+@pytest.fixture(scope="module")
+def usual(place):
+    return planned(place)
+
+
+@pytest.fixture
+def mine(place, tmp_path):
+    """A folder of the place's spec and clouds that may be changed."""
+    (tmp_path / "spec.yaml").write_text((place / "spec.yaml").read_text())
+    for seed, name in enumerate(("train", "val", "test")):
+        write_place(tmp_path / f"{name}.laz", seed)
+    return tmp_path
+
+
+def change(path, edit):
+    las = laspy.read(path)
+    edit(las)
+    las.write(path)
+
+
+def test_points_and_codes_are_counted(place, usual):
+    text = plan_text(usual)
+    codes, counts = np.unique(
+        laspy.read(place / "train.laz").classification, return_counts=True
+    )
+    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+        assert usual.clouds[0].codes[code] == count
+        assert f"{count:,}" in text
+    assert [cloud.group for cloud in usual.clouds] == ["train", "validation", "predict"]
+    assert "Every code is named." in text
+
+
+def test_unnamed_codes_are_told(mine):
+    def rename(las):
+        las.classification[:50] = 17
+
+    change(mine / "train.laz", rename)
+    assert "Ignored, as no class names them: 17 (50 points)" in plan_text(planned(mine))
+
+
+def test_flagged_points_are_told_and_count_for_no_class(mine):
+    def withhold(las):
+        las.classification[:50] = 17
+        las.withheld[::2] = 1
+
+    change(mine / "train.laz", withhold)
+    found = planned(mine, "ignored_flags=[withheld]")
+    las = laspy.read(mine / "train.laz")
+    codes, flagged = np.asarray(las.classification), np.asarray(las.withheld) == 1
+    count = int(np.count_nonzero(flagged & (codes != 17)))
+    assert found.clouds[0].flagged == count
+    assert found.clouds[0].codes[17] == 50
+    assert found.clouds[0].codes[6] == np.count_nonzero(~flagged & (codes == 6))
+    text = plan_text(found)
+    assert f"Ignored, as they are flagged withheld: {count:,} points" in text
+
+
+def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):
+    assert usual.parameters == trained.read_receipt()["parameters"]
+    assert usual.steps == 8
+
+
+def test_cells_are_those_of_the_prepared_cloud(place, usual):
+    spec = read_spec(place / "spec.yaml").spec
+    for cloud, name in zip(usual.clouds, ("train", "val"), strict=False):
+        prepared = prepare_file(place / f"{name}.laz", spec, 1)
+        levels = prepared.hierarchy.levels
+        assert cloud.cells == tuple(len(level.xyz) for level in levels)
+
+
+def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
+    name = "training.augmentation.grids=3"
+    more = planned(place, name, "training.steps_per_epoch=null")
+    once = planned(place, "training.steps_per_epoch=null")
+    assert more.steps == once.steps
+    train = cloud_bytes(
+        usual.loaded.spec,
+        size_of(prepare_file(place / "train.laz", usual.loaded.spec, 1)),
+    )
+    assert more.memory.clouds - once.memory.clouds == pytest.approx(2 * train, rel=0.05)
+    batches = [
+        prediction_batches(p.clouds, p.loaded.spec)
+        for p in (usual, planned(place, "prediction.grids=3"))
+    ]
+    assert batches[1] == pytest.approx(3 * batches[0], abs=3)
+
+
+def test_a_plan_needs_no_keras(place):
+    code = (
+        "import sys\n"
+        "from vl3d_lite.cli import app\n"
+        "app(['plan', sys.argv[1]], standalone_mode=False)\n"
+        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, place / "spec.yaml"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "peak RAM" in result.stdout
+    assert "3 epochs of 8 steps" in result.stdout
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(place, tmp_path):
+    command = [sys.executable, "-m", "vl3d_lite", "run", place / "spec.yaml"]
+    result = subprocess.run(
+        [*command, "--dry-run", "--run", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Plan of" in result.stdout
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["plan"], ["train", "--run", "new"]], ids=lambda command: command[0]
+)
+def test_what_never_fits_is_refused_with_exit_code_4(place, tmp_path, command):
+    verb, *rest = command
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "vl3d_lite", verb, place / "spec.yaml"),
+            *("--set", "training.batch_size=2000000", *rest),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 4
+    assert "GiB of memory" in result.stderr
+    assert result.stderr.count(" GiB)") == 3
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_clouds_beyond_memory_are_refused(place, monkeypatch):
+    free = memory.estimate(read_spec(place / "spec.yaml").spec).host
+    monkeypatch.setattr(memory, "memory_limit", lambda: free + 1000)
+    with pytest.raises(ResourceError, match="of memory"):
+        planned(place)
+
+
+def test_a_bad_cloud_is_told(mine):
+    (mine / "val.laz").write_text("no cloud")
+    with pytest.raises(DataError, match=r"val\.laz"):
+        planned(mine)
+
+
+def warned(plan, *words):
+    found = [w for w in plan.warnings if all(word in w for word in words)]
+    assert len(found) == 1, plan.warnings
+    return found[0]
+
+
+def test_a_kernel_within_the_point_spacing_is_warned_of(place, usual):
+    assert not any("sees itself alone" in w for w in usual.warnings)
+    found = planned(place, "fields.grid_size=0.05")
+    warned(found, "sees itself alone")
+    warned(found, "finer than")
+
+
+def test_cells_that_swallow_the_scan_are_warned_of(place):
+    warned(planned(place, "fields.grid_size=4"), "share a class")
+
+
+def test_a_class_of_few_points_is_warned_of(mine):
+    def thin(las):
+        rows = np.flatnonzero(las.classification == 6)
+        las.classification[rows[150:]] = 2
+
+    change(mine / "train.laz", thin)
+    warned(planned(mine), "class `building` has 150 training points")
+
+
+def test_a_class_that_validation_lacks_is_warned_of(mine):
+    def forget(las):
+        las.classification[las.classification == 6] = 2
+
+    change(mine / "val.laz", forget)
+    warned(planned(mine), "class `building` has no validation point")
+
+
+def test_fields_with_little_in_them_are_warned_of(place):
+    small = planned(place, "model.stages.0.points=128", "model.stages.1.points=32")
+    assert not any("fields are full" in w for w in small.warnings)
+    warned(planned(place, "fields.radius=2"), "0% of the training fields are full")
+
+
+def test_a_field_narrower_than_a_building_is_warned_of(place, usual):
+    assert not any("widest building" in w for w in usual.warnings)
+    sets = "model.stages.0.points=64", "model.stages.1.points=16"
+    warned(planned(place, *sets), "m wide and the widest building")
+
+
+def test_a_constant_feature_is_warned_of(mine):
+    def flatten(las):
+        las.intensity[:] = 500
+
+    change(mine / "train.laz", flatten)
+    warned(planned(mine), "feature `relative_intensity` is 0 in all")
+
+
+def test_a_stage_too_large_for_its_fields_is_warned_of(place):
+    warned(planned(place, "model.stages.1.points=512"), "stage 1 has room for 512")
+
+
+def test_a_cloud_on_both_sides_and_none_at_all_are_warned_of(place):
+    both = planned(place, f"clouds.validation=['{place / 'train.laz'}']")
+    warned(both, "train.laz is trained on and validates too")
+    warned(planned(place, "clouds.validation=[]"), "no validation cloud")
+
+
+def test_too_short_a_training_is_warned_of(place, usual):
+    assert not any("cells once" in w for w in usual.warnings)
+    sets = "training.epochs=1", "training.steps_per_epoch=1"
+    warned(planned(place, *sets), "of its cells once")
+
+
+def test_disk_counts_what_is_written(place, usual):
+    source = (place / "test.laz").stat().st_size
+    probabilities = planned(place, "prediction.write=[prediction]")
+    assert usual.disk - probabilities.disk == 6000 * (4 + 4 + 12) / 2
+    assert usual.disk > source + 4 * usual.parameters
+
+
+def test_a_probe_times_the_run(place):
+    found = planned(place, probe=True)
+    timing = found.timing
+    assert 0 < timing.step < timing.training
+    assert timing.preparation > 0
+    assert timing.prediction > 0
+    assert "a step" in plan_text(found)
+
+
+def test_preparation_counts_the_clouds_and_the_network(place, monkeypatch):
+    from vl3d_lite.guide.plan import measure as probe
+
+    told = probe.Probe(0.001, 3.0, *[0.0] * 5)
+    monkeypatch.setattr(probe, "probe", lambda *_: told)
+    assert planned(place, probe=True).timing.preparation == pytest.approx(12 + 3)

@@ -1,0 +1,337 @@
+"""Combining runs: the mean of their networks, as a run of its own."""
+
+import json
+import shutil
+
+import keras
+import laspy
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from scipy.special import softmax
+from typer.main import get_command
+
+from vl3d_lite.cli.app import app
+from vl3d_lite.dataset.batches import SweepBatches
+from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.evaluation.rotations import with_symmetry
+from vl3d_lite.model.backend import load_model, save_model
+from vl3d_lite.model.ensemble import combine_networks
+from vl3d_lite.model.kernels import kernels_of
+from vl3d_lite.pipeline import ensemble as combining
+from vl3d_lite.pipeline import train as pipeline
+from vl3d_lite.pipeline.ensemble import combine
+from vl3d_lite.pipeline.verify import verify
+from vl3d_lite.prediction.calibration import Temperature
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.spec.reader import read_spec
+
+OPTIONS = pipeline.Options(threads=1, quiet=True)
+SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "export.kernels=false"]
+
+
+@pytest.fixture(scope="module")
+def other(place, tmp_path_factory):
+    """A run with another seed, another training cloud and so another scaling."""
+    folder = RunFolder(tmp_path_factory.mktemp("other") / "other")
+    loaded = read_spec(
+        place / "spec.yaml", ["seed=4", f"clouds.train=[{place}/test.laz]", *SHORT]
+    )
+    pipeline.train(loaded, folder, OPTIONS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(trained, other, tmp_path_factory):
+    """The two combined."""
+    folder = RunFolder(tmp_path_factory.mktemp("both") / "both")
+    combine([trained.root, other.root], folder, OPTIONS)
+    return folder
+
+
+def open_network(run):
+    spec, scaling = pipeline.open_run(run)
+    return pipeline.load_network(run, spec, scaling), spec, scaling
+
+
+def a_batch(cloud, run, like=None):
+    """The first batch of a cloud, with features as that run scales them.
+
+    Fields are those of the run `like`: they depend on its seed.
+    """
+    _, scaling = pipeline.open_run(run)
+    spec, _ = pipeline.open_run(like or run)
+    inputs, rows = next(iter(SweepBatches(prepare_file(cloud, spec, 1), spec, scaling)))
+    return inputs, rows >= 0
+
+
+def said(network, inputs):
+    logits = keras.ops.convert_to_numpy(network(inputs))
+    return softmax(logits.astype(float), axis=-1)
+
+
+def broken_copy(run, folder, old, new):
+    """A run whose spec says something else, as if it were trained with it."""
+    copy = RunFolder(shutil.copytree(run.root, folder))
+    text = copy.spec.read_text()
+    assert old in text
+    copy.spec.write_text(text.replace(old, new))
+    receipt = copy.read_receipt()
+    del receipt["network_sha256"]
+    copy.receipt.write_text(json.dumps(receipt))
+    return copy.root
+
+
+def vl3d(*words):
+    return CliRunner().invoke(get_command(app), list(map(str, words)))
+
+
+def test_the_network_says_the_mean_of_its_members(place, trained, other, both):
+    scalings = [pipeline.open_run(run)[1] for run in (trained, other)]
+    assert not np.allclose(scalings[0].mean, scalings[1].mean, rtol=1e-3)
+    inputs, real = a_batch(place / "val.laz", both)
+    members = [
+        said(open_network(run)[0], a_batch(place / "val.laz", run, both)[0])
+        for run in (trained, other)
+    ]
+    assert np.abs(members[0] - members[1])[real].max() > 0.1
+    result = said(open_network(both)[0], inputs)
+    np.testing.assert_allclose(result[real], np.mean(members, 0)[real], atol=1e-5)
+
+
+def test_networks_stay_as_they_are_and_files_bring_the_mean_back(
+    place, trained, tmp_path
+):
+    network, _, _ = open_network(trained)
+    inputs, _ = a_batch(place / "val.laz", trained)
+    alone = said(network, inputs)
+    model = combine_networks([network] * 3, [None] * 3)
+    save_model(model, tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(said(loaded, inputs), alone, atol=1e-6)
+    np.testing.assert_array_equal(said(network, inputs), alone)
+    assert {t.name for t in loaded.inputs} == {t.name for t in network.inputs}
+
+
+def test_the_symmetric_twin_has_the_weights_of_all_members(place, both):
+    model, spec, scaling = open_network(both)
+    inputs, real = a_batch(place / "val.laz", both)
+    twin = with_symmetry(model, spec, len(scaling.names), "none")
+    np.testing.assert_allclose(
+        said(twin, inputs)[real], said(model, inputs)[real], atol=1e-6
+    )
+
+
+def test_a_predicted_cloud_has_the_mean_of_the_members(
+    place, trained, other, both, tmp_path
+):
+    # Fields depend on the seed of the spec: here they are to be the same.
+    alike = RunFolder(broken_copy(other, tmp_path / "alike", "seed: 4", "seed: 3"))
+    columns = []
+    for number, run in enumerate((trained, alike, both)):
+        pipeline.predict(
+            run,
+            [place / "test.laz"],
+            tmp_path / str(number),
+            OPTIONS,
+            ["prediction.calibrate=false", "prediction.votes=1"],
+        )
+        las = laspy.read(tmp_path / str(number) / "test.laz")
+        names = [n for n in las.point_format.dimension_names if n.startswith("p_")]
+        assert len(names) == 3
+        columns.append(np.column_stack([las[name] for name in names]).astype(float))
+    np.testing.assert_allclose(columns[2], (columns[0] + columns[1]) / 2, atol=1e-5)
+
+
+def test_the_run_is_whole_and_can_be_evaluated_and_verified(place, both, tmp_path):
+    run = RunFolder(shutil.copytree(both.root, tmp_path / "run"))
+    before = Temperature.from_json(run.calibration.read_text())
+    assert before.before.count.sum() == len(laspy.read(place / "val.laz").points)
+    outcomes = pipeline.predict(run, [place / "test.laz"], run.predictions, OPTIONS)
+    assert outcomes[0].temperature == before.value
+    result = pipeline.evaluate(run, run.predictions)
+    assert 0 < result.scores.overall_accuracy <= 1
+    assert run.report.is_file()
+    found = verify(run)
+    assert not found.differences
+    assert not found.absent
+    assert "test.laz, predicted again" in found.equal
+    inspected = vl3d("inspect", run.root)
+    assert "member_2_logits" in inspected.output
+
+
+def test_the_receipt_names_its_runs(trained, other, both):
+    content = both.read_receipt()
+    assert [entry["run"] for entry in content["combined"]] == [
+        str(trained.root),
+        str(other.root),
+    ]
+    assert [entry["seed"] for entry in content["combined"]] == [3, 4]
+    hashes = [run.read_receipt()["files"]["model.keras"] for run in (trained, other)]
+    assert [entry["model"] for entry in content["combined"]] == hashes
+    names = {entry["path"].rsplit("/", 1)[-1] for entry in content["inputs"]}
+    assert names == {"train.laz", "val.laz", "test.laz"}
+    counts = [run.read_receipt()["parameters"] for run in (trained, other)]
+    assert content["parameters"] == sum(counts)
+    assert both.features.read_text() == trained.features.read_text()
+
+
+def test_the_kernels_of_all_members_are_exported(place, trained, other, both, tmp_path):
+    pipeline.export(both, tmp_path / "kernels", OPTIONS, place / "val.laz")
+    written = {path.name for path in (tmp_path / "kernels").iterdir() if path.is_dir()}
+    expected = {
+        f"{stage}_member_{number}_{kernel.name}"
+        for number, run in ((1, trained), (2, other))
+        for kernel in kernels_of(open_network(run)[0])
+        for stage in ("INIT", "TRAINED")
+    }
+    assert len(expected) == 8
+    assert written == expected
+    statistics = json.loads((tmp_path / "kernels" / "statistics.json").read_text())
+    names = {*statistics["layers"], *statistics["attention"]}
+    assert {"member_1_kpconvx_0_0", "member_2_gva_0_1"} <= names
+    found = {kernel.name: kernel for kernel in kernels_of(open_network(both)[0])}
+    for kernel in kernels_of(open_network(other)[0]):
+        np.testing.assert_array_equal(found[f"member_2_{kernel.name}"].W, kernel.W)
+
+
+def test_without_its_validation_clouds_temperatures_are_averaged(
+    place, trained, other, tmp_path, caplog
+):
+    first = RunFolder(shutil.copytree(trained.root, tmp_path / "first"))
+    second = RunFolder(shutil.copytree(other.root, tmp_path / "second"))
+    first.spec.write_text(first.spec.read_text().replace("val.laz", "gone.laz"))
+    for run, value in ((first, 0.5), (second, 1.62)):
+        run.calibration.write_text(json.dumps(Temperature(value).to_dict()))
+    run = RunFolder(tmp_path / "run")
+    combine([first.root, second.root], run, OPTIONS)
+    assert Temperature.from_json(run.calibration.read_text()).value == 0.9
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert sum("validation clouds are gone" in text for text in warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "section"),
+    [
+        ("building:", "house:", "classes"),
+        ("grid_size: 0.5", "grid_size: 0.6", "fields"),
+        ("relative_intensity", "intensity", "features"),
+        ("hidden_ratio: 2", "hidden_ratio: 3", "model"),
+    ],
+)
+def test_runs_of_other_specs_are_refused(trained, tmp_path, old, new, section):
+    strange = broken_copy(trained, tmp_path / "strange", old, new)
+    with pytest.raises(SpecError, match=rf"strange: its `{section}` differs.*place"):
+        combine([trained.root, strange], RunFolder(tmp_path / "run"), OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_runs_and_the_same_one_twice_are_refused(trained, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(SpecError, match="at least two"):
+        combine([trained.root], run, OPTIONS)
+    again = trained.root / "predictions" / ".."
+    with pytest.raises(SpecError, match="twice"):
+        combine([trained.root, again], run, OPTIONS)
+    assert not run.root.exists()
+
+
+def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(DataError, match="no such run folder"):
+        combine([trained.root, tmp_path / "nothing"], run, OPTIONS)
+    with pytest.raises(SpecError, match=r"combined already.*place.*other"):
+        combine([both.root, trained.root], run, OPTIONS)
+    assert not run.root.exists()
+
+
+def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
+    trained, other, tmp_path
+):
+    run = RunFolder(shutil.copytree(trained.root, tmp_path / "given"))
+    content = yaml.safe_load(run.spec.read_text())
+    content["prediction"]["temperature"] = 0.25
+    run.spec.write_text(yaml.safe_dump(content, sort_keys=False))
+    mean = RunFolder(tmp_path / "mean")
+    combine([run.root, other.root], mean, OPTIONS)
+    spec, _ = pipeline.open_run(mean)
+    fitted = json.loads(mean.calibration.read_text())["temperature"]
+    assert spec.prediction.temperature is None
+    assert pipeline.open_calibration(mean, spec).value == fitted
+
+
+def test_clouds_that_another_run_learned_from_are_found(other, place):
+    member = combining.Member(other, *pipeline.open_run(other), {})
+    clouds = [place / "test.laz", place / "val.laz"]
+    assert combining._trained_on(member, clouds) == clouds[:1]
+
+
+def test_a_training_starts_from_the_first_of_combined_runs(
+    trained, place, both, tmp_path
+):
+    settings = ["training.epochs=1", "training.learning_rate=1e-12"]
+    kernels = []
+    for number, start in enumerate((trained, both)):
+        loaded = read_spec(
+            place / "spec.yaml", [f"training.start_from={start.root}", *settings]
+        )
+        run = RunFolder(tmp_path / str(number))
+        pipeline.train(loaded, run, OPTIONS)
+        kernels.append(np.load(run.initial_kernels))
+    alone, combined = kernels
+    assert set(alone) == set(combined)
+    for name in alone:
+        np.testing.assert_array_equal(alone[name], combined[name])
+
+
+def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_path):
+    run = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
+    (run.root / "notes.txt").write_text("mine")
+    runs = [trained.root, other.root]
+    with pytest.raises(SpecError, match="--overwrite"):
+        combine(runs, run, OPTIONS)
+    assert "combined" not in run.read_receipt()
+    replacing = pipeline.Options(threads=1, quiet=True, overwrite=True)
+    with pytest.raises(SpecError, match="lies inside the run"):
+        combine([run.root, other.root], run, replacing)
+    combine(runs, run, replacing)
+    assert (run.root / "notes.txt").read_text() == "mine"
+    assert not run.history.exists()
+    assert {path.name for path in run.root.iterdir()} == {
+        "notes.txt",
+        *(path.name for path in both.root.iterdir()),
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_nothing_is_left_where_it_fails(trained, other, tmp_path, monkeypatch):
+    def full(path, content):
+        if path.name == "run.json":
+            raise ResourceError("disk full")
+        path.write_text(json.dumps(content))
+
+    monkeypatch.setattr(combining, "write_json", full)
+    with pytest.raises(ResourceError, match="disk full"):
+        combine([trained.root, other.root], RunFolder(tmp_path / "run"), OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_verb_tells_what_it_wrote(trained, other, both, tmp_path):
+    words = ("combine", trained.root, other.root, "--run", tmp_path / "run", "--quiet")
+    result = vl3d(*words)
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "run" / "model.keras") in result.output
+    written = RunFolder(tmp_path / "run").read_receipt()
+    assert written["weights_sha256"] == both.read_receipt()["weights_sha256"]
+
+
+def test_features_of_another_order_are_refused(trained, tmp_path):
+    strange = RunFolder(shutil.copytree(trained.root, tmp_path / "strange"))
+    scaling = FeatureScaling.from_json(strange.features.read_text())
+    turned = FeatureScaling(scaling.names[::-1], scaling.mean, scaling.std)
+    strange.features.write_text(turned.to_json())
+    with pytest.raises(DataError, match=r"names other features"):
+        combine([trained.root, strange.root], RunFolder(tmp_path / "run"), OPTIONS)

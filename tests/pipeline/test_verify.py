@@ -1,0 +1,170 @@
+"""Verification: an honest run passes, every change is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vl3d_lite.cli import app as cli
+from vl3d_lite.errors import DataError, VL3DError
+from vl3d_lite.pipeline import verify as verifying
+from vl3d_lite.pipeline.verify import Verification, verify
+from vl3d_lite.runs.folder import RunFolder, write_json
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    shutil.copytree(trained.root, tmp_path / "copy")
+    return RunFolder(tmp_path / "copy")
+
+
+def test_a_run_that_nobody_touched_is_equal_wherever_it_lies(copy):
+    found = verify(copy)
+    assert found.differences == []
+    assert found.notes == []
+    assert {
+        "spec.yaml",
+        "model.keras",
+        "features.json",
+        "calibration.json",
+        "test.laz, predicted again",
+        "scores of the repeated evaluation",
+    } <= set(found.equal)
+    assert sum(text.endswith("train.laz") for text in found.equal) == 1
+
+
+def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
+    content = json.loads(copy.calibration.read_text())
+    write_json(copy.calibration, {**content, "temperature": 3.0})
+    told = verify(copy).differences
+    assert "calibration.json: was changed" in told
+    assert "test.laz, predicted again: the prediction is another one" in told
+    assert any(
+        text.startswith("metrics.json: pooled.calibration.expected_error was")
+        for text in told
+    )
+
+
+def test_what_is_missing_or_changed_is_named(copy, tmp_path):
+    receipt = copy.read_receipt()
+    gone, other = receipt["inputs"]
+    gone["path"] = str(tmp_path / "gone.laz")
+    other["sha256"] = "0"
+    copy.update_receipt(inputs=[gone, other])
+    listing = copy.predictions / "predictions.json"
+    content = json.loads(listing.read_text())
+    content["clouds"][0]["source"] = str(tmp_path / "away.laz")
+    write_json(listing, content)
+    found = verify(copy)
+    told = found.differences
+    assert found.absent == [str(tmp_path / "gone.laz")]
+    assert f"ABSENT   {tmp_path / 'gone.laz'}" in found.lines()
+    assert f"{other['path']}: was changed" in told
+    assert f"{tmp_path / 'away.laz'}: is missing" in told
+    assert "the evaluation cannot be repeated" in told
+    assert len(told) == 3
+
+
+@pytest.fixture
+def same_predictions(monkeypatch):
+    """Predicting anew gives the clouds that lie there."""
+    monkeypatch.setattr(
+        verifying.pipeline,
+        "repeat_predictions",
+        lambda run, outcomes, folder, quiet: [
+            shutil.copy(run.predictions / outcome.output, folder) and outcome
+            for outcome in outcomes
+        ],
+    )
+
+
+@pytest.mark.usefixtures("same_predictions")
+def test_scores_that_were_written_by_hand_are_found(copy):
+    metrics = json.loads(copy.metrics.read_text())
+    metrics["pooled"]["mean_iou"] = 0.99
+    write_json(copy.metrics, metrics)
+    (told,) = verify(copy).differences
+    assert told.startswith("metrics.json: pooled.mean_iou was 0.99, is 0.")
+
+
+def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
+    shutil.rmtree(copy.predictions)
+    told = verify(copy).differences
+    assert told == [f"{copy.predictions}: the scored predictions are gone"]
+    copy.metrics.unlink()
+    found = verify(copy)
+    assert found.differences == []
+    assert found.notes == ["there is no evaluation to repeat"]
+
+
+@pytest.mark.usefixtures("same_predictions")
+def test_predictions_that_nobody_scored_are_no_difference(copy):
+    copy.metrics.unlink()
+    assert verify(copy).differences == ["metrics.json: is missing"]
+    receipt = copy.read_receipt()
+    del receipt["evaluated"]
+    write_json(copy.receipt, receipt)
+    found = verify(copy)
+    assert found.differences == []
+    assert found.notes == ["the predictions were not scored"]
+
+
+def test_another_spec_and_other_versions_are_told(copy):
+    shutil.rmtree(copy.predictions)
+    copy.metrics.unlink()
+    copy.spec.write_text(copy.spec.read_text().replace("votes: 2", "votes: 3"))
+    copy.update_receipt(
+        python="2.7",
+        packages={"numpy": "0.1"},
+        machine={"processor": "abacus"},
+        files={},
+    )
+    found = verify(copy)
+    assert "python was 2.7, is" in found.notes[0]
+    assert found.notes[1].startswith("the machine's processor was abacus, is ")
+    assert any(note.startswith("numpy was 0.1, is") for note in found.notes)
+    assert any(note.startswith("keras was absent, is") for note in found.notes)
+    assert found.differences[0] == "spec.yaml: was changed"
+    assert "holds no hash of it" in found.differences[1]
+
+
+def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
+    found = Verification(equal=["spec.yaml"], notes=["new numpy"])
+    monkeypatch.setattr(verifying, "verify", lambda run, quiet: found)
+    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
+    cli.verify(trained.root)
+    assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
+    found.differences.append("model.keras: was changed")
+    with pytest.raises(VL3DError, match="1 differences") as trouble:
+        cli.verify(trained.root)
+    assert trouble.value.exit_code == 1
+    assert "DIFFERS  model.keras: was changed" in capsys.readouterr().out
+
+
+def test_a_shipped_run_is_checked_as_far_as_its_files_go(
+    copy, place, tmp_path, monkeypatch, capsys
+):
+    shutil.rmtree(copy.predictions)
+    copy.metrics.unlink()
+    named = copy.read_receipt()["inputs"]
+    bare = [{**entry, "path": Path(entry["path"]).name} for entry in named]
+    copy.update_receipt(inputs=bare)
+    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"2 of the clouds .* are not here") as trouble:
+        cli.verify(copy.root)
+    assert trouble.value.exit_code == 3
+    assert "verify from there" in str(trouble.value)
+    told = capsys.readouterr().out
+    assert "equal    spec.yaml" in told
+    assert "equal    model.keras" in told
+    assert "ABSENT   train.laz" in told
+    monkeypatch.chdir(place)
+    cli.verify(copy.root)
+    assert "equal    train.laz" in capsys.readouterr().out
+    copy.calibration.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VL3DError, match="1 differences") as trouble:
+        cli.verify(copy.root)
+    assert trouble.value.exit_code == 1

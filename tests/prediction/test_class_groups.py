@@ -1,0 +1,94 @@
+"""Joining classes of a trained run."""
+
+import numpy as np
+import pytest
+
+from vl3d_lite.errors import SpecError
+from vl3d_lite.prediction.class_groups import fold, fold_spec
+from vl3d_lite.spec.schema.spec import Spec
+
+SPEC = Spec.model_validate(
+    {
+        "classes": {
+            "ground": 2,
+            "vegetation": {"codes": [3, 4, 5], "write": 5},
+            "building": 6,
+            "other": 1,
+        },
+        "features": ["height"],
+        "fields": {"radius": 20, "grid_size": 0.5},
+        "model": {"stages": [{"points": 64, "channels": 16}]},
+        "training": {"class_weights": [1, 1, 2, 4]},
+    }
+)
+
+
+def written(text):
+    spec, groups = fold_spec(SPEC, text)
+    return (
+        {name: (entry.codes, entry.code) for name, entry in spec.classes.items()},
+        groups,
+    )
+
+
+def test_classes_are_joined_under_a_name_and_a_code():
+    classes, groups = written("ground, above:31=vegetation + building+other")
+    assert classes == {"ground": ([2], 2), "above": ([3, 4, 5, 6, 1], 31)}
+    assert groups == [[0], [1, 2, 3]]
+
+
+def test_without_a_code_the_first_class_gives_it():
+    classes, groups = written("soil=ground,house=building,rest=other+vegetation")
+    assert classes["rest"] == ([1, 3, 4, 5], 1)
+    turned, _ = written("soil=ground,house=building,rest=vegetation+other")
+    assert turned["rest"] == ([3, 4, 5, 1], 5)
+    assert classes["soil"] == ([2], 2)
+    assert groups == [[0], [2], [3, 1]]
+
+
+def test_a_star_stands_for_the_rest():
+    assert written("building, not_building:1=*") == (
+        {"building": ([6], 6), "not_building": ([2, 3, 4, 5, 1], 1)},
+        [[2], [0, 1, 3]],
+    )
+
+
+def test_all_else_of_the_spec_stays():
+    spec, _ = fold_spec(SPEC, "ground, above=*")
+    assert spec.fields == SPEC.fields
+    assert spec.model == SPEC.model
+    assert spec.unsure_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ground", "`vegetation`, `building`, `other` does not"),
+        ("a=ground+vegetation+building+other", "at least two classes"),
+        (
+            "ground, above=vegetaton+*",
+            "no class `vegetaton`; did you mean `vegetation`",
+        ),
+        ("ground, above=vegetation+*", r"`\*` stands alone"),
+        ("a=*, b=*", r"`\*` stands alone"),
+        ("ground, vegetation, building, other, x=*", "stands for no class"),
+        ("ground, up=vegetation+ground+building+other", "`ground` is joined twice"),
+        ("up=ground, up=*", "`up` is made twice"),
+        ("ground, up:six=*", "expected NAME"),
+        ("ground, =*", "expected NAME"),
+        ("ground,,above=*", "expected NAME"),
+        ("ground, above:300=*", "less than or equal to 255"),
+        ("ground, above:2=*", "code of class `ground`"),
+    ],
+)
+def test_what_cannot_be_joined_is_told(text, message):
+    with pytest.raises(SpecError, match=message):
+        fold_spec(SPEC, text)
+
+
+def test_probabilities_are_summed():
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 20)
+    result = fold(probabilities, [[0], [3, 1], [2]])
+    for row, folded in zip(probabilities, result, strict=True):
+        np.testing.assert_allclose(folded, [row[0], row[1] + row[3], row[2]], rtol=1e-6)
+    assert result.dtype == np.float32

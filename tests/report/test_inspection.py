@@ -1,0 +1,278 @@
+"""What `inspect` says about a kernel folder, a run, a model and a cloud."""
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+
+from tests.browser import CHROMIUM, Browser
+from vl3d_lite.errors import DataError
+from vl3d_lite.kernels.export import export_model_kernels
+from vl3d_lite.report.inspection import describe, kernel_page
+
+ROOT = Path(__file__).parents[2]
+NASTY = 'a</script><b title="x">&amp;'
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two layers before and after training."""
+    rng = np.random.default_rng(5)
+    folder = tmp_path / "town"
+    meta = {"sigma": 2.1, "shell_radii": [0.0, 2.1], "shell_points": [1, 5]}
+    layers = []
+    for name, blocks, channels in (("fine", 1, 8), (NASTY, 2, 12)):
+        Q, W = rng.normal(0, 1, (6, 3)), rng.normal(0, 1, (blocks, 6, channels))
+        layers.append((name, Q, W, meta))
+    kernels = folder / "kernels"
+    export_model_kernels(layers, kernels, "INIT", plots=False)
+    past = {name: W for name, _, W, _ in layers}
+    layers = [(name, Q, 1.5 * W, meta) for name, Q, W, meta in layers]
+    extra = {"spec_hash": "93ce0cff" * 8}
+    export_model_kernels(
+        layers, kernels, "TRAINED", past=past, extra=extra, plots=False
+    )
+    return folder
+
+
+def statistics():
+    return {
+        "layers": {
+            "fine": {
+                "modulation_mean": [0.5] * 6,
+                "modulation_std": [0.1, 0.2, 0.3, 0.4, 0.5, float("nan")],
+                "coverage": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
+                "coverage_by_class": {"<i>roof": [0.0, 0.2, 0.2, 0.2, 0.2, 0.2]},
+            }
+        },
+        "attention": {"fine_gva": {"entropy": [0.25, 0.75]}},
+    }
+
+
+def payload(page):
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(text.group(1), parse_constant=pytest.fail)
+
+
+def line_of(text, start):
+    return next(line.split() for line in text.splitlines() if line.startswith(start))
+
+
+def test_kernel_folder_is_described(run):
+    text = describe(run / "kernels" / "TRAINED_fine")
+    weights = np.loadtxt(run / "kernels" / "TRAINED_fine" / "W0.csv")
+    assert line_of(text, "kernel points") == ["kernel", "points", "6", "in", "3-D"]
+    assert "1 at 0 m, 5 at 2.1 m" in text
+    table = text.split("block ")[1].splitlines()
+    assert table[0].split() == ["|W|", "mean", "std", "min", "max", "|change|"]
+    norm = np.sqrt((weights**2).sum())
+    spread = (norm, weights.mean(), weights.std(), weights.min(), weights.max())
+    assert [float(word) for word in table[1].split()[1:]] == pytest.approx(
+        [*spread, norm / 3], rel=1e-3
+    )
+
+
+def test_run_folder_is_described(run):
+    (run / "run.json").write_text(json.dumps({"vl3d_lite": "0.1.0", "seed": 7}))
+    (run / "history.csv").write_text("epoch,loss\n0,1.5\n1,0.25\n")
+    roof = {"support": 30, "iou": 0.875}
+    pooled = {"mean_iou": 0.8125, "points": 40, "per_class": {"roof": roof}}
+    (run / "metrics.json").write_text(json.dumps({"pooled": pooled}))
+    (run / "predictions").mkdir()
+    (run / "predictions" / "block.laz").write_bytes(b"x" * 1_200_000)
+    text = describe(run)
+    assert line_of(text, "seed") == ["seed", "7"]
+    assert line_of(text, "epochs") == ["epochs", "2"]
+    assert line_of(text, "last loss") == ["last", "loss", "0.25"]
+    assert line_of(text, "mean_iou") == ["mean_iou", "0.8125"]
+    assert line_of(text, "roof") == ["roof", "30", "0.8750"]
+    assert "block.laz" in text
+    assert " 1.2\n" in text
+    assert "missing: spec.yaml, model.keras, features.json" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("fine")]
+    assert [row[1:5] for row in rows] == [
+        ["INIT", "6", "8", "1"],
+        ["TRAINED", "6", "8", "1"],
+    ]
+    assert float(rows[1][-1]) == pytest.approx(float(rows[0][-1]) / 2, rel=1e-3)
+
+
+def test_kernels_folder_is_described_alone(run):
+    assert describe(run / "kernels").startswith("Kernels in ")
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    import keras
+
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, name="first")(inputs)
+    hidden = keras.layers.BatchNormalization(name="norm")(hidden)
+    hidden = keras.layers.Dropout(0.5, name="drop")(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="second")(hidden))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    with warnings.catch_warnings():
+        # Keras' own conversion of variables to NumPy 2 warns.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model.save(path)
+    return path
+
+
+def test_model_is_described_layer_by_layer(model_file):
+    text = describe(model_file)
+    assert line_of(text, "first") == ["first", "Dense", str(4 * 3 + 3)]
+    assert line_of(text, "norm") == ["norm", "BatchNormalization", str(4 * 3)]
+    assert line_of(text, "drop") == ["drop", "Dropout", "0"]
+    assert line_of(text, "second") == ["second", "Dense", str(3 * 2 + 2)]
+    assert line_of(text, "parameters") == ["parameters", str(15 + 12 + 8)]
+
+
+def test_neither_description_nor_page_imports_keras(run, model_file):
+    script = (
+        "import sys; from vl3d_lite.inspection import describe, kernel_page;"
+        f"describe({str(model_file)!r}); describe({str(run)!r});"
+        f"kernel_page({str(run / 'kernels')!r});"
+        "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def test_cloud_is_described_with_its_codes(tmp_path):
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales, header.offsets = [0.01] * 3, [700000, 6600000, 0]
+    header.add_extra_dim(laspy.ExtraBytesParams("planarity", "float32"))
+    cloud = laspy.LasData(header)
+    cloud.x, cloud.y, cloud.z = np.array([[700001, 6600001, 3]] * 4).T
+    cloud.classification = [2, 2, 6, 2]
+    cloud.write(str(tmp_path / "block.las"))
+    text = describe(tmp_path / "block.las")
+    assert "LAS 1.4, point format 6" in text
+    assert line_of(text, "points") == ["points", "4"]
+    assert line_of(text, "extra") == ["extra", "planarity"]
+    assert [line.split() for line in text.splitlines()[-2:]] == [
+        ["2", "3", "75.00", "%"],
+        ["6", "1", "25.00", "%"],
+    ]
+
+
+def without(model_file, member, folder):
+    """A copy of the model whose archive lacks one file."""
+    broken = folder / f"{member}.keras"
+    with zipfile.ZipFile(model_file) as old, zipfile.ZipFile(broken, "w") as new:
+        for name in old.namelist():
+            if name != member:
+                new.writestr(name, old.read(name))
+    return broken
+
+
+def test_broken_inputs_are_refused_by_name(tmp_path, model_file, run):
+    (tmp_path / "note.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.keras").write_text("hello")
+    (tmp_path / "half.keras").write_bytes(model_file.read_bytes()[:2000])
+    (tmp_path / "text.las").write_text("hello")
+    (run / "metrics.json").write_text("[1]")
+    cases = [
+        (tmp_path / "nothing", "no such file"),
+        (tmp_path / "note.txt", "is no kernel folder"),
+        (tmp_path / "empty", "is no kernel folder"),
+        (tmp_path / "text.keras", "is no Keras model"),
+        (tmp_path / "half.keras", "is no Keras model"),
+        (without(model_file, "config.json", tmp_path), "config.json"),
+        (without(model_file, "model.weights.h5", tmp_path), "model.weights.h5"),
+        (tmp_path / "text.las", "text.las"),
+        (run, "metrics.json: is no evaluation"),
+    ]
+    for path, message in cases:
+        with pytest.raises(DataError, match=re.escape(message)) as caught:
+            describe(path)
+        assert str(path) in str(caught.value)
+
+
+def test_page_carries_what_the_files_say(run):
+    (run / "kernels" / "statistics.json").write_text(json.dumps(statistics()))
+    data = payload(kernel_page(run / "kernels"))
+    assert data["title"] == "Kernels of town"
+    assert data["stages"] == ["INIT", "TRAINED"]
+    layers = {layer["name"]: layer for layer in data["layers"]}
+    assert set(layers) == {"fine", NASTY}
+    nasty = layers[NASTY]
+    assert (nasty["mq"], nasty["blocks"], nasty["channels"]) == (6, 2, 12)
+    assert nasty["sigma"] == 2.1
+    spread = data["statistics"]["layers"]["fine"]["modulation_std"]
+    assert spread == [0.1, 0.2, 0.3, 0.4, 0.5, None]
+
+
+def test_page_asks_for_nothing_and_escapes_names(run):
+    page = kernel_page(run / "kernels")
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://|@import|<link(?! rel=\"icon\")|src=", page)
+    assert NASTY not in page
+    assert page.count("</script>") == 2
+    assert "{{" not in page
+
+
+def test_page_refuses_stages_of_different_shape(run):
+    last = run / "kernels" / "TRAINED_fine"
+    (last / "manifest.json").unlink()
+    np.savetxt(last / "W0.csv", np.ones((6, 3)))
+    with pytest.raises(DataError, match="stages of layer 'fine' differ in shape"):
+        kernel_page(run / "kernels")
+
+
+def test_page_without_kernels_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(DataError, match="vl3d-lite export RUN"):
+            kernel_page(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: s["layers"]["fine"]["coverage"].pop(), "layers.fine.coverage` must"),
+        (lambda s: s["attention"]["fine_gva"].pop("entropy"), "is no statistics file"),
+        (lambda s: s.update(layers=[1]), "is no statistics file"),
+        (lambda s: s["layers"]["fine"].update(coverage="x"), "is no statistics file"),
+    ],
+)
+def test_broken_statistics_are_refused(run, spoil, message):
+    content = statistics()
+    spoil(content)
+    (run / "kernels" / "statistics.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=re.escape(message)):
+        kernel_page(run / "kernels")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_page_works_in_a_browser_without_a_complaint(run, tmp_path):
+    (run / "kernels" / "statistics.json").write_text(json.dumps(statistics()))
+    file = tmp_path / "kernels.html"
+    file.write_text(kernel_page(run / "kernels"), encoding="utf-8")
+    picture = "document.getElementById('right-view').toDataURL()"
+    weights = np.loadtxt(run / "kernels" / "INIT_fine" / "W0.csv")
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(file)
+        drawn = browser.evaluate(picture)
+        box = "document.getElementById('right-view').getBoundingClientRect()"
+        x, y = browser.evaluate(f"[{box}.x + 60, {box}.y + 60]")
+        browser.drag((x, y), (x + 80, y + 30))
+        assert browser.evaluate(picture) != drawn
+        browser.evaluate("choose(page.layers.findIndex((l) => l.name === 'fine'))")
+        shown = browser.evaluate("norms('INIT')")
+        assert shown == pytest.approx(list(np.sqrt((weights**2).sum(axis=1))), rel=1e-5)
+        coverage = "document.getElementById('coverage').textContent"
+        assert "<i>roof" in browser.evaluate(coverage)
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        browser.send("Emulation.setDeviceMetricsOverride", **phone)
+        assert browser.evaluate("document.documentElement.scrollWidth") == 390
+        assert browser.complaints == []
+        assert browser.requests == [file.as_uri()]

@@ -1,0 +1,121 @@
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vl3d_lite.evaluation.coverage import Coverage
+from vl3d_lite.evaluation.evaluation import Evaluation, evaluate
+from vl3d_lite.evaluation.scores import Calibration
+from vl3d_lite.report.plots import (
+    plot_confusion,
+    plot_coverage,
+    plot_curves,
+    plot_history,
+    plot_reliability,
+)
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def blueness(png):
+    """Share of pixels in the dark blue of a full cell of the confusion matrix."""
+    red, _, blue = pixels(png).astype(int).transpose(2, 0, 1)
+    return np.mean((blue - red > 60) & (red < 40))
+
+
+def matrix(reference, prediction, names=("a", "b")):
+    return evaluate([("x", np.array(reference), np.array(prediction))], names)
+
+
+def test_a_right_confusion_matrix_is_dark_on_half_its_cells():
+    right = blueness(plot_confusion(matrix([0, 1], [0, 1])))
+    mixed = blueness(plot_confusion(matrix([0, 0, 1, 1], [0, 1, 0, 1])))
+    assert right > 0.1
+    assert mixed < 0.01
+
+
+def test_rows_are_normalized():
+    few = plot_confusion(matrix([0, 1], [0, 1]))
+    many = plot_confusion(matrix([0] * 1000 + [1], [0] * 1000 + [1]))
+    assert blueness(many) == pytest.approx(blueness(few), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["$\\frac{$", "100 %"],
+        ["\u5efa\u7269", "<b>"],
+        ["x" * 200, "y"],
+        [f"class {i}" for i in range(40)],
+    ],
+    ids=["math", "foreign", "long", "many"],
+)
+def test_any_class_names_can_be_drawn(names):
+    picture = pixels(plot_confusion(Evaluation(names)))
+    assert max(picture.shape) < 3000
+    assert picture.std() > 0
+
+
+def test_a_panel_a_kind_of_curve():
+    row = {"epoch": 1, "loss": 1.0, "val_loss": 2.0, "val_miou": 0.5}
+    rows = [row | {"learning_rate": 0.1, "seconds": 3.0}]
+    assert list(plot_curves(rows)) == ["Loss", "Scores", "Learning rate"]
+    assert list(plot_curves([{"loss": 1.0, "seconds": 3.0}])) == ["Loss"]
+    wide, narrow = pixels(plot_history(rows)), pixels(plot_history([{"loss": 1.0}]))
+    assert wide.shape[1] > 2 * narrow.shape[1]
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "nan", float("nan"), float("inf"), "text"], ids=repr
+)
+def test_gaps_in_the_history_are_gaps_in_the_curve(value):
+    rows = [{"epoch": "1", "loss": "2.0"}, {"epoch": "2", "loss": value}]
+    assert list(plot_curves(rows)) == ["Loss"]
+    assert plot_curves([{"epoch": 1, "loss": value}]) == {}
+
+
+def test_a_history_of_nothing_says_so():
+    assert pixels(plot_history([])).std() > 0
+
+
+def test_reliability_bars_are_as_high_as_the_accuracy():
+    labels = np.zeros(100, int)
+    confidence = np.full(100, 0.9)
+    right = Calibration.measure(labels, labels, confidence)
+    wrong = Calibration.measure(labels, labels + 1, confidence)
+    blue = np.array([0x00, 0x72, 0xB2])
+
+    def bars(calibration):
+        return (pixels(plot_reliability(calibration)) == blue).all(axis=2).sum()
+
+    assert bars(right) > 1000
+    assert bars(wrong) < 100
+
+
+def test_reliability_shows_what_was_before():
+    labels = np.zeros(100, int)
+    now = Calibration.measure(labels, labels, np.full(100, 0.9))
+    before = Calibration.measure(labels, labels, np.linspace(0.2, 0.9, 100))
+    alone, both = pixels(plot_reliability(now)), pixels(plot_reliability(now, before))
+    assert alone.shape == both.shape
+    assert (alone != both).any(axis=2).sum() > 300
+
+
+def test_coverage_falls_with_accuracy_drawn_and_marks_the_threshold():
+    labels = np.zeros(100, int)
+    confidence = np.linspace(0.3, 1, 100)
+    coverage = Coverage.measure(labels, (confidence < 0.6).astype(int), confidence)
+    plain, marked = (pixels(plot_coverage(coverage, t)) for t in (None, 0.6))
+    orange = np.array([0xD5, 0x5E, 0x00])
+    assert (plain == orange).all(axis=2).sum() == 0
+    assert (marked == orange).all(axis=2).sum() > 100
+
+
+def test_no_figure_stays_in_memory():
+    plot_history([{"loss": 1.0}])
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []

@@ -1,0 +1,37 @@
+"""The page of a run holds what lies in its folder."""
+
+import json
+import re
+import shutil
+
+from PIL import Image
+
+from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.report.run_page import write_run_report
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.spec.reader import read_spec
+
+
+def test_kernels_spec_versions_and_timings_of_the_run_are_told(trained, tmp_path):
+    run = RunFolder(shutil.copytree(trained.root, tmp_path / "town"))
+    for name in ("TRAINED_kpconvx_0_0/Wend_mat.png", "INIT_kpconvx_0_0/Winit_mat.png"):
+        Image.new("L", (4, 4)).save(run.kernels / name)
+    spec = read_spec(run.spec, check_files=False).spec
+    outcomes = read_outcomes(run.predictions)
+    write_run_report(run, spec, None, run.predictions, outcomes)
+    page = run.report.read_text()
+    assert "TRAINED_kpconvx_0_0/Wend_mat.png" in page
+    assert "INIT_kpconvx_0_0/Winit_mat.png" not in page
+    words = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", page))
+    receipt = json.loads(run.receipt.read_text())
+    for name in ("vl3d_lite", "seconds_of_training", "seconds_of_preparation"):
+        assert name in receipt
+        assert f"{name} " in words
+    assert f"vl3d_lite {receipt['vl3d_lite']}" in words
+    assert f"peak_memory {receipt['peak_memory'] / 2**30:.1f} GiB" in words
+    assert "seconds of prediction test.laz" in words
+    assert run.spec.read_text().splitlines()[0] in words
+    assert "Loss by epoch" in page
+    assert " town " in words
+    for folder in (run.root, trained.root.parent):
+        assert str(folder) not in page or str(folder) in run.spec.read_text()

@@ -1,0 +1,154 @@
+"""Estimates of memory: what they grow with, and what is refused."""
+
+import numpy as np
+import pytest
+
+from vl3d_lite.clouds.reading import describe_las
+from vl3d_lite.dataset.files import BYTES_PER_POINT, prepare_file
+from vl3d_lite.errors import ResourceError
+from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.training import memory
+from vl3d_lite.training.memory import (
+    CloudSize,
+    cloud_bytes,
+    estimate,
+    fits_beside,
+    require_memory_for,
+    size_of,
+)
+
+CLOUD = CloudSize(1_000_000, (300_000, 90_000))
+
+
+def spec_of(place, *sets):
+    return read_spec(place / "spec.yaml", sets).spec
+
+
+def limit(monkeypatch, count):
+    monkeypatch.setattr(memory, "memory_limit", lambda: count)
+
+
+def test_a_step_grows_with_the_batch(place):
+    one, four = (
+        estimate(spec_of(place, f"training.batch_size={size}")) for size in (2, 8)
+    )
+    assert four.step == pytest.approx(4 * one.step)
+    assert four.weights == one.weights
+    assert four.host > one.host
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.stages.0.channels=64",
+        "model.stages.0.neighbors=32",
+        "model.stages.0.points=2048",
+        "model.stages.0.blocks=[kpconvx, kpconvx, gva]",
+        "model.gva.weights=channels",
+        "model.kpconvx.hidden_ratio=8",
+    ],
+)
+def test_a_step_grows_with_the_network(place, change):
+    assert estimate(spec_of(place, change)).step > estimate(spec_of(place)).step
+
+
+def test_half_precision_takes_half_of_a_step(place):
+    whole, half = (
+        estimate(spec_of(place, f"training.precision={precision}"))
+        for precision in ("float32", "mixed_bfloat16")
+    )
+    assert half.step == pytest.approx(whole.step / 2)
+
+
+def test_xla_takes_memory_to_compile(place):
+    on, off = (estimate(spec_of(place, f"training.jit={jit}")) for jit in ("on", "off"))
+    assert on.graph + on.compiling > 2 * off.graph
+    assert off.compiling == 0
+    assert on.host > off.host
+
+
+def test_a_cloud_counts_what_its_arrays_hold(place):
+    spec = spec_of(place)
+    cloud = prepare_file(place / "train.laz", spec, 1)
+    held = cloud.features.nbytes * 2 + cloud.labels.nbytes + cloud.point_counts.nbytes
+    held += cloud.cell_of_point.nbytes + cloud.hierarchy.keys.nbytes
+    held += cloud.xyz.nbytes + 8 * len(cloud.labels)  # the tree's axes, class rows
+    for level in cloud.hierarchy.levels:
+        arrays = [a for a in vars(level).values() if isinstance(a, np.ndarray)]
+        held += sum(array.nbytes for array in arrays)
+    assert cloud_bytes(spec, size_of(cloud)) == pytest.approx(held, rel=0.1)
+
+
+def test_reading_counts_where_it_is_more_than_training(place):
+    spec = spec_of(place)
+    small = estimate(spec, [CloudSize(1000, (500,))])
+    large = estimate(spec, [CloudSize(10**9, (500,))])
+    assert small.reading < small.graph < large.reading
+    assert large.host > large.reading
+
+
+def test_validation_and_prediction_come_on_top_of_training(place):
+    spec = spec_of(place)
+    alone = estimate(spec, [CLOUD]).clouds
+    validated = estimate(spec, [CLOUD], [CLOUD]).clouds
+    both = estimate(spec, [CLOUD], [CLOUD], [CLOUD, CloudSize(10, (5,))]).clouds
+    assert alone < validated < both
+    assert both - validated == pytest.approx(validated - alone)
+
+
+def test_a_cloud_is_prepared_beside_another_in_half_the_free_memory(
+    place, monkeypatch, tmp_path
+):
+    spec, cloud = spec_of(place), place / "train.laz"
+    points = describe_las(cloud).points
+    needed = points * BYTES_PER_POINT + cloud_bytes(
+        spec, CloudSize(points, (points,)), swept=True
+    )
+    limit(monkeypatch, 2 * needed + 2)
+    assert fits_beside(cloud, spec)
+    limit(monkeypatch, 2 * needed - 2)
+    assert not fits_beside(cloud, spec)
+    assert not fits_beside(tmp_path / "absent.laz", spec)
+
+
+def test_a_gpu_takes_step_and_weights_from_ram(place):
+    spec = spec_of(place, "training.batch_size=640", "training.jit=on")
+    cpu, gpu = (estimate(spec, [CLOUD], accelerator=there) for there in (False, True))
+    assert cpu.step > cpu.compiling
+    freed = cpu.step - cpu.compiling + cpu.weights
+    assert cpu.host - gpu.host == pytest.approx(freed)
+    assert gpu.device > gpu.step
+
+
+def test_three_settings_that_bring_it_down_are_told(place, monkeypatch):
+    spec = spec_of(place, "training.batch_size=2000000")
+    limit(monkeypatch, 8 * 2**30)
+    with pytest.raises(ResourceError) as trouble:
+        require_memory_for(spec, "spec.yaml")
+    told = str(trouble.value)
+    assert told.startswith("spec.yaml: needs about ")
+    assert told.count(" GiB)") == 3
+    sizes = [float(part.split("(")[-1]) for part in told.split(" GiB)")[:3]]
+    assert sizes == sorted(sizes)
+    assert sizes[0] <= 8
+    # What is advised is a change that fits.
+    advice = told.split("`--set ")[1].split("`")[0]
+    assert advice.startswith("training.batch_size=")
+    require_memory_for(spec_of(place, advice), "spec.yaml")
+
+
+def test_a_coarser_grid_is_told_where_clouds_take_the_memory(place, monkeypatch):
+    spec = spec_of(place)
+    limit(monkeypatch, 8 * 2**30)
+    huge = CloudSize(60_000_000, (50_000_000, 20_000_000))
+    with pytest.raises(ResourceError, match=r"itself: `--set fields\.grid_size="):
+        require_memory_for(spec, "spec.yaml", [huge])
+
+
+def test_what_is_only_tight_is_a_warning_to_training(place, monkeypatch, caplog):
+    spec = spec_of(place)
+    limit(monkeypatch, estimate(spec).host / 1.1)
+    require_memory_for(spec, "spec.yaml", sure=memory.SURE)
+    assert "may not fit" in caplog.text
+    with pytest.raises(ResourceError):
+        require_memory_for(spec, "spec.yaml")

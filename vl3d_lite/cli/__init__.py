@@ -1,0 +1,1 @@
+"""Entry points: commands parse their arguments and call."""

@@ -1,0 +1,1 @@
+"""From clouds to grid cells, receptive fields and batches."""

@@ -1,0 +1,275 @@
+"""Batches of receptive fields: padded to static shapes, made ahead in threads."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
+from vl3d_lite.dataset.centers import TrainingCenters
+from vl3d_lite.dataset.extractor import FieldCutter, ReceptiveField, transfer_widths
+from vl3d_lite.dataset.prepared import PreparedCloud
+from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset.sweep import cover
+from vl3d_lite.errors import DataError
+from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.system.prefetch import ahead
+
+Inputs = dict[str, np.ndarray]
+
+
+def batch_spec(
+    spec: Spec, n_features: int
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Name, shape without the batch axis, and dtype of each input.
+
+    ``R_l`` points and ``K_l`` neighbors of stage ``l``; rows count within a
+    field and stage, -1 where missing; padding points are all zero and -1.
+
+    ========================  ===================  ==================================
+    ``features``              ``(R_0, C)``         float32, scaled
+    ``xyz_<l>``               ``(R_l, 3)``         float32, meters from the center
+    ``neighbors_<l>``         ``(R_l, K_l)``       int32 rows of stage l, self first
+    ``down_<l>``, not last    ``(R_{l+1}, D_l)``   int32 rows of stage l
+    ``up_<l>``, not last      ``(R_l, U)``         int32 rows of stage l + 1
+    ``source_weights``        ``(R_0, 1)``         float32; where the spec has them
+    ========================  ===================  ==================================
+    """
+    stages = spec.model.stages
+    real, whole = np.dtype(np.float32), np.dtype(np.int32)
+    down, up = transfer_widths(spec)
+    result = {"features": ((stages[0].points, n_features), real)}
+    if spec.model.source_weights is not None:
+        result["source_weights"] = ((stages[0].points, 1), real)
+    for number, stage in enumerate(stages):
+        result[f"xyz_{number}"] = ((stage.points, 3), real)
+        result[f"neighbors_{number}"] = ((stage.points, stage.neighbors), whole)
+        if number + 1 < len(stages):
+            coarse = stages[number + 1].points
+            result[f"down_{number}"] = ((coarse, down[number]), whole)
+            result[f"up_{number}"] = ((stage.points, up), whole)
+    return result
+
+
+class FieldSource:
+    """Fields of one cloud as rows of a batch.
+
+    Args:
+        prepared: The cloud.
+        spec: Its fields, stages and augmentation.
+        scaling: Of its features.
+
+    Raises:
+        DataError: The cloud's features are not those of the scaling.
+    """
+
+    def __init__(self, prepared: PreparedCloud, spec: Spec, scaling: FeatureScaling):
+        scaling.require(prepared)
+        self.prepared, self.spec = prepared, spec
+        self.cutter = FieldCutter(prepared, spec)
+        self.scaled = scaling.apply(prepared.features)
+        self.vertical = None
+        if "vertical" in scaling.names:
+            column = scaling.names.index("vertical")
+            self.vertical = column, scaling.mean[column], scaling.std[column]
+
+    def write(
+        self,
+        batch: Inputs,
+        slot: int,
+        center: np.ndarray,
+        rows: np.ndarray | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Cut a field and write it into a batch made by `empty_batch`.
+
+        Args:
+            batch: The inputs.
+            slot: Row of the batch.
+            center: ``(3,)``, local frame.
+            rows: Of the finest level, if known.
+            rng: Augments the field if given.
+
+        Returns:
+            Rows of the finest level, as many as the field has points.
+        """
+        field = self.cutter.cut(center, rows)
+        xyz = field.xyz
+        features = self.scaled.take(field.indices, axis=0)
+        if rng is not None:
+            xyz = self._augment(field, rng)
+        if self.vertical is not None:
+            column, mean, std = self.vertical
+            features[:, column] = (xyz[0][:, 2] - mean) / std
+        if rng is not None:
+            names = self.prepared.feature_names
+            change_features(features, names, self.spec.training.augmentation, rng)
+        batch["features"][slot, : len(features)] = features
+        weights = self.prepared.source_weights
+        if weights is not None:
+            batch["source_weights"][slot, : len(features), 0] = weights[field.indices]
+        for number in range(len(xyz)):
+            count = len(xyz[number])
+            batch[f"xyz_{number}"][slot, :count] = xyz[number]
+            batch[f"neighbors_{number}"][slot, :count] = field.neighbors[number]
+        for number in range(len(xyz) - 1):
+            down, up = field.down[number], field.up[number]
+            batch[f"down_{number}"][slot, : len(down)] = down
+            batch[f"up_{number}"][slot, : len(up)] = up
+        return field.indices
+
+    def _augment(
+        self, field: ReceptiveField, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        augmentation = self.spec.training.augmentation
+        xyz = move_points(field, augmentation, self.spec.fields.grid_size, rng)
+        if augmentation.point_dropout:
+            drop_neighbors(field.neighbors, augmentation.point_dropout, rng)
+        return xyz
+
+
+def empty_batch(spec: Spec, n_features: int, size: int) -> Inputs:
+    """A batch of padding: zeros and -1."""
+    return {
+        name: np.full((size, *shape), -1 if dtype.kind == "i" else 0, dtype)
+        for name, (shape, dtype) in batch_spec(spec, n_features).items()
+    }
+
+
+class TrainingBatches:
+    """Batches to learn from, the same for the same seed however many threads.
+
+    Args:
+        clouds: Prepared training clouds.
+        spec: The run.
+        scaling: Of the features.
+        threads: Threads that prepare batches beside the training step.
+
+    Raises:
+        DataError: No cloud has a labelled point, or features differ.
+    """
+
+    def __init__(
+        self,
+        clouds: list[PreparedCloud],
+        spec: Spec,
+        scaling: FeatureScaling,
+        *,
+        threads: int = 1,
+    ):
+        if not any((cloud.labels >= 0).any() for cloud in clouds):
+            raise DataError(
+                "no training cloud has a point of a class in `classes`. "
+                "Check the LAS codes that the classes name"
+            )
+        self.spec, self.threads = spec, threads
+        self.sources = [FieldSource(cloud, spec, scaling) for cloud in clouds]
+        self.centers = TrainingCenters([s.cutter for s in self.sources], spec)
+        self.n_features = len(scaling.names)
+        self.wait_seconds = 0.0
+        size = spec.points_per_batch * spec.training.augmentation.grids
+        total = sum(len(cloud.labels) for cloud in clouds)
+        self.steps_per_epoch = spec.training.steps_per_epoch or -(-total // size)
+
+    def epoch(
+        self, number: int, start_step: int = 0
+    ) -> Iterator[tuple[Inputs, np.ndarray]]:
+        """Batches of an epoch.
+
+        Args:
+            number: Of the epoch; each has its own fields and augmentation.
+            start_step: Batches to leave out at the beginning.
+
+        Returns:
+            A generator, which may be closed at any time, of inputs as in
+            `batch_spec` and ``(B, R_0)`` int32 labels, -1 on padding and
+            ignored points.
+        """
+        count = self.steps_per_epoch * self.spec.training.batch_size
+        draw = self.centers.epoch(number, count)
+        return ahead(
+            lambda step: self._batch(draw, number, step),
+            range(start_step, self.steps_per_epoch),
+            self.threads,
+            self._waited,
+        )
+
+    def _waited(self, seconds: float) -> None:
+        self.wait_seconds += seconds
+
+    def _batch(self, draw: Callable, epoch: int, step: int):
+        size = self.spec.training.batch_size
+        batch = empty_batch(self.spec, self.n_features, size)
+        labels = np.full((size, self.spec.model.stages[0].points), -1, np.int32)
+        for slot in range(size):
+            rng = np.random.default_rng([self.spec.seed, epoch, step, slot])
+            cloud, center = draw(step * size + slot, rng)
+            source = self.sources[cloud]
+            rows = source.write(batch, slot, center, rng=rng)
+            labels[slot, : len(rows)] = source.prepared.labels[rows]
+        return batch, labels
+
+
+class SweepBatches:
+    """Batches that cover a cloud.
+
+    Args:
+        prepared: The cloud.
+        spec: The run.
+        scaling: Of the features.
+        votes: Fields that hold each point at least; the spec's by default.
+        batch_size: Fields of a batch; the spec's by default.
+        threads: Threads that prepare batches ahead.
+
+    Attributes:
+        sweep: The fields.
+        wait_seconds: Time the consumer waited for batches.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedCloud,
+        spec: Spec,
+        scaling: FeatureScaling,
+        *,
+        votes: int | None = None,
+        batch_size: int | None = None,
+        threads: int = 1,
+    ):
+        self.spec, self.threads = spec, threads
+        self.source = FieldSource(prepared, spec, scaling)
+        self.n_features = len(scaling.names)
+        self.batch_size = (
+            batch_size or spec.prediction.batch_size or spec.training.batch_size
+        )
+        self.sweep = cover(
+            prepared,
+            spec,
+            votes=votes or spec.prediction.votes,
+            seed=spec.seed + prepared.grid,
+            cutter=self.source.cutter,
+        )
+        self.wait_seconds = 0.0
+
+    def __len__(self) -> int:
+        return -(-len(self.sweep) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Inputs, np.ndarray]]:
+        """Inputs and ``(B, R_0)`` int32 rows of the finest level, -1 on padding.
+
+        The last batch is filled up with empty fields.
+        """
+        return ahead(self._batch, range(len(self)), self.threads, self._waited)
+
+    def _waited(self, seconds: float) -> None:
+        self.wait_seconds += seconds
+
+    def _batch(self, number: int) -> tuple[Inputs, np.ndarray]:
+        batch = empty_batch(self.spec, self.n_features, self.batch_size)
+        points = self.spec.model.stages[0].points
+        indices = np.full((self.batch_size, points), -1, np.int32)
+        first = number * self.batch_size
+        for slot in range(min(self.batch_size, len(self.sweep) - first)):
+            rows = self.sweep.rows[first + slot]
+            self.source.write(batch, slot, self.sweep.centers[first + slot], rows)
+            indices[slot, : len(rows)] = rows
+        return batch, indices

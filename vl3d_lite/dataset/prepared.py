@@ -1,0 +1,254 @@
+"""A cloud made ready for fields: reduced to cells, with features and levels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.dataset.features import compute_features, required_dimensions
+from vl3d_lite.dataset.source_weights import point_weights
+from vl3d_lite.errors import DataError
+from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
+from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
+from vl3d_lite.spec.schema.spec import Spec
+
+VERTICAL_BLOCK = 64  # cells; edge of the blocks where a cloud has no reach
+
+
+@dataclass(frozen=True)
+class PreparedCloud:
+    """A cloud reduced to cells; receptive fields are cut out of it.
+
+    Attributes:
+        name: Name of the cloud.
+        origin: ``(3,)`` float64, where the local frame lies.
+        hierarchy: The levels; the finest has ``N`` points.
+        features: ``(N, C)`` float32, not scaled. The column of ``vertical``
+            holds the height over the mean of a field-sized block: a stand-in
+            that scaling is fitted on; fields fill in their own.
+        feature_names: ``C`` names.
+        labels: ``(N,)`` int32 class indices; -1 ignored or unlabelled.
+        cell_of_point: ``(n,)`` int32, the cell of each point of the file.
+        point_counts: ``(N,)`` int32, points in each cell.
+        source_weights: ``(N,)`` float32, not negative, the mean of a cell's
+            points; None where the spec asks for none.
+        grid: Number of the grid whose cells these are.
+        point_labels: ``(n,)`` int16 class index of each point of the file; -1
+            ignored or unlabelled.
+    """
+
+    name: str
+    origin: np.ndarray
+    hierarchy: Hierarchy
+    features: np.ndarray
+    feature_names: list[str]
+    labels: np.ndarray
+    cell_of_point: np.ndarray
+    point_counts: np.ndarray
+    point_labels: np.ndarray
+    source_weights: np.ndarray | None = None
+    grid: int = 0
+
+    @property
+    def xyz(self) -> np.ndarray:
+        """``(N, 3)`` float64 points of the finest level, local frame."""
+        return self.hierarchy.levels[0].xyz
+
+
+def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.ndarray]:
+    """Reduce a cloud to one point a grid cell.
+
+    A cell's point is the mean of its points, its attributes their means, its
+    label the most frequent class of the labelled ones, ties to the lowest.
+
+    Args:
+        cloud: At least one point.
+        grid_size: Edge of a cell in meters.
+
+    Returns:
+        The cells as a cloud, in the order of their Morton keys, and the
+        ``(n,)`` int32 cell of each point.
+
+    Raises:
+        DataError: The cloud is empty, a coordinate is not finite, or the
+            cloud is too large for the grid.
+    """
+    cells, reduced = _reduce(cloud, grid_size, np.zeros(3))
+    return reduced, cells.cell_of_point
+
+
+def grid_shift(spec: Spec, grid: int) -> np.ndarray:
+    """How far a cloud's grid lies before the local frame's origin.
+
+    Args:
+        spec: Its seed draws the shifts, its stages say how far they reach: to
+            the edge of the coarsest cells, so that those move as well.
+        grid: Number of the grid; the first, 0, starts at the origin.
+
+    Returns:
+        ``(3,)`` meters, not negative.
+    """
+    if not grid:
+        return np.zeros(3)
+    return np.random.default_rng([spec.seed, grid]).random(3) * spec.spacings[-1]
+
+
+def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud without a random share of its points, at least one of which stays.
+
+    Args:
+        cloud: At least one point.
+        share: Largest share left out, in [0, 1); the share itself is drawn
+            between zero and this.
+        rng: Draws the share and the points.
+    """
+    stays = rng.random(len(cloud)) >= rng.uniform(0, share)
+    if not stays.any():
+        stays[0] = True
+    return cloud.select(stays)
+
+
+def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud on a slope: ``z + g . (x, y)``, so upright things stay upright.
+
+    Args:
+        cloud: Any number of points.
+        slope: Largest rise over run, not negative; that of ``g`` is drawn between
+            zero and this, its direction from all around.
+        rng: Draws ``g``.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
+    local = cloud.local.copy()
+    local[:, 2] += local[:, :2] @ gradient
+    local[:, 2] -= local[:, 2].min(initial=0)  # cells count from zero
+    return replace(cloud, local=local)
+
+
+def _reduce(
+    cloud: PointCloud, grid_size: float, shift: np.ndarray
+) -> tuple[Cells, PointCloud]:
+    if len(cloud.local) == 0:
+        raise DataError(f"{cloud.name}: the cloud has no points")
+    try:
+        cells = grid_cells(
+            cloud.local + shift if shift.any() else cloud.local, grid_size
+        )
+    except DataError as error:
+        raise DataError(f"{cloud.name}: {error}") from error
+    # One axis at a time: the ordered copy of a large cloud stays small.
+    local = np.stack(
+        [run_means(axis[cells.order], cells.starts) for axis in cloud.local.T], axis=1
+    )
+    with np.errstate(over="ignore", invalid="ignore"):  # features are checked
+        attributes = {
+            name: run_means(values[cells.order], cells.starts).astype(np.float32)
+            for name, values in cloud.attributes.items()
+        }
+    reduced = PointCloud(
+        local=local,
+        origin=cloud.origin,
+        attributes=attributes,
+        labels=_majority(cloud.labels, cells.cell_of_point, len(cells.keys)),
+        name=cloud.name,
+    )
+    return cells, reduced
+
+
+def _majority(labels: np.ndarray, cell_of_point: np.ndarray, count: int) -> np.ndarray:
+    best = np.full(count, -1, np.int32)
+    most = np.zeros(count, np.int64)
+    for label in range(int(labels.max(initial=-1)) + 1):
+        votes = np.bincount(cell_of_point[labels == label], minlength=count)
+        wins = votes > most
+        best[wins] = label
+        most[wins] = votes[wins]
+    return best
+
+
+def prepare_cloud(
+    cloud: PointCloud,
+    spec: Spec,
+    *,
+    grid: int = 0,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedCloud:
+    """Reduce a cloud, compute its features and build its hierarchy.
+
+    Args:
+        cloud: At least one point.
+        spec: What to compute.
+        grid: Number of the grid; each lies elsewhere (`grid_shift`).
+        threads: Threads that search neighbors.
+        progress: Called with (points searched so far, points of all levels).
+
+    Raises:
+        DataError: The cloud is empty, too large for the grid, or a coordinate
+            or a feature is not finite, or a source weight negative.
+    """
+    grid_size = spec.fields.grid_size
+    weights = None
+    if spec.model.source_weights is not None:
+        weights = point_weights(cloud, spec.model.source_weights)
+    cells, reduced = _reduce(cloud, grid_size, grid_shift(spec, grid))
+    if weights is not None:
+        # Of points, not of cells: a mean of codes is no code.
+        weights = run_means(weights[cells.order], cells.starts).astype(np.float32)
+    _require_finite(cloud, reduced, required_dimensions(spec.features))
+    features, names = compute_features(reduced, spec.features, grid_size, threads)
+    if "vertical" in names:
+        features[:, names.index("vertical")] = _vertical(reduced.local, spec)
+    stages = spec.model.stages
+    # Fields sampled by farthest points search their own neighbors.
+    searched = spec.fields.sampling == "grid"
+    hierarchy = build_hierarchy(
+        reduced.local,
+        cells.keys,
+        [stage.neighbors if searched else 1 for stage in stages],
+        radii=[stage.neighbor_radius for stage in stages],
+        transfer=spec.fields.transfer if searched else "parents",
+        interpolate=searched and spec.model.upsampling == "interpolated",
+        threads=threads,
+        progress=progress,
+    )
+    return PreparedCloud(
+        name=cloud.name,
+        origin=np.asarray(cloud.origin),
+        hierarchy=hierarchy,
+        features=features,
+        feature_names=list(names),
+        labels=reduced.labels,
+        cell_of_point=cells.cell_of_point,
+        point_counts=np.diff(cells.starts, append=len(cells.order)).astype(np.int32),
+        point_labels=cloud.labels.astype(np.int16),
+        source_weights=weights,
+        grid=grid,
+    )
+
+
+def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
+    """Heights over the mean of horizontal blocks as large as a field."""
+    reach = spec.fields.reach
+    edge = VERTICAL_BLOCK * spec.fields.grid_size if reach is None else 2 * reach
+    corners = np.floor(local[:, :2] / edge).astype(np.int64)
+    corners -= corners.min(axis=0)
+    # One number a block: rows are slow to tell apart.
+    numbers = corners[:, 0] * (corners[:, 1].max() + 1) + corners[:, 1]
+    block = np.unique(numbers, return_inverse=True)[1]
+    means = np.bincount(block, local[:, 2]) / np.bincount(block)
+    return local[:, 2] - means[block]
+
+
+def _require_finite(cloud: PointCloud, cells: PointCloud, names: list[str]) -> None:
+    """Name the point of the file that spoils a feature."""
+    for name in names:
+        if name in cells.attributes and not np.isfinite(cells.attributes[name]).all():
+            values = np.asarray(cloud.attributes[name])
+            odd = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
+            raise DataError(
+                f"{cloud.name}: dimension `{name}`, a feature, must be finite. "
+                f"Received: {values[odd[0]]} at point {odd[0]}, and {len(odd) - 1} "
+                "more. Repair the file or leave the feature out"
+            )

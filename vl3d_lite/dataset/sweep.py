@@ -1,0 +1,135 @@
+"""Sweeps: fields that together cover a cloud."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vl3d_lite.dataset.centers import spread_centers, usual_shape
+from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.prepared import PreparedCloud
+from vl3d_lite.geometry.regions import Shape
+from vl3d_lite.geometry.subsampling import farthest_points
+from vl3d_lite.spec.schema.spec import Spec
+
+WINDOW = 65_536  # uncovered points looked at together
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Fields that together cover a cloud.
+
+    Attributes:
+        centers: ``(F, 3)`` float64, local frame.
+        rows: For each field its ascending rows of the finest level.
+        counts: ``(N,)`` int32, fields that hold each point.
+    """
+
+    centers: np.ndarray
+    rows: list[np.ndarray]
+    counts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def cover(
+    prepared: PreparedCloud,
+    spec: Spec,
+    *,
+    votes: int = 1,
+    seed: int = 0,
+    cutter: FieldCutter | None = None,
+) -> Sweep:
+    """Fields that hold every point of a cloud at least `votes` times.
+
+    One lattice a vote, each shifted anew; fields without which every point
+    still has its votes are left out; then further fields where points lack
+    votes. A point stays short only where a field centered on it holds so many
+    others at its very place that it does not hold the point itself.
+
+    Args:
+        prepared: The cloud.
+        spec: Its fields and stages.
+        votes: At least 1.
+        seed: Of the shifts.
+        cutter: The cloud's cutter, if there is one.
+    """
+    cutter = FieldCutter(prepared, spec) if cutter is None else cutter
+    rng = np.random.default_rng(seed)
+    shape = usual_shape(cutter, rng)
+    counts = np.zeros(len(prepared.xyz), np.int32)
+    fields = []
+    for _ in range(votes):
+        way = spec.fields.prediction_centers
+        for center in spread_centers(way, prepared, spec.fields, shape, rng):
+            for rows in _exhaust(cutter, center):
+                counts[rows] += 1
+                fields.append((center, rows))
+    fields = list(_needed(fields, counts, votes))
+    fields.extend(_further(cutter, shape, counts, votes))
+    centers = np.array([center for center, _ in fields]).reshape(-1, 3)
+    return Sweep(centers, [rows for _, rows in fields], counts)
+
+
+def _exhaust(cutter: FieldCutter, center: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of the fields at a center that hold all points of the shape.
+
+    One field, unless farthest-point sampling thins it: then as many as it
+    takes, each sampled from the points that those before it left.
+    """
+    points = cutter.stages[0].points
+    rows = cutter.inside(center)[0] if cutter.farthest else cutter.select(center)
+    if len(rows) <= points:
+        if len(rows):
+            yield rows
+        return
+    while len(rows) > points:
+        chosen = farthest_points(cutter.prepared.xyz[rows], points)
+        yield np.sort(rows[chosen])
+        rows = np.delete(rows, chosen)
+    if len(rows):
+        yield rows
+
+
+def _needed(
+    fields: list[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, votes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Drop fields, the smallest first, whose points have votes to spare."""
+    dropped = set()
+    for number in sorted(range(len(fields)), key=lambda n: len(fields[n][1])):
+        rows = fields[number][1]
+        if counts[rows].min() > votes:
+            counts[rows] -= 1
+            dropped.add(number)
+    for number, field in enumerate(fields):
+        if number not in dropped:
+            yield field
+
+
+def _further(
+    cutter: FieldCutter, shape: Shape, counts: np.ndarray, votes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Fields for the points that lack votes, which `counts` then has."""
+    xyz = cutter.prepared.xyz
+    short = np.flatnonzero(counts < votes)
+    while len(short):
+        window, first = short[:WINDOW], short[0]
+        offsets = (xyz[window] - xyz[first])[:, : shape.axes]
+        near = window[shape.measure(list(offsets.T)) <= shape.limit]
+        center = xyz[near].mean(axis=0)
+        rows = cutter.select(center)
+        if not _holds(rows, first):
+            center = xyz[first]
+            rows = cutter.select(center)
+        if not _holds(rows, first):
+            short = short[1:]
+            continue
+        counts[rows] += 1
+        yield center, rows
+        short = short[counts[short] < votes]
+
+
+def _holds(rows: np.ndarray, row: int) -> bool:
+    place = np.searchsorted(rows, row)
+    return place < len(rows) and rows[place] == row

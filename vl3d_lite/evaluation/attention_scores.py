@@ -1,0 +1,154 @@
+"""Where the points of a coarse stage look: attention scores as numbers and pictures.
+
+One folder per layer, for each of a few fields spread over a cloud::
+
+    attention/<layer>/field_0.npz        scores (U, n, n), xyz (n, 3), chosen
+    attention/<layer>/field_0.csv        a row a point: where it is, what it receives
+    attention/<layer>/field_0_heads.png  scores of each head as a matrix
+    attention/<layer>/field_0_view.png   from above, where the chosen point looks
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from vl3d_lite.dataset.batches import FieldSource, empty_batch
+from vl3d_lite.dataset.prepared import PreparedCloud
+from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset.sweep import cover
+from vl3d_lite.kernels.attention_plots import plot_heads, plot_view
+from vl3d_lite.model.layers import FieldAttentionLayer
+from vl3d_lite.runs.folder import output_errors, write_bytes
+from vl3d_lite.spec.schema.spec import Spec
+
+__all__ = ["FIELDS", "FOLDER", "FieldScores", "measure_scores", "write_scores"]
+
+FOLDER = "attention"
+FIELDS = 4  # of a cloud: scores grow with the square of the points
+
+
+@dataclass(frozen=True)
+class FieldScores:
+    """What the points of one field attend to in one layer.
+
+    Attributes:
+        layer: Name of the layer.
+        number: Of the field, from 0.
+        xyz: ``(n, 3)`` float64, the real points in the coordinates of the cloud.
+        scores: ``(U, n, n)`` float32: head, who looks, who is looked at. Rows
+            sum to 1.
+        chosen: Row of the point nearest to the field's center.
+    """
+
+    layer: str
+    number: int
+    xyz: np.ndarray
+    scores: np.ndarray
+    chosen: int
+
+
+def measure_scores(
+    model: keras.Model, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
+) -> Iterator[FieldScores]:
+    """Scores of every `FieldAttentionLayer` on a few well-filled fields of a cloud.
+
+    Args:
+        model: The network; without such a layer there is nothing to yield.
+        cloud: At most `FIELDS` of its fields are looked at, spread evenly over
+            the fuller half of those that cover it.
+        spec: Of the run.
+        scaling: Of the features.
+    """
+    layers = [layer for layer in model.layers if type(layer) is FieldAttentionLayer]
+    if not layers:
+        return
+    # Keras takes the list off a single output; the logits make it several.
+    outputs = [model.outputs[0], *(layer.input for layer in layers)]
+    inner = keras.Model(model.inputs, outputs)
+    source = FieldSource(cloud, spec, scaling)
+    sweep = cover(cloud, spec, seed=spec.seed, cutter=source.cutter)
+    sizes = np.array([len(rows) for rows in sweep.rows])
+    full = np.flatnonzero(sizes >= np.median(sizes))
+    places = np.unique(np.linspace(0, len(full) - 1, FIELDS).astype(int))
+    for number, place in enumerate(full[places]):
+        batch = empty_batch(spec, len(scaling.names), 1)
+        rows = source.write(batch, 0, sweep.centers[place], sweep.rows[place])
+        center = source.cutter.cut(sweep.centers[place], rows).center
+        _, *tensors = inner(batch, training=False)
+        for layer, inputs in zip(layers, tensors, strict=True):
+            real = ops.convert_to_numpy(inputs[2])[0] >= 0
+            real = np.flatnonzero(real.any(axis=-1))
+            local = ops.convert_to_numpy(inputs[0])[0][real].astype(np.float64)
+            scores = ops.cast(layer.attention_scores(inputs), "float32")
+            scores = ops.convert_to_numpy(scores)[0][:, real][:, :, real]
+            chosen = int(np.argmin(np.square(local).sum(axis=1)))
+            xyz = local + center + cloud.origin
+            yield FieldScores(layer.name, number, xyz, scores, chosen)
+
+
+def write_scores(
+    folder: Path, found: Iterator[FieldScores], *, plots: bool = True
+) -> list[Path]:
+    """Write scores below `folder`; earlier ones of the same layers are replaced.
+
+    Args:
+        folder: Made where it is missing.
+        found: See `measure_scores`.
+        plots: Draw PNG files.
+
+    Returns:
+        The files.
+
+    Raises:
+        ResourceError: The folder cannot be written.
+    """
+    files: list[Path] = []
+    for entry in found:
+        place = folder / re.sub(r"[^0-9A-Za-z_.-]", "_", entry.layer)
+        contents = {".npz": _arrays(entry), ".csv": _table(entry).encode("ascii")}
+        if plots:
+            title = f"{entry.layer}, field {entry.number}"
+            contents["_heads.png"] = plot_heads(entry.scores, title)
+            contents["_view.png"] = plot_view(
+                entry.xyz, entry.scores[:, entry.chosen], entry.chosen, title
+            )
+        for suffix, content in contents.items():
+            path = place / f"field_{entry.number}{suffix}"
+            write_bytes(path, content)
+            files.append(path)
+    stale = re.compile(r"field_\d+(\.npz|\.csv|_heads\.png|_view\.png)")
+    for place in {file.parent for file in files}:
+        with output_errors(place):
+            for file in place.iterdir():
+                if file not in files and stale.fullmatch(file.name):
+                    file.unlink()
+    return files
+
+
+def _arrays(entry: FieldScores) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, scores=entry.scores, xyz=entry.xyz, chosen=entry.chosen)
+    return buffer.getvalue()
+
+
+def _table(entry: FieldScores) -> str:
+    heads = range(len(entry.scores))
+    names = [
+        *("x", "y", "z"),
+        *(f"received_{head}" for head in heads),
+        *(f"from_chosen_{head}" for head in heads),
+    ]
+    # A share of all attention that the points of the field pay.
+    received = entry.scores.mean(axis=1)
+    columns = np.concatenate([received, entry.scores[:, entry.chosen]]).T
+    rows = [
+        ",".join([*(f"{value:.3f}" for value in place), *(f"{v:.6g}" for v in values)])
+        for place, values in zip(entry.xyz, columns, strict=True)
+    ]
+    return "\n".join([",".join(names), *rows, ""])

@@ -1,0 +1,261 @@
+"""What a trained network does on a cloud: modulations, coverage, attention."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from vl3d_lite.dataset.batches import FieldSource, Inputs, empty_batch
+from vl3d_lite.dataset.prepared import PreparedCloud
+from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset.sweep import cover
+from vl3d_lite.model.layers import (
+    EnvelopeGatedAttention,
+    FieldAttentionLayer,
+    GroupedVectorAttentionLayer,
+    KPConvXLayer,
+)
+from vl3d_lite.model.layers.convolution.kernel_geometry import kernel_geometry
+from vl3d_lite.spec.schema.spec import GROUP_ORDERS, Spec
+
+FIELDS = 32  # of a cloud, spread evenly over it
+
+
+def measure_kernels(
+    model: keras.Model, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
+) -> dict:
+    """What ``statistics.json`` of a kernels folder holds.
+
+    The shape is that of `kernel_page.read_statistics`; beside it stand the
+    cloud's name, the number of fields, and where classes come from. The class
+    of a center is its label, or what the network says of it where the cloud has
+    no labels; at coarser levels the most frequent of its descendants.
+
+    Modulations are those of a layer's first block, over real points and groups
+    of channels; coverage counts present neighbors; entropy is that of a real
+    point's attention over log of its neighbors (`gqa`: of the field's points), of
+    points that have two.
+
+    Args:
+        model: The network.
+        cloud: At least one field of it is looked at, at most `FIELDS`.
+        spec: Of the run.
+        scaling: Of the features.
+    """
+    probes = [
+        PROBES[type(layer)](layer, len(spec.classes))
+        for layer in model.layers
+        if type(layer) in PROBES
+    ]
+    inner = keras.Model(
+        model.inputs, [model.outputs[0], *(probe.layer.input for probe in probes)]
+    )
+    labelled = bool((cloud.labels >= 0).any())
+    copies = GROUP_ORDERS[spec.model.symmetry]
+    fields = 0
+    for inputs, labels in _sample(cloud, spec, scaling):
+        logits, *tensors = inner(inputs, training=False)
+        if not labelled:
+            said = np.argmax(ops.convert_to_numpy(logits), axis=-1)
+            labels = np.where((inputs["neighbors_0"] >= 0).any(axis=-1), said, -1)
+        classes = _classes_of_levels(inputs, labels, spec)
+        fields += int((inputs["neighbors_0"] >= 0).any(axis=(1, 2)).sum())
+        for probe, values in zip(probes, tensors, strict=True):
+            # Turned copies of the fields lie one after the other.
+            probe.add(values, np.tile(classes[probe.level], (copies, 1)))
+    found = {"layers": {}, "attention": {}}
+    for probe in probes:
+        found[probe.part][probe.layer.name] = probe.result(spec.class_names)
+    return {
+        "cloud": cloud.name,
+        "fields": fields,
+        "classes_from": "labels" if labelled else "prediction",
+        **found,
+    }
+
+
+class KernelProbe:
+    """Modulations and coverage of one kernel point convolution.
+
+    Args:
+        layer: A `KPConvXLayer` of a network.
+        n_classes: Classes.
+    """
+
+    part = "layers"
+
+    def __init__(self, layer: KPConvXLayer, n_classes: int):
+        self.layer = layer
+        self.level = _level(layer)
+        self.counts = np.zeros((n_classes + 1, layer.mq))  # last: without a class
+        self.moments = np.zeros((3, layer.mq))
+
+    def add(self, inputs: list, classes: np.ndarray) -> None:
+        """Count what the layer does with a batch of its inputs.
+
+        Args:
+            inputs: As the layer is called with.
+            classes: ``(B, M)`` int, class of each center; -1 where unknown.
+        """
+        layer, (X, F, N) = self.layer, inputs[:3]
+        centers = inputs[3] if layer.strided else X
+        Q = ops.convert_to_tensor(layer.Q)
+        nearest = kernel_geometry(X, N, centers, Q, layer.sigma, layer.influence)[0]
+        present = _present(N, X)
+        rows = np.broadcast_to(classes[..., None], present.shape)[present]
+        np.add.at(self.counts, (rows, ops.convert_to_numpy(nearest)[present]), 1)
+        real = present.any(axis=-1)
+        modulations = layer._modulations(0, F, ops.convert_to_tensor(real), False)
+        if modulations is not None:
+            values = ops.convert_to_numpy(ops.cast(modulations, "float32"))[real]
+            values = values.reshape(len(values), layer.mq, -1).astype(np.float64)
+            ones = np.ones_like(values)
+            for row, power in enumerate((ones, values, values**2)):
+                self.moments[row] += power.sum(axis=(0, 2))
+
+    def result(self, class_names: list[str]) -> dict:
+        """Lists of one number a kernel point."""
+        of_class = dict(zip(class_names, self.counts, strict=False))
+        found = {
+            "coverage": _shares(self.counts.sum(axis=0)),
+            "coverage_by_class": {
+                name: _shares(counts)
+                for name, counts in of_class.items()
+                if any(counts)
+            },
+        }
+        count, total, squares = self.moments
+        if self.layer.attention:
+            mean = total / count
+            spread = np.sqrt(np.maximum(squares / count - mean**2, 0))
+            found["modulation_mean"] = mean.tolist()
+            found["modulation_std"] = spread.tolist()
+        return found
+
+
+class AttentionProbe:
+    """Entropy of one attention over neighbors.
+
+    Args:
+        layer: A `GroupedVectorAttentionLayer` or `EnvelopeGatedAttention` of a
+            network.
+    """
+
+    part = "attention"
+
+    def __init__(self, layer: keras.layers.Layer, _n_classes: int):
+        self.layer = layer
+        self.level = _level(layer)
+        self.total, self.count = 0, 0
+
+    def add(self, inputs: list, _classes: np.ndarray) -> None:
+        """Add the entropies of a batch of the layer's inputs."""
+        X, _, N = inputs[:3]
+        neighbors = _present(N, X).sum(axis=-1)
+        several = neighbors > 1
+        alpha = ops.cast(self.layer.attention_weights(inputs), "float32")
+        alpha = ops.convert_to_numpy(alpha)[several].astype(np.float64)  # (n, K, G)
+        # With an envelope, a null mass takes part of the whole.
+        alpha /= np.maximum(alpha.sum(axis=1, keepdims=True), 1e-30)
+        entropy = -np.sum(alpha * np.log(np.maximum(alpha, 1e-30)), axis=1)
+        self.total += (entropy / np.log(neighbors[several])[:, None]).sum(axis=0)
+        self.count += int(several.sum())
+
+    def result(self, _class_names: list[str]) -> dict:
+        """One number a group."""
+        return {"entropy": (self.total / max(self.count, 1)).tolist()}
+
+
+class FieldAttentionProbe:
+    """Entropy of the heads of one attention among all points of a field.
+
+    Args:
+        layer: A `FieldAttentionLayer` of a network.
+    """
+
+    part = "attention"
+
+    def __init__(self, layer: FieldAttentionLayer, _n_classes: int):
+        self.layer = layer
+        self.level = _level(layer)
+        self.total, self.count = np.zeros(layer.attention.num_query_heads), 0
+
+    def add(self, inputs: list, _classes: np.ndarray) -> None:
+        """Add the entropies of a batch of the layer's inputs."""
+        X, _, N = inputs
+        real = _present(N, X).any(axis=-1)  # (B, R)
+        scores = ops.cast(self.layer.attention_scores(inputs), "float32")
+        for rows, heads in zip(real, ops.convert_to_numpy(scores), strict=True):
+            points = int(rows.sum())
+            if points < 2:
+                continue
+            alpha = heads[:, rows].astype(np.float64)  # (U, n, R)
+            entropy = -np.sum(alpha * np.log(np.maximum(alpha, 1e-30)), axis=(1, 2))
+            self.total += entropy / np.log(points)
+            self.count += points
+
+    def result(self, _class_names: list[str]) -> dict:
+        """One number a head."""
+        return {"entropy": (self.total / max(self.count, 1)).tolist()}
+
+
+PROBES = {
+    KPConvXLayer: KernelProbe,
+    GroupedVectorAttentionLayer: AttentionProbe,
+    EnvelopeGatedAttention: AttentionProbe,
+    FieldAttentionLayer: FieldAttentionProbe,
+}
+
+
+def _sample(
+    cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
+) -> Iterator[tuple[Inputs, np.ndarray]]:
+    """Batches of fields of a cloud, and ``(B, R_0)`` labels."""
+    source = FieldSource(cloud, spec, scaling)
+    sweep = cover(cloud, spec, seed=spec.seed, cutter=source.cutter)
+    chosen = np.unique(np.linspace(0, len(sweep) - 1, FIELDS).astype(int))
+    size = spec.prediction_batch
+    for first in range(0, len(chosen), size):
+        batch = empty_batch(spec, len(scaling.names), size)
+        labels = np.full((size, spec.model.stages[0].points), -1)
+        for slot, number in enumerate(chosen[first : first + size]):
+            rows = source.write(batch, slot, sweep.centers[number], sweep.rows[number])
+            labels[slot, : len(rows)] = cloud.labels[rows]
+        yield batch, labels
+
+
+def _classes_of_levels(
+    inputs: Inputs, labels: np.ndarray, spec: Spec
+) -> list[np.ndarray]:
+    """``(B, R_l)`` class of each point of each level; -1 where none is known."""
+    n_classes = len(spec.classes)
+    counts = (labels[..., None] == np.arange(n_classes)).astype(np.int64)
+    found = []
+    for level, stage in enumerate(spec.model.stages):
+        if level:
+            up = inputs[f"up_{level - 1}"][..., 0]
+            coarser = np.zeros((len(up), stage.points, n_classes), np.int64)
+            field, row = np.nonzero(up >= 0)
+            np.add.at(coarser, (field, up[field, row]), counts[field, row])
+            counts = coarser
+        known = counts.any(axis=-1)
+        found.append(np.where(known, counts.argmax(axis=-1), -1))
+    return found
+
+
+def _level(layer: keras.layers.Layer) -> int:
+    """The level of a layer's centers, told by the input that lists neighbors."""
+    # An input, or the layer that repeats one for turned copies and carries its name.
+    source = layer.input[2]._keras_history.operation.name
+    kind, _, number = source.rpartition("_")
+    return int(number) + kind.endswith("down")
+
+
+def _present(neighbors, support) -> np.ndarray:
+    rows = ops.convert_to_numpy(neighbors)
+    return (rows >= 0) & (rows < support.shape[1])
+
+
+def _shares(counts: np.ndarray) -> list[float]:
+    return (counts / max(counts.sum(), 1)).tolist()

@@ -1,0 +1,1 @@
+"""`vl3d-lite init`: a commented spec for labelled clouds."""

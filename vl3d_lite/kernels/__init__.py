@@ -1,0 +1,1 @@
+"""Kernel files in VL3D's layout, and their pictures."""

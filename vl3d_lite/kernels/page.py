@@ -1,0 +1,165 @@
+"""One self-contained HTML page of a run's kernels, for ``inspect RUN --html``."""
+
+import base64
+import html
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vl3d_lite.errors import DataError
+from vl3d_lite.kernels.files import Kernel, kernel_folders, read_kernel
+
+__all__ = ["kernel_page", "read_statistics"]
+
+STATISTICS = "statistics.json"
+_TEMPLATE = Path(__file__).parent / "templates" / "kernels.html"
+_PER_POINT = ("modulation_mean", "modulation_std", "coverage")
+
+
+def kernel_page(kernels_dir: Path | str) -> str:
+    """Draw every kernel of a run's ``kernels`` folder as an interactive page.
+
+    The page holds its data and program, asks for nothing from a network and
+    works from a ``file://`` address.
+
+    Args:
+        kernels_dir: Holds ``INIT_<layer>`` and ``TRAINED_<layer>`` folders, and
+            `statistics.json` where statistics were computed.
+
+    Raises:
+        DataError: There is no kernel, or a file is broken.
+    """
+    directory = Path(kernels_dir)
+    if not directory.is_dir():
+        raise DataError(
+            f"{directory}: no such folder; write it with `vl3d-lite export RUN`"
+        )
+    kernels: dict[str, dict[str, Kernel]] = {}
+    stages: dict[str, None] = {}
+    for (stage, layer), folder in kernel_folders(directory).items():
+        kernels.setdefault(layer, {})[stage] = read_kernel(folder)
+        stages[stage] = None
+    if not kernels:
+        raise DataError(
+            f"{directory}: holds no kernel folder such as INIT_<layer>; "
+            "write the kernels with `vl3d-lite export RUN`"
+        )
+    layers = [_layer(directory, name, found) for name, found in kernels.items()]
+    points = {layer["name"]: layer["mq"] for layer in layers}
+    run = directory.absolute().parent.name
+    title = f"Kernels of {run}"
+    newest = list(next(iter(kernels.values())).values())[-1].manifest
+    content = {
+        "title": title,
+        "facts": _facts(layers, stages, newest),
+        "stages": list(stages),
+        "layers": layers,
+        "statistics": read_statistics(directory, points),
+    }
+    data = json.dumps(_finite(content), ensure_ascii=True, allow_nan=False)
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    # "<" is the one character with which text could end its script element.
+    data = data.replace("<", "\\u003c")
+    return page.replace("{{title}}", html.escape(title)).replace("{{data}}", data)
+
+
+def read_statistics(directory: Path, points: dict[str, int]) -> dict[str, Any]:
+    """Read ``statistics.json`` of a ``kernels`` folder, or an empty dict.
+
+    What it holds, every part optional::
+
+        {"layers": {name: {"modulation_mean": [mq],    mean of the modulation
+                           "modulation_std": [mq],     its standard deviation
+                           "coverage": [mq],           share of neighbors whose
+                                                       nearest point this is, 0-1
+                           "coverage_by_class": {class: [mq]}}},
+         "attention": {name: {"entropy": [groups]}}}   0-1, of log(neighbors)
+
+    Args:
+        directory: The ``kernels`` folder.
+        points: Kernel points of each layer, ``mq``.
+
+    Raises:
+        DataError: It is not JSON of this shape, or lengths disagree with `points`.
+    """
+    path = Path(directory) / STATISTICS
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lists = [
+            (f"layers.{name}.{key}", values, points.get(name))
+            for name, entry in content.get("layers", {}).items()
+            for key, values in [
+                *((key, entry[key]) for key in _PER_POINT if key in entry),
+                *entry.get("coverage_by_class", {}).items(),
+            ]
+        ]
+        lists += [
+            (f"attention.{name}.entropy", entry["entropy"], None)
+            for name, entry in content.get("attention", {}).items()
+        ]
+        for place, values, length in lists:
+            if np.asarray(values, float).shape != (length or len(values),):
+                raise DataError(
+                    f"{path}: `{place}` must hold {length or 'some'} numbers, one a "
+                    f"kernel point. Received: {len(values)}; compute it anew"
+                )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(
+            f"{path}: is no statistics file ({error}); remove it or compute it anew"
+        ) from error
+    return content
+
+
+def _layer(directory: Path, name: str, stages: dict[str, Kernel]) -> dict[str, Any]:
+    first, *others = stages.values()
+    for other in others:
+        if other.W.shape != first.W.shape:
+            raise DataError(
+                f"{directory}: stages of layer {name!r} differ in shape, "
+                f"{first.W.shape} and {other.W.shape}; export the kernels anew"
+            )
+    manifest = next((k.manifest for k in stages.values() if k.manifest), {})
+    blocks, mq, channels = first.W.shape
+    return {
+        "name": name,
+        "mq": mq,
+        "nx": first.Q.shape[1],
+        "blocks": blocks,
+        "channels": channels,
+        "sigma": manifest.get("sigma"),
+        "min_distance": manifest.get("min_distance"),
+        "shell_radii": manifest.get("shell_radii", []),
+        "shell_points": manifest.get("shell_points", []),
+        "stages": {
+            stage: {"Q": kernel.Q.tolist(), "W": _base64(kernel.W)}
+            for stage, kernel in stages.items()
+        },
+    }
+
+
+def _facts(layers: list, stages: dict, manifest: dict[str, Any]) -> list[str]:
+    facts = [f"{len(layers)} layer{'s' * (len(layers) != 1)}", ", ".join(stages)]
+    if "spec_hash" in manifest:
+        facts.append(f"spec {manifest['spec_hash']}")
+    if "versions" in manifest:
+        facts.append(f"vl3d_lite {manifest['versions'].get('vl3d_lite', 'unknown')}")
+    return facts
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
+
+
+def _finite(content: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not know, by None."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    broken = isinstance(content, float) and not math.isfinite(content)
+    return None if broken else content

@@ -1,0 +1,1 @@
+"""Attention over neighborhoods and over fields."""

@@ -1,0 +1,234 @@
+"""Verify: is a run what its receipt says, and does it score so again?"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
+from vl3d_lite.pipeline import train as pipeline
+from vl3d_lite.prediction.outcomes import CloudOutcome, read_outcomes
+from vl3d_lite.runs import provenance as receipt
+from vl3d_lite.runs.folder import RunFolder
+
+_MOST_SCORES = 10  # differing scores that are worth a line each
+
+
+@dataclass
+class Verification:
+    """What was found.
+
+    Args:
+        equal: What was compared and is as it was.
+        notes: What may explain a difference, and is none.
+        differences: What is not as it was, or cannot be compared.
+        absent: Clouds the run was made from or scored on that are not here, so
+            that their hashes were compared with nothing.
+    """
+
+    equal: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+    def compare(self, what: str, before: object, now: object, trouble: str) -> None:
+        """Note that two values are equal, or the trouble where they are not."""
+        if before == now:
+            self.equal.append(what)
+        else:
+            self.differences.append(f"{what}: {trouble}")
+
+    def lines(self) -> Iterator[str]:
+        """A line for each finding."""
+        yield from (f"equal    {text}" for text in self.equal)
+        yield from (f"note     {text}" for text in self.notes)
+        yield from (f"ABSENT   {text}" for text in self.absent)
+        yield from (f"DIFFERS  {text}" for text in self.differences)
+
+
+def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
+    """Hold a run against its receipt, and repeat its evaluation.
+
+    Args:
+        run: A trained run.
+        quiet: No progress bars.
+
+    Raises:
+        InterruptedRunError: A signal came.
+    """
+    found = Verification()
+    content = run.read_receipt()
+    _compare_files(run, content, found)
+    _compare_versions(content, found)
+    try:
+        _repeat(run, content, found, quiet)
+    except InterruptedRunError:
+        raise
+    except VL3DError as error:
+        found.differences.append(str(error))
+    return found
+
+
+def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
+    spec = receipt.text_hash(run.spec.read_text())
+    found.compare(run.spec.name, content.get("spec_sha256"), spec, "was changed")
+    files = content.get("files", {})
+    if run.model.name not in files:
+        found.differences.append(
+            f"{run.model.name}: run.json holds no hash of it; an earlier version wrote "
+            "it, train again to have one"
+        )
+    for name, digest in files.items():
+        _compare_file(name, run.root / name, digest, found)
+    for entry in content.get("inputs", []):
+        path = Path(entry["path"])
+        if path.is_file():
+            _compare_file(entry["path"], path, entry["sha256"], found)
+        else:
+            found.absent.append(entry["path"])
+
+
+def _compare_file(name: str, path: Path, digest: str, found: Verification) -> bool:
+    """Compare a file with its hash; False where there is no file."""
+    if not path.is_file():
+        found.differences.append(f"{name}: is missing")
+        return False
+    found.compare(name, digest, receipt.file_hash(path), "was changed")
+    return True
+
+
+def incomplete(run: RunFolder, found: Verification) -> str:
+    """What to tell where all that is here is as it was, and clouds are not here."""
+    bare = all(Path(name).name == name for name in found.absent)
+    where = (
+        "the run names them without a folder, so go to the folder that holds them and "
+        "verify from there"
+        if bare
+        else "put them where the run names them and verify again"
+    )
+    return (
+        f"{run.root}: all that is here is as it was, but {len(found.absent)} of "
+        "the clouds it was trained, validated or scored on are not here, so nothing "
+        f"was compared with them; `predict` does not need them. To do so, {where}"
+    )
+
+
+def _compare_versions(content: dict, found: Verification) -> None:
+    now = receipt.environment()
+    for part in ("vl3d_lite", "python", "backend"):
+        if content.get(part) != now[part]:
+            found.notes.append(f"{part} was {content.get(part)}, is {now[part]}")
+    machine = content.get("machine", {})
+    for part in sorted(machine.keys() & now["machine"].keys()):
+        was, is_ = machine[part], now["machine"][part]
+        if was != is_:
+            found.notes.append(f"the machine's {part} was {was}, is {is_}")
+    before = content.get("packages", {})
+    for name in sorted(before.keys() | now["packages"].keys()):
+        was, is_ = before.get(name), now["packages"].get(name)
+        if was != is_:
+            found.notes.append(f"{name} was {was or 'absent'}, is {is_ or 'absent'}")
+
+
+def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> None:
+    folder = run.scored_predictions()
+    outcomes = read_outcomes(folder)
+    if not outcomes:
+        if run.metrics.is_file():
+            found.differences.append(f"{folder}: the scored predictions are gone")
+        else:
+            found.notes.append("there is no evaluation to repeat")
+        return
+    shipped = content.get("shipped", False)
+    present = [_is_present(folder, outcome, shipped, found) for outcome in outcomes]
+    if not all(present):
+        told = found.notes if shipped else found.differences
+        told.append("the evaluation cannot be repeated")
+        return
+    with tempfile.TemporaryDirectory(prefix="vl3d_lite_verify_") as scratch:
+        again = Path(scratch)
+        repeated = pipeline.repeat_predictions(run, outcomes, again, quiet)
+        for before, now in zip(outcomes, repeated, strict=True):
+            found.compare(
+                f"{before.output}, predicted again",
+                before.sha256,
+                now.sha256,
+                "the prediction is another one",
+            )
+        _compare_scores(run, again, repeated, found)
+
+
+def _is_present(
+    folder: Path, outcome: CloudOutcome, shipped: bool, found: Verification
+) -> bool:
+    if not outcome.settings:
+        found.differences.append(
+            f"{outcome.output}: predictions.json does not say how it was predicted; an "
+            "earlier version wrote it, predict again with --overwrite"
+        )
+        return False
+    source = outcome.source
+    if shipped and not Path(source).is_file():
+        if source not in found.absent:  # a validation cloud may be scored, too
+            found.absent.append(source)
+        return False
+    output = folder / outcome.output
+    if not shipped or output.is_file():
+        _compare_file(str(output), output, outcome.sha256, found)
+    return _compare_file(source, Path(source), outcome.source_sha256, found)
+
+
+def _compare_scores(
+    run: RunFolder, folder: Path, outcomes: list[CloudOutcome], found: Verification
+) -> None:
+    spec = pipeline.predicted_spec(pipeline.open_run(run)[0], folder, outcomes)
+    if not all(outcome.column for outcome in outcomes):
+        found.notes.append("the predictions hold no classes to score")
+        return
+    result, places = pipeline.score(spec, folder, outcomes)
+    now = None
+    if result is not None:
+        now = json.loads(json.dumps(pipeline.metrics(result, places, spec)))
+    before = None
+    if run.metrics.is_file():
+        before = _read(run.metrics)
+    elif now is not None:
+        if "evaluated" in run.read_receipt():
+            found.differences.append(f"{run.metrics.name}: is missing")
+        else:
+            found.notes.append("the predictions were not scored")
+        return
+    if before == now:
+        found.equal.append("scores of the repeated evaluation")
+        return
+    changes = list(_changes(before, now, ""))
+    for text in changes[:_MOST_SCORES]:
+        found.differences.append(f"{run.metrics.name}: {text}")
+    if len(changes) > _MOST_SCORES:
+        rest = len(changes) - _MOST_SCORES
+        found.differences.append(f"{run.metrics.name}: {rest} more values")
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); make it anew with `vl3d-lite evaluate`"
+        ) from error
+
+
+def _changes(before: object, now: object, name: str) -> Iterator[str]:
+    """Where two contents of JSON files differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            inner = f"{name}.{key}".removeprefix(".")
+            yield from _changes(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield f"{name or 'all of it'} was {_short(before)}, is {_short(now)}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""From network outputs to votes, confidences and classified files."""

@@ -1,0 +1,298 @@
+"""Runs side by side: where their specs differ, how they score, what they cost."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vl3d_lite.errors import DataError, SpecError, VL3DError
+from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.report.run_page import read_history
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.spec.schema.spec import Spec, feature_columns
+
+NOTHING = "\N{EN DASH}"
+OVERALL = {
+    "overall_accuracy": "overall accuracy",
+    "mean_accuracy": "mean accuracy",
+    "mean_iou": "mean IoU",
+    "mcc": "MCC",
+    "kappa": "kappa",
+}
+PER_CLASS = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison: a name, and a text for each run.
+
+    Args:
+        name: What is compared.
+        cells: A text a run.
+        best: Numbers of the runs that are best, where that can be said.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    best: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Args:
+        runs: What the runs are called.
+        notes: What a reader should know before comparing.
+        tables: Rows by title.
+    """
+
+    runs: tuple[str, ...]
+    notes: tuple[str, ...]
+    tables: dict[str, tuple[Row, ...]]
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: RunFolder
+    name: str
+    spec: Spec
+    receipt: dict
+    metrics: dict = field(default_factory=dict)
+
+    @property
+    def pooled(self) -> dict:
+        return self.metrics.get("pooled", {})
+
+    @property
+    def classes(self) -> dict:
+        return self.pooled.get("per_class", {})
+
+
+def compare(paths: Sequence[Path]) -> Comparison:
+    """Read run folders and lay them side by side.
+
+    Args:
+        paths: At least two run folders. A run that is not evaluated, or whose
+            training did not end, is compared by what it has.
+
+    Raises:
+        SpecError: There are less than two.
+        DataError: One is no run folder, or a file in it cannot be read.
+    """
+    if len(paths) < 2:
+        raise SpecError(
+            f"compare needs at least two run folders. Received: {len(paths)}; name "
+            "another one"
+        )
+    runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    tables = {
+        "Specs, where they differ": _spec_rows(runs),
+        "Scores": _score_rows(runs),
+        **{
+            f"{title} of each class": _class_rows(runs, key)
+            for key, title in PER_CLASS.items()
+        },
+        "Cost": _cost_rows(runs),
+    }
+    return Comparison(
+        tuple(run.name for run in runs),
+        tuple(_notes(runs)),
+        {title: tuple(rows) for title, rows in tables.items() if rows},
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    short = [path.resolve().name for path in paths]
+    return short if len(set(short)) == len(short) else [str(path) for path in paths]
+
+
+def _read(path: Path, name: str) -> _Run:
+    run = RunFolder(path)
+    if not run.exists():
+        raise DataError(
+            f"{path}: not a run folder (it has no run.json); give the folder that "
+            "`vl3d-lite train` wrote"
+        )
+    try:
+        spec = read_spec(run.spec, check_files=False).spec
+    except VL3DError as error:
+        raise DataError(
+            f"{run.spec}: cannot be read by this version ({error})"
+        ) from error
+    return _Run(run, name, spec, run.read_receipt(), _metrics(run.metrics))
+
+
+def _metrics(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(metrics["pooled"]["per_class"], dict):
+            raise TypeError("`per_class` is no object")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: is no evaluation ({error!r}); run `vl3d-lite evaluate` anew"
+        ) from error
+    return metrics
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    if isinstance(value, dict):
+        entries: Iterable = value.items()
+    elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        entries = enumerate(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
+        return {name: text}
+    flat: dict[str, str] = {}
+    for key, inner in entries:
+        flat |= _flat(inner, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _spec_rows(runs: Sequence[_Run]) -> list[Row]:
+    flat = []
+    for run in runs:
+        content = run.spec.model_dump(mode="json")
+        content["features"] = ", ".join(feature_columns(run.spec.features))
+        flat.append(_flat(content))
+    names = dict.fromkeys(name for entries in flat for name in entries)
+    rows = [Row(n, tuple(e.get(n, NOTHING) for e in flat)) for n in names]
+    return [row for row in rows if len(set(row.cells)) > 1]
+
+
+def _scored(name: str, values: Sequence[float | None], lowest: bool = False) -> Row:
+    """A row of scores with three decimals; the best is marked, ties included."""
+    cells = tuple(NOTHING if value is None else f"{value:.3f}" for value in values)
+    shown = [float(cell) for cell in cells if cell != NOTHING]
+    if len(shown) < 2 or len(set(shown)) < 2:
+        return Row(name, cells)
+    target = f"{min(shown) if lowest else max(shown):.3f}"
+    return Row(name, cells, frozenset(n for n, c in enumerate(cells) if c == target))
+
+
+def _score_rows(runs: Sequence[_Run]) -> list[Row]:
+    if not any(run.metrics for run in runs):
+        return []
+    rows = [
+        _scored(title, [run.pooled.get(key) for run in runs])
+        for key, title in OVERALL.items()
+    ]
+    rows.append(
+        _scored("mean F1", [run.pooled.get("macro", {}).get("f1") for run in runs])
+    )
+    errors = [
+        (run.pooled.get("calibration") or {}).get("expected_error") for run in runs
+    ]
+    rows.append(_scored("calibration error", errors, lowest=True))
+    points = tuple(_count(run.pooled.get("points")) for run in runs)
+    return [*rows, Row("points scored", points)]
+
+
+def _class_rows(runs: Sequence[_Run], key: str) -> list[Row]:
+    names = dict.fromkeys(name for run in runs for name in run.classes)
+    return [
+        _scored(name, [run.classes.get(name, {}).get(key) for run in runs])
+        for name in names
+    ]
+
+
+def _cost_rows(runs: Sequence[_Run]) -> list[Row]:
+    def row(name: str, value: Callable[[_Run], str]) -> Row:
+        return Row(name, tuple(value(run) for run in runs))
+
+    def entry(key: str, show: Callable[[Any], str]) -> Callable[[_Run], str]:
+        return lambda run: show(run.receipt.get(key))
+
+    rows = [
+        row("training", entry("seconds_of_training", _seconds)),
+        row("preparation", entry("seconds_of_preparation", _seconds)),
+        row("prediction", lambda run: _seconds(_prediction_seconds(run))),
+        row("epochs", lambda run: str(len(read_history(run.folder.history)))),
+        row("best epoch", entry("best_epoch", _count)),
+        row("parameters", entry("parameters", _count)),
+        row("peak memory", entry("peak_memory", _bytes)),
+        row("processors", lambda run: _count(_machine(run).get("processors"))),
+        row("backend", entry("backend", _plain)),
+        row("vl3d_lite", entry("vl3d_lite", _plain)),
+    ]
+    return [row for row in rows if set(row.cells) != {NOTHING}]
+
+
+def _machine(run: _Run) -> dict:
+    machine = run.receipt.get("machine")
+    return machine if isinstance(machine, dict) else {}
+
+
+def _prediction_seconds(run: _Run) -> float | None:
+    if not run.folder.predictions.is_dir():
+        return None
+    seconds = [outcome.seconds for outcome in read_outcomes(run.folder.predictions)]
+    return sum(seconds) if seconds else None
+
+
+def _notes(runs: Sequence[_Run]) -> Iterable[str]:
+    for run in runs:
+        if not run.folder.model.is_file():
+            yield f"{run.name}: training did not end."
+        if not run.metrics:
+            yield (
+                f"{run.name}: has no scores; `vl3d-lite evaluate {run.folder.root}` "
+                "scores its predictions."
+            )
+    yield from _class_notes(runs)
+    scored = [run for run in runs if run.metrics]
+    clouds = {tuple(sorted(run.metrics.get("clouds", {}))) for run in scored}
+    points = {run.pooled.get("points") for run in scored}
+    if len(clouds) > 1:
+        yield "The runs are scored on different clouds: scores cannot be compared."
+    elif len(points) > 1:
+        yield "The runs are scored on different points: compare with care."
+    machines = {json.dumps(_machine(run), sort_keys=True) for run in runs}
+    if len(machines) > 1:
+        yield "The runs were made on different machines: so are their times."
+
+
+def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
+    every = dict.fromkeys(name for run in runs for name in run.spec.classes)
+    owners = {n: [run.name for run in runs if n in run.spec.classes] for n in every}
+    partial = {n: names for n, names in owners.items() if len(names) < len(runs)}
+    if partial:
+        told = "; ".join(f"`{n}` only in {', '.join(o)}" for n, o in partial.items())
+        yield (
+            f"The classes differ: {told}. Means over classes, and accuracies, are of "
+            "different tasks: compare the classes they share."
+        )
+    for name in every:
+        codes = {
+            tuple(sorted(run.spec.classes[name].codes))
+            for run in runs
+            if name in run.spec.classes
+        }
+        if len(codes) > 1:
+            yield f"The class `{name}` gathers different codes in these runs."
+
+
+def _seconds(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return NOTHING
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{value:.1f} s"
+
+
+def _bytes(value: Any) -> str:
+    return f"{value / 2**30:.1f} GiB" if isinstance(value, int | float) else NOTHING
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else NOTHING
+
+
+def _plain(value: Any) -> str:
+    return NOTHING if value is None else str(value)

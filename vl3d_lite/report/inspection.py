@@ -1,0 +1,222 @@
+"""Say in words what a kernel folder, a run, a model or a LAS file holds.
+
+Nothing here imports Keras, so the answer comes in a second.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vl3d_lite.clouds.reading import describe_las
+from vl3d_lite.errors import DataError
+from vl3d_lite.kernels.export import weight_norms
+from vl3d_lite.kernels.files import MANIFEST, Kernel, kernel_folders, read_kernel
+from vl3d_lite.kernels.page import kernel_page
+from vl3d_lite.report.model_summary import describe_model
+from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
+from vl3d_lite.runs.folder import RunFolder
+
+__all__ = ["describe", "kernel_page"]
+
+_CLOUDS = (".las", ".laz")
+
+
+def describe(path: Path | str) -> str:
+    """Summarize what lies at `path`, whichever of the four kinds it is.
+
+    Raises:
+        DataError: There is nothing, it is of no known kind, or it is broken.
+    """
+    path = Path(path)
+    try:
+        return _describe(path)
+    except PermissionError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Check the permissions."
+        ) from error
+
+
+def _describe(path: Path) -> str:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_dir():
+        if (path / "Q.csv").is_file() or (path / MANIFEST).is_file():
+            return _describe_kernel(path)
+        run = RunFolder(path)
+        if run.exists() or run.model.is_file() or run.kernels.is_dir():
+            return _describe_run(run)
+        if kernel_folders(path):
+            return _describe_kernels(path)
+    elif path.suffix == ".keras" or _starts_with(path, b"PK"):
+        return describe_model(path)
+    elif path.suffix.lower() in _CLOUDS or _starts_with(path, b"LASF"):
+        return _describe_cloud(path)
+    raise DataError(
+        f"{path}: is no kernel folder (Q.csv, W0.csv), run folder (spec.yaml, "
+        "run.json), model (.keras) or point cloud (.las, .laz)"
+    )
+
+
+def _describe_kernel(path: Path) -> str:
+    kernel = read_kernel(path)
+    manifest = kernel.manifest
+    blocks, mq, channels = kernel.W.shape
+    facts = {
+        "layer": manifest.get("layer", "unknown (no manifest)"),
+        "stage": manifest.get("stage"),
+        "kernel points": f"{mq} in {kernel.Q.shape[1]}-D",
+        "weights": f"{blocks} blocks x {mq} points x {channels} channels",
+        "influence": _meters(manifest.get("sigma")),
+        "shells": _shells(manifest),
+        "least distance": _meters(manifest.get("min_distance")),
+        "spec": manifest.get("spec_hash"),
+        "versions": pairs(manifest.get("versions", {})),
+    }
+    norms = [f"{value:.4g}" for value in np.linalg.norm(kernel.W, axis=(1, 2))]
+    changes = [f"{value:.4g}" for value in manifest.get("change_norm", [])]
+    rows = [["block", "|W|", "mean", "std", "min", "max"]]
+    rows[0] += ["|change|"] * bool(changes)
+    for number, block in enumerate(kernel.W):
+        spread = (block.mean(), block.std(), block.min(), block.max())
+        rows.append([str(number), norms[number], *map("{:.4g}".format, spread)])
+        rows[-1] += changes[number : number + 1]
+    points = [["point", *"xyz"[: kernel.Q.shape[1]], "distance", "|W|"]]
+    for number, norm in enumerate(weight_norms(kernel.W)):
+        place = (*kernel.Q[number], np.linalg.norm(kernel.Q[number]))
+        points.append([str(number), *map("{:.3f}".format, place), f"{norm:.4g}"])
+    title = f"Kernel folder {path}"
+    return sections(title, fact_lines(facts), table(rows), table(points))
+
+
+def _describe_kernels(path: Path) -> str:
+    folders = kernel_folders(path)
+    head = "layer stage points channels blocks influence |W| |change|"
+    rows = [head.split()]
+    first: dict[str, Kernel] = {}
+    for (stage, layer), folder in sorted(folders.items(), key=lambda item: item[0][1]):
+        kernel = read_kernel(folder)
+        past = first.setdefault(layer, kernel)
+        same = past.W.shape == kernel.W.shape and past is not kernel
+        blocks, mq, channels = kernel.W.shape
+        rows.append(
+            [
+                layer,
+                stage,
+                *map(str, (mq, channels, blocks)),
+                _meters(kernel.manifest.get("sigma")) or "",
+                f"{np.linalg.norm(kernel.W):.4g}",
+                f"{np.linalg.norm(kernel.W - past.W):.4g}" if same else "",
+            ]
+        )
+    return sections(f"Kernels in {path}", table(rows))
+
+
+def _describe_run(run: RunFolder) -> str:
+    parts = [f"Run folder {run.root}"]
+    receipt = run.read_receipt()
+    if receipt:
+        parts.append(fact_lines({key: short(value) for key, value in receipt.items()}))
+    if run.history.is_file():
+        parts.append(_history(run.history))
+    if run.metrics.is_file():
+        parts.append(_metrics(run.metrics))
+    if run.model.is_file():
+        parts.append(describe_model(run.model))
+    if run.kernels.is_dir() and kernel_folders(run.kernels):
+        parts.append(_describe_kernels(run.kernels))
+    if run.predictions.is_dir():
+        clouds = sorted(
+            p for p in run.predictions.rglob("*") if p.suffix.lower() in _CLOUDS
+        )
+        sizes = [["prediction", "MB"]]
+        sizes += [[str(p), f"{p.stat().st_size / 1e6:.1f}"] for p in clouds]
+        parts.append(table(sizes) if clouds else "no predicted cloud yet")
+    files = (run.spec, run.model, run.features, run.receipt)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        parts.append(f"missing: {', '.join(missing)}; it cannot be predicted with")
+    return sections(*parts)
+
+
+def _history(path: Path) -> str:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if not rows:
+        return "history: no epoch yet"
+    last = {key: value for key, value in rows[-1].items() if key and value}
+    return fact_lines(
+        {"epochs": len(rows), **{f"last {k}": v for k, v in last.items()}}
+    )
+
+
+def _metrics(path: Path) -> str:
+    try:
+        pooled = json.loads(path.read_text(encoding="utf-8"))["pooled"]
+        scores = {k: v for k, v in pooled.items() if isinstance(v, int | float)}
+        per_class = pooled.get("per_class", {})
+        columns = list(next(iter(per_class.values()), {}))
+        rows = [["class", *columns]]
+        for name, row in per_class.items():
+            rows.append([name, *(short(row.get(column)) for column in columns)])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: is no evaluation ({error!r}); run `vl3d-lite evaluate` anew"
+        ) from error
+    facts = fact_lines({key: short(value) for key, value in scores.items()})
+    return sections(facts, table(rows)) if per_class else facts
+
+
+def _unit(crs, meters: float) -> str:
+    if not crs.planar:
+        return "none on a plane; refused until reprojected"
+    return f"{meters:g} m"
+
+
+def _describe_cloud(path: Path) -> str:
+    cloud = describe_las(path, census=True)
+    low, high = (tuple(float(v) for v in corner) for corner in cloud.extent)
+    extra = set(cloud.extra_dimensions)
+    plain = [name for name in cloud.dimensions if name not in extra]
+    facts = {
+        "version": f"LAS {cloud.version}, point format {cloud.point_format}"
+        + (", compressed" if cloud.compressed else ""),
+        "points": f"{cloud.points:,}",
+        "from": "  ".join(f"{value:,.3f}" for value in low),
+        "to": "  ".join(f"{value:,.3f}" for value in high),
+        "scale": "  ".join(f"{float(value):g}" for value in cloud.scales),
+        "CRS": cloud.crs.name or "none named",
+        "unit of x, y": _unit(cloud.crs, cloud.crs.horizontal),
+        "unit of z": _unit(cloud.crs, cloud.crs.vertical),
+        "dimensions": ", ".join(plain),
+        "extra": ", ".join(cloud.extra_dimensions) or None,
+    }
+    rows = [["code", "points", "share"]]
+    for code, count in sorted((cloud.census or {}).items()):
+        share = f"{100 * count / cloud.points:.2f} %"
+        rows.append([str(code), f"{count:,}", share])
+    return sections(f"Point cloud {path}", fact_lines(facts), table(rows))
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _meters(value: Any) -> str | None:
+    return None if value is None else f"{value:.4g} m"
+
+
+def _shells(manifest: dict[str, Any]) -> str | None:
+    if "shell_radii" not in manifest:
+        return None
+    shells = zip(manifest["shell_points"], manifest["shell_radii"], strict=True)
+    return ", ".join(f"{points} at {radius:.4g} m" for points, radius in shells)

@@ -1,0 +1,101 @@
+"""The page and the plots of one run, from what lies in its folder."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vl3d_lite.evaluation.disagreements import Place, confident_places
+from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.prediction.calibration import Temperature
+from vl3d_lite.prediction.outcomes import CloudOutcome, read_pair
+from vl3d_lite.report.page import CloudView, ReportData, write_report
+from vl3d_lite.report.plots import plot_confusion, plot_history
+from vl3d_lite.runs.folder import RunFolder, write_bytes
+from vl3d_lite.spec.schema.spec import Spec
+
+
+def write_run_report(
+    run: RunFolder,
+    spec: Spec,
+    evaluation: Evaluation | None,
+    folder: Path,
+    outcomes: Sequence[CloudOutcome],
+    places: Sequence[Place] = (),
+) -> None:
+    """Write ``report.html`` and the plots beside it.
+
+    Args:
+        run: The run.
+        spec: Its spec.
+        evaluation: Its scores, or None without labels.
+        folder: Where the predicted clouds lie.
+        outcomes: The predicted clouds.
+        places: Where they disagree with their references, the largest first.
+    """
+    history = read_history(run.history)
+    if history:
+        write_bytes(run.history_plot, plot_history(history))
+    if evaluation is not None:
+        write_bytes(run.confusion_plot, plot_confusion(evaluation))
+    receipt = run.read_receipt()
+    facts = {name: value for name, value in receipt.items() if name != "inputs"}
+    if isinstance(receipt.get("peak_memory"), int):
+        facts["peak_memory"] = f"{receipt['peak_memory'] / 2**30:.1f} GiB"
+    facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
+    write_report(
+        run.report,
+        ReportData(
+            title=run.root.resolve().name,
+            class_names=spec.class_names,
+            class_codes=[entry.code for entry in spec.classes.values()],
+            evaluation=evaluation,
+            temperature=_calibration(run, outcomes),
+            unsure=_threshold(outcomes),
+            history=history,
+            clouds=_views(spec, folder, outcomes),
+            places=places,
+            confident_places=confident_places(places, spec),
+            place_distance=spec.place_distance,
+            kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
+            spec_text=run.spec.read_text(),
+            facts=facts,
+        ),
+    )
+
+
+def _calibration(run, outcomes) -> dict | None:
+    used = {outcome.temperature for outcome in outcomes}
+    given = {outcome.settings.get("temperature") for outcome in outcomes}
+    found = None
+    if run.calibration.is_file():
+        found = Temperature.from_json(run.calibration.read_text())
+    if len(used) == 1 and used == given:
+        return {**(found or Temperature()).to_dict(), "given": used.pop()}
+    return found.to_dict() if found and used == {found.value} else None
+
+
+def _threshold(outcomes) -> float | None:
+    thresholds = {outcome.unsure for outcome in outcomes}
+    return thresholds.pop() if len(thresholds) == 1 else None
+
+
+def read_history(path: Path) -> list[dict]:
+    """The rows of history.csv; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _views(spec, folder, outcomes) -> Iterator[CloudView]:
+    for outcome in outcomes:
+        pair = read_pair(spec, folder, outcome)
+        yield CloudView(
+            outcome.output,
+            pair.xyz,
+            pair.prediction,
+            pair.reference if (pair.reference >= 0).any() else None,
+            pair.confidence,
+            origin=pair.origin,
+            coverage={"by votes": outcome.voted, "from the nearest": outcome.nearest},
+        )

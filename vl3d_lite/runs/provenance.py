@@ -1,0 +1,93 @@
+"""What a run was made with: versions, hardware, hashes of its inputs."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+import vl3d_lite
+from vl3d_lite.system.resources import (
+    cpu_limit,
+    gpu_names,
+    physical_memory,
+    processor_name,
+)
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def network_hash(text: str) -> str:
+    """SHA-256 of all in a run's spec that its model depends on.
+
+    It is taken from what was written then, so that a default that a later
+    version adds makes no stranger of an earlier run.
+    """
+    content = yaml.safe_load(text)
+    for free in ("clouds", "prediction", "evaluation", "export"):
+        content.pop(free, None)
+    return text_hash(json.dumps(content, sort_keys=True))
+
+
+def environment() -> dict:
+    """Versions of what computes, and the machine it runs on."""
+    return {
+        "vl3d_lite": vl3d_lite.__version__,
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor_name(),
+            "processors": cpu_limit(),
+            "memory_gib": physical_memory(),
+            "gpus": gpu_names(),
+        },
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that compute, those that are installed."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
+
+
+def inputs(paths: Sequence[Path]) -> list[dict]:
+    """Name, size and hash of each input file."""
+    return [
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
+        for path in paths
+    ]
+
+
+def array_hash(arrays: Iterable[np.ndarray]) -> str:
+    """SHA-256 of values, shapes and types, in order, in hexadecimal."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,1 @@
+"""What a spec may contain: names, types, units, ranges and defaults."""

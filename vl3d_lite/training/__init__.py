@@ -1,0 +1,1 @@
+"""Fitting and resuming, losses, optimizers and the memory a run will need."""
