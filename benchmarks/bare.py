@@ -54,10 +54,11 @@ def product_calls(path: Path, threads: int):
 
     from vl3d_lite.dataset.batches import FeatureScaling, TrainingBatches, batch_spec
     from vl3d_lite.dataset.files import prepare_file
-    from vl3d_lite.model.backend import Inference
     from vl3d_lite.model.network import build_network
+    from vl3d_lite.prediction.inference import Inference
     from vl3d_lite.spec.reader import read_spec
-    from vl3d_lite.training.loop import class_weights, compile_model
+    from vl3d_lite.training.compilation import compile_model
+    from vl3d_lite.training.loop import class_weights
 
     loaded = read_spec(path)
     spec = loaded.spec

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.scenes import airborne, terrestrial
 from vl3d_lite.cli.app import app
-from vl3d_lite.clouds.reading import find_clouds
+from vl3d_lite.clouds.files import find_clouds
 from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatches
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.spec.reader import read_spec

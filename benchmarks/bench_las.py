@@ -25,7 +25,8 @@ from pathlib import Path
 import laspy
 import numpy as np
 
-from vl3d_lite.clouds.reading import read_las, write_las
+from vl3d_lite.clouds.reading import read_las
+from vl3d_lite.clouds.writing import write_las
 
 MACHINE = "2 shared cores, 24 GiB"
 

@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--jit", choices=("on", "off"), default="off")
     arguments = parser.parse_args()
 
-    from vl3d_lite.pipeline import train as pipeline
+    from vl3d_lite import pipeline
     from vl3d_lite.runs.folder import RunFolder
+    from vl3d_lite.runs.options import Options
     from vl3d_lite.spec.reader import read_spec
 
     town = ROOT / "data/town_train.laz"
@@ -48,7 +49,7 @@ def main() -> None:
             f"fields.grid_size={arguments.grid_size}",
         ],
     )
-    options = pipeline.Options(threads=arguments.threads, quiet=True, overwrite=True)
+    options = Options(threads=arguments.threads, quiet=True, overwrite=True)
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
         pipeline.train(loaded, run, options)

@@ -29,7 +29,7 @@ from scipy.spatial import cKDTree
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatches
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import prepare_cloud, reduce_cloud
 from vl3d_lite.errors import ResourceError
 from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
@@ -128,7 +128,7 @@ def measure_trees(points: int) -> dict:
     spec, cloud = make_spec(FIELDS["cylinder"]), make_cloud(points)
     prepared = prepare_cloud(cloud, spec)
     sweep = SweepBatches(prepared, spec, FeatureScaling.fit([prepared]), votes=1)
-    cutter = FieldCutter(prepared, spec)
+    cutter = FieldExtractor(prepared, spec)
     chosen = range(0, len(sweep.sweep), 4)
     seconds = {"cut": 0.0, "trees": 0.0, "coarse anew": 0.0}
     total, found, near = 0, 0, 0

@@ -126,8 +126,8 @@ def attach(clocks: Clocks) -> None:
     """Put clocks on the functions of the product. There is no way back."""
     import keras
 
+    from vl3d_lite import pipeline
     from vl3d_lite.dataset import batches as dataset
-    from vl3d_lite.pipeline import train as pipeline
     from vl3d_lite.prediction import votes as predict
 
     for part, names in PARTS.items():

@@ -1,6 +1,6 @@
 """The least time that a network's parts can take, from counts and measured ceilings.
 
-Counted from the formulas of `vl3d_lite.model.cost`, as `bench_layers` counts the operator:
+Counted from the formulas of `vl3d_lite.model.cost`, as in `bench_layers`:
 
 - *operations*: two for every weight and point it is used at, forward;
 - *gathered*: the numbers that a layer holds for each neighbor, read once;

@@ -72,14 +72,13 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(place, tmp_path_factory):
     """The run folder of the place's spec, after `pipeline.run`."""
-    from vl3d_lite.pipeline import train as pipeline
+    from vl3d_lite import pipeline
     from vl3d_lite.runs.folder import RunFolder
+    from vl3d_lite.runs.options import Options
     from vl3d_lite.spec.reader import read_spec
 
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "place")
-    pipeline.run(
-        read_spec(place / "spec.yaml"), folder, pipeline.Options(threads=2, quiet=True)
-    )
+    pipeline.run(read_spec(place / "spec.yaml"), folder, Options(threads=2, quiet=True))
     return folder
 
 

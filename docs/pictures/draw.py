@@ -15,7 +15,7 @@ from matplotlib.patches import Circle
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.reading import read_las
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import prepare_cloud, reduce_cloud
 from vl3d_lite.spec.schema.spec import Spec
 
@@ -99,7 +99,7 @@ def draw_fields(cloud: PointCloud, path: Path) -> None:
     for axis, (grid, points, radius) in zip(
         axes, ((0.4, 2048, 30), (0.4, 4096, 30), (0.8, 4096, 30)), strict=True
     ):
-        cutter = FieldCutter(*prepared(cloud, grid, points, radius))
+        cutter = FieldExtractor(*prepared(cloud, grid, points, radius))
         xyz = cutter.prepared.xyz
         some = xyz[:: max(1, len(xyz) // 20_000)]
         axis.scatter(*some[:, :2].T, s=0.3, c="#cccccc", linewidths=0)
@@ -120,7 +120,7 @@ def draw_fields(cloud: PointCloud, path: Path) -> None:
 
 
 def prepared(cloud: PointCloud, grid: float, points: int, radius: float):
-    """A prepared cloud and its spec, as `FieldCutter` takes them."""
+    """A prepared cloud and its spec, as `FieldExtractor` takes them."""
     spec = Spec.model_validate(
         {
             "classes": {

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import SPEC, write_place
-from vl3d_lite.pipeline import train as pipeline
+from vl3d_lite import pipeline
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.spec.schema.spec import (
     FieldsSpec,
@@ -132,7 +133,7 @@ def test_a_spec_of_these_choices_runs_to_the_end(
     monkeypatch.chdir(hamlet)
     loaded = read_spec("spec.yaml", [*SMALL, *overrides])
     run = RunFolder(tmp_path / "run")
-    result = pipeline.run(loaded, run, pipeline.Options(threads=1, quiet=True))
+    result = pipeline.run(loaded, run, Options(threads=1, quiet=True))
     assert result.pooled.confusion.sum() > 0
     before = laspy.read(hamlet / "test.laz")
     after = laspy.read(run.predictions / "test.laz")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.clouds.las_files import VERSIONS_AND_FORMATS, make_las, patch
 from vl3d_lite.clouds import reading as las_module
-from vl3d_lite.clouds.reading import describe_las, find_clouds, read_las
+from vl3d_lite.clouds.files import find_clouds
+from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.errors import DataError, ResourceError
 
 EXTRA = (

@@ -11,7 +11,7 @@ from tests.clouds.las_files import (
     split,
     vlr_bytes,
 )
-from vl3d_lite.clouds.reading import ExtraDimension, write_las
+from vl3d_lite.clouds.writing import ExtraDimension, write_las
 from vl3d_lite.errors import DataError
 
 COUNT = 257

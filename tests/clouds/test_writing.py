@@ -19,7 +19,8 @@ from tests.clouds.las_files import (
     split,
     vlr_bytes,
 )
-from vl3d_lite.clouds.reading import read_las, write_las
+from vl3d_lite.clouds.reading import read_las
+from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 
 COUNT = 257

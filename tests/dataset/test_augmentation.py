@@ -3,7 +3,7 @@ import pytest
 
 from tests.field_clouds import make_spec, prepared
 from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.spec.schema.spec import AugmentationSpec
 
 OFF = {"rotation": False, "flip": False, "scale": 0}
@@ -12,7 +12,7 @@ OFF = {"rotation": False, "flip": False, "scale": 0}
 @pytest.fixture(scope="module")
 def field():
     spec = make_spec()
-    return FieldCutter(prepared(spec), spec).cut(np.array([9.0, 11.0, 2.5]))
+    return FieldExtractor(prepared(spec), spec).cut(np.array([9.0, 11.0, 2.5]))
 
 
 def moved(field, seed=0, **options):

@@ -10,7 +10,7 @@ from vl3d_lite.dataset.batches import (
     TrainingBatches,
     batch_spec,
 )
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import prepare_cloud
 from vl3d_lite.errors import DataError
 
@@ -116,7 +116,7 @@ def test_labels_and_features_are_those_of_the_cells():
     scaling = FeatureScaling.fit([cloud])
     batches = TrainingBatches([cloud], spec, scaling)
     draw = batches.centers.epoch(0, 12)
-    cutter = FieldCutter(cloud, spec)
+    cutter = FieldExtractor(cloud, spec)
     seen = set()
     for step, (inputs, labels) in enumerate(batches.epoch(0)):
         for slot in range(3):

@@ -9,7 +9,7 @@ from vl3d_lite.dataset.centers import (
     lattice_centers,
     usual_shape,
 )
-from vl3d_lite.dataset.extractor import FieldCutter, field_shape
+from vl3d_lite.dataset.extractor import FieldExtractor, field_shape
 from vl3d_lite.dataset.prepared import prepare_cloud
 
 
@@ -50,7 +50,7 @@ def test_farthest_centers_leave_no_point_far():
 def test_the_usual_shape_shrinks_where_points_abound():
     cloud = prepared(make_spec())
     shapes = [
-        usual_shape(FieldCutter(cloud, spec), np.random.default_rng(0))
+        usual_shape(FieldExtractor(cloud, spec), np.random.default_rng(0))
         for spec in (make_spec(points=(900,)), make_spec(points=(80,)))
     ]
     assert shapes[0].halves.tolist() == [4.0, 4.0]
@@ -60,7 +60,7 @@ def test_the_usual_shape_shrinks_where_points_abound():
 def centers_of(way, count, epoch=0, seed=0, clouds=None, **others):
     spec = make_spec({**CYLINDER, "training_centers": way}, seed=seed, **others)
     clouds = clouds or [prepared(spec), prepared(spec, seed=1)]
-    drawer = TrainingCenters([FieldCutter(c, spec) for c in clouds], spec)
+    drawer = TrainingCenters([FieldExtractor(c, spec) for c in clouds], spec)
     draw = drawer.epoch(epoch, count)
     return clouds, [draw(n, np.random.default_rng([epoch, n])) for n in range(count)]
 

@@ -3,13 +3,8 @@ import pytest
 
 from tests.field_clouds import make_cloud, make_spec
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.dataset.prepared import (
-    grid_shift,
-    prepare_cloud,
-    reduce_cloud,
-    thin,
-    tilt,
-)
+from vl3d_lite.dataset.augmentation import thin, tilt
+from vl3d_lite.dataset.prepared import grid_shift, prepare_cloud, reduce_cloud
 from vl3d_lite.errors import DataError
 
 

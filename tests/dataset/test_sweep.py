@@ -5,7 +5,7 @@ from tests.dataset.test_extractor import SHAPES
 from tests.field_clouds import CYLINDER, make_spec, prepared
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.centers import lattice_centers
-from vl3d_lite.dataset.extractor import FieldCutter, field_shape
+from vl3d_lite.dataset.extractor import FieldExtractor, field_shape
 from vl3d_lite.dataset.prepared import prepare_cloud
 from vl3d_lite.dataset.sweep import cover
 
@@ -30,7 +30,7 @@ def test_every_cell_has_its_votes(name, way, points):
     assert min(counts) >= 2
     for center, rows in zip(sweep.centers, sweep.rows, strict=True):
         assert 1 <= len(rows) <= points[0]
-        np.testing.assert_array_equal(rows, FieldCutter(cloud, spec).select(center))
+        np.testing.assert_array_equal(rows, FieldExtractor(cloud, spec).select(center))
 
 
 def test_holes_of_a_wide_lattice_are_filled():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vl3d_lite import pipeline
 from vl3d_lite.dataset.batches import FieldSource, batch_spec, empty_batch
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.scaling import FeatureScaling
@@ -15,10 +16,11 @@ from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import attention_scores, kernel_statistics
 from vl3d_lite.kernels.attention_plots import plot_heads, plot_view
-from vl3d_lite.model.backend import load_model, prepare_backend
+from vl3d_lite.model.backend import prepare_backend
+from vl3d_lite.model.files import load_model
 from vl3d_lite.model.network import build_network
-from vl3d_lite.pipeline import train as pipeline
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
 
 SETTINGS = [
@@ -29,7 +31,7 @@ SETTINGS = [
     "prediction.votes=1",
     "export.plots=true",
 ]
-OPTIONS = pipeline.Options(threads=2, quiet=True)
+OPTIONS = Options(threads=2, quiet=True)
 
 
 @pytest.fixture(scope="module")

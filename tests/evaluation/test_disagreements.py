@@ -8,10 +8,10 @@ import pytest
 
 from tests.field_clouds import make_spec
 from vl3d_lite.evaluation.disagreements import (
-    confident_places,
-    find_places,
-    places_csv,
-    summarize_places,
+    confident_disagreements,
+    disagreements_csv,
+    find_disagreements,
+    summarize_disagreements,
 )
 
 NAMES = ("ground", "tree", "roof")
@@ -20,7 +20,7 @@ ORIGIN = np.array([450000.0, 5410000.0, 100.0])
 
 def find(xyz, reference, prediction, confidence=None, **changes):
     settings = {"distance": 1.0, "confident": 0.9, "points": 0, "always": 0} | changes
-    return find_places(
+    return find_disagreements(
         "town.laz",
         xyz,
         reference,
@@ -140,29 +140,29 @@ def test_confident_disagreements_have_more_confident_points_than_asked_for():
         always=10,
     )
     spec = make_spec(evaluation={"points": 2, "confident": 0.9, "distance": 3.0})
-    confident = confident_places(places, spec)
+    confident = confident_disagreements(places, spec)
     assert [(place.points, place.confident_points) for place in confident] == [
         (6, 6),
         (9, 3),
         (3, 3),
     ]
-    assert summarize_places(places, spec) == {
+    assert summarize_disagreements(places, spec) == {
         "more_than_points": 2,
         "distance": 1.5,
         "confident_from": 0.9,
         "places": 4,
         "points": 23,
-        "confident_places": 3,
+        "confident_disagreements": 3,
         "confident_points": 12,
     }
 
 
 def test_the_table_holds_every_field():
     xyz = np.zeros((2, 3))
-    text = places_csv(find(xyz, np.zeros(2, int), np.ones(2, int)))
+    text = disagreements_csv(find(xyz, np.zeros(2, int), np.ones(2, int)))
     (row,) = csv.DictReader(io.StringIO(text))
     assert row["cloud"] == "town.laz"
     assert (row["reference"], row["prediction"]) == ("ground", "tree")
     assert (row["points"], row["mean_confidence"]) == ("2", "")
     assert float(row["y_max"]) == 5410000.0
-    assert len(places_csv([]).splitlines()) == 1
+    assert len(disagreements_csv([]).splitlines()) == 1

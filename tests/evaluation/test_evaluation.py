@@ -8,8 +8,8 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.evaluation import (
     ALL_CLASSES,
     ALL_CLOUDS,
-    Calibration,
     Evaluation,
+    ReliabilityCounts,
     Scored,
     evaluate,
 )
@@ -127,7 +127,7 @@ def test_metrics_hold_the_reliability_bins():
 def test_metrics_tell_the_error_before_calibration():
     labels = np.array([0, 0, 1, -1])
     after = np.array([0.9, 0.91, 0.3, 0.2])
-    before = Calibration.measure(labels, np.zeros(4, int), np.full(4, 0.5))
+    before = ReliabilityCounts.measure(labels, np.zeros(4, int), np.full(4, 0.5))
     cloud = Scored("a", labels, np.zeros(4, int), after, before)
     evaluation = evaluate([cloud], NAMES)
     calibration = evaluation.to_dict()["pooled"]["calibration"]
@@ -138,7 +138,7 @@ def test_metrics_tell_the_error_before_calibration():
 def test_an_error_before_calibration_is_of_all_points_or_none():
     labels = np.array([0, 0, 1, -1])
     after = np.full(4, 0.9)
-    before = Calibration.measure(labels, np.zeros(4, int), np.full(4, 0.5))
+    before = ReliabilityCounts.measure(labels, np.zeros(4, int), np.full(4, 0.5))
     clouds = [
         Scored("a", labels, np.zeros(4, int), after, before),
         Scored("b", labels, np.zeros(4, int), after),

@@ -12,8 +12,8 @@ from vl3d_lite.evaluation.rotations import with_symmetry
 from vl3d_lite.kernels.page import read_statistics
 from vl3d_lite.model.backend import prepare_backend
 from vl3d_lite.model.network import build_network
-from vl3d_lite.runs.folder import write_json
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system.writing import write_json
 
 SETTINGS = [
     "model.downsampling=strided",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluation.scores import BINS, Calibration, Scores, confusion_matrix
+from vl3d_lite.evaluation.scores import Scores, confusion_matrix
+from vl3d_lite.prediction.calibration import BINS, ReliabilityCounts
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def calibration_by_loops(reference, prediction, confidence):
 def test_calibration_matches_its_definition(cloud):
     confidence = np.random.default_rng(4).random(700)
     confidence[:3] = 0.0, 1.0, 0.5
-    calibration = Calibration.measure(*cloud, confidence)
+    calibration = ReliabilityCounts.measure(*cloud, confidence)
     counts, error = calibration_by_loops(*cloud, confidence)
     assert dict(enumerate(calibration.count.tolist())) == counts
     assert calibration.expected_error == pytest.approx(error, rel=1e-12)
@@ -206,7 +207,7 @@ def test_calibration_matches_its_definition(cloud):
 
 def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
     labels = np.zeros(4, int)
-    calibration = Calibration.measure(
+    calibration = ReliabilityCounts.measure(
         labels, labels, np.array([0, 1 / BINS, 2 / BINS, 1])
     )
     assert calibration.count.tolist() == [2, 1, *[0] * (BINS - 3), 1]
@@ -217,7 +218,9 @@ def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
 
 def test_float32_rounding_above_one_is_no_error():
     labels = np.zeros(1, int)
-    calibration = Calibration.measure(labels, labels, np.array([1.0000002], np.float32))
+    calibration = ReliabilityCounts.measure(
+        labels, labels, np.array([1.0000002], np.float32)
+    )
     assert calibration.total.sum() == 1
 
 
@@ -225,14 +228,14 @@ def test_float32_rounding_above_one_is_no_error():
 def test_what_is_no_probability_is_an_error(value):
     labels = np.zeros(2, int)
     with pytest.raises(DataError, match=r"confidence must be a probability.*\d|nan"):
-        Calibration.measure(labels, labels, np.array([0.5, value]))
+        ReliabilityCounts.measure(labels, labels, np.array([0.5, value]))
 
 
 def test_a_confidence_short_of_a_point_is_an_error():
     labels = np.zeros(2, int)
     with pytest.raises(DataError, match="one value for each of 2 points"):
-        Calibration.measure(labels, labels, np.array([0.5]))
+        ReliabilityCounts.measure(labels, labels, np.array([0.5]))
 
 
 def test_the_error_of_nothing_is_nan():
-    assert np.isnan(Calibration().expected_error)
+    assert np.isnan(ReliabilityCounts().expected_error)

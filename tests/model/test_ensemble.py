@@ -9,8 +9,8 @@ from scipy.special import softmax
 from tests.contracts import check_layer
 from tests.model.test_network import logits_of, make_batch
 from tests.model.test_symmetry import make
-from vl3d_lite.model.backend import load_model, save_model
 from vl3d_lite.model.ensemble import ProbabilityMean, combine_networks, rebuilt
+from vl3d_lite.model.files import load_model, save_model
 
 SCALE, OFFSET = np.array([2.0, 0.5, 1.0]), np.array([0.3, 0.0, -1.0])
 

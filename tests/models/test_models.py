@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import yaml
 
-from vl3d_lite.pipeline import train as pipeline
+from vl3d_lite import pipeline
 from vl3d_lite.pipeline.verify import verify
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/run.json"))
-OPTIONS = pipeline.Options(threads=2, quiet=True)
+OPTIONS = Options(threads=2, quiet=True)
 LARGEST = 25_000_000  # bytes of a model's folder
 
 pytestmark = pytest.mark.skipif(
@@ -143,7 +144,7 @@ def test_scores_of_other_clouds_go_into_a_run_of_ones_own(trained, place, tmp_pa
     pipeline.evaluate(run, tmp_path / "out")
     assert list(json.loads(run.metrics.read_text())["clouds"]) == ["val.laz"]
     assert not (tmp_path / "out" / "metrics.json").exists()
-    assert run.read_receipt()["evaluated"] == str(tmp_path / "out")
+    assert run.read_provenance()["evaluated"] == str(tmp_path / "out")
     (tmp_path / "out" / "val.laz").write_bytes(b"other")
     assert any("val.laz: was changed" in text for text in verify(run).differences)
 
@@ -153,7 +154,7 @@ def test_a_run_that_was_scored_elsewhere_ships_no_place(
 ):
     copy = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
     elsewhere = shutil.move(copy.predictions, tmp_path / "elsewhere")
-    copy.update_receipt(evaluated=str(elsewhere))
+    copy.update_provenance(evaluated=str(elsewhere))
     ship(copy.root, tmp_path / "shipped")
     assert str(tmp_path) not in (tmp_path / "shipped" / "run.json").read_text()
     monkeypatch.chdir(place)
@@ -193,11 +194,13 @@ def test_a_shipped_run_names_what_it_started_from_without_its_place(
     spec = yaml.safe_load(run.spec.read_text())
     spec["training"]["start_from"] = str(tmp_path / "town")
     run.spec.write_text(yaml.safe_dump(spec))
-    run.update_receipt(started_from={"model": str(tmp_path / "town" / "model.keras")})
+    run.update_provenance(
+        started_from={"model": str(tmp_path / "town" / "model.keras")}
+    )
     ship(run.root, tmp_path / "shipped")
     shipped = RunFolder(tmp_path / "shipped")
-    for text in (shipped.spec.read_text(), shipped.receipt.read_text()):
+    for text in (shipped.spec.read_text(), shipped.provenance.read_text()):
         assert str(tmp_path) not in text
-    assert shipped.read_receipt()["started_from"]["model"] == "town"
+    assert shipped.read_provenance()["started_from"]["model"] == "town"
     pipeline.predict(shipped, [place / "test.laz"], tmp_path / "out", OPTIONS)
     assert (tmp_path / "out" / "test.laz").is_file()

@@ -12,24 +12,25 @@ from click.testing import CliRunner
 from scipy.special import softmax
 from typer.main import get_command
 
+from vl3d_lite import pipeline
 from vl3d_lite.cli.app import app
 from vl3d_lite.dataset.batches import SweepBatches
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 from vl3d_lite.evaluation.rotations import with_symmetry
-from vl3d_lite.model.backend import load_model, save_model
 from vl3d_lite.model.ensemble import combine_networks
+from vl3d_lite.model.files import load_model, save_model
 from vl3d_lite.model.kernels import kernels_of
 from vl3d_lite.pipeline import ensemble as combining
-from vl3d_lite.pipeline import train as pipeline
 from vl3d_lite.pipeline.ensemble import combine
 from vl3d_lite.pipeline.verify import verify
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
 
-OPTIONS = pipeline.Options(threads=1, quiet=True)
+OPTIONS = Options(threads=1, quiet=True)
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "export.kernels=false"]
 
 
@@ -79,9 +80,9 @@ def broken_copy(run, folder, old, new):
     text = copy.spec.read_text()
     assert old in text
     copy.spec.write_text(text.replace(old, new))
-    receipt = copy.read_receipt()
+    receipt = copy.read_provenance()
     del receipt["network_sha256"]
-    copy.receipt.write_text(json.dumps(receipt))
+    copy.provenance.write_text(json.dumps(receipt))
     return copy.root
 
 
@@ -164,17 +165,17 @@ def test_the_run_is_whole_and_can_be_evaluated_and_verified(place, both, tmp_pat
 
 
 def test_the_receipt_names_its_runs(trained, other, both):
-    content = both.read_receipt()
+    content = both.read_provenance()
     assert [entry["run"] for entry in content["combined"]] == [
         str(trained.root),
         str(other.root),
     ]
     assert [entry["seed"] for entry in content["combined"]] == [3, 4]
-    hashes = [run.read_receipt()["files"]["model.keras"] for run in (trained, other)]
+    hashes = [run.read_provenance()["files"]["model.keras"] for run in (trained, other)]
     assert [entry["model"] for entry in content["combined"]] == hashes
     names = {entry["path"].rsplit("/", 1)[-1] for entry in content["inputs"]}
     assert names == {"train.laz", "val.laz", "test.laz"}
-    counts = [run.read_receipt()["parameters"] for run in (trained, other)]
+    counts = [run.read_provenance()["parameters"] for run in (trained, other)]
     assert content["parameters"] == sum(counts)
     assert both.features.read_text() == trained.features.read_text()
 
@@ -293,8 +294,8 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
     runs = [trained.root, other.root]
     with pytest.raises(SpecError, match="--overwrite"):
         combine(runs, run, OPTIONS)
-    assert "combined" not in run.read_receipt()
-    replacing = pipeline.Options(threads=1, quiet=True, overwrite=True)
+    assert "combined" not in run.read_provenance()
+    replacing = Options(threads=1, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match="lies inside the run"):
         combine([run.root, other.root], run, replacing)
     combine(runs, run, replacing)
@@ -324,8 +325,8 @@ def test_the_verb_tells_what_it_wrote(trained, other, both, tmp_path):
     result = vl3d(*words)
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "run" / "model.keras") in result.output
-    written = RunFolder(tmp_path / "run").read_receipt()
-    assert written["weights_sha256"] == both.read_receipt()["weights_sha256"]
+    written = RunFolder(tmp_path / "run").read_provenance()
+    assert written["weights_sha256"] == both.read_provenance()["weights_sha256"]
 
 
 def test_features_of_another_order_are_refused(trained, tmp_path):

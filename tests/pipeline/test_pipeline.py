@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_place
+from vl3d_lite import pipeline
 from vl3d_lite.dataset import features
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.prepared import PreparedCloud
@@ -29,18 +30,19 @@ from vl3d_lite.errors import (
     ResourceError,
     SpecError,
 )
+from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.kernels.export import read_kernel
 from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.model.backend import uses_accelerator
-from vl3d_lite.pipeline import train as pipeline
 from vl3d_lite.prediction import classifier as classify
-from vl3d_lite.prediction.outcomes import read_outcomes, read_pair
+from vl3d_lite.prediction.outcomes import read_outcomes
 from vl3d_lite.report.run_page import read_history
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 from vl3d_lite.runs.provenance import array_hash, file_hash, network_hash
 from vl3d_lite.spec.reader import read_spec
 
-OPTIONS = pipeline.Options(threads=2, quiet=True)
+OPTIONS = Options(threads=2, quiet=True)
 
 
 def predicted(folder, name="test.laz"):
@@ -174,7 +176,7 @@ def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypat
             pipeline.train(loaded, run, OPTIONS)
     assert stop.value.exit_code == 143
     assert not run.model.exists()
-    pipeline.train(loaded, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    pipeline.train(loaded, run, Options(threads=2, quiet=True, resume=True))
     assert len(read_history(run.history)) == 1
     assert run.calibration.is_file()
     assert run.model.is_file()
@@ -439,7 +441,7 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     written = (tmp_path / "out/good.laz").stat().st_mtime_ns
     with pytest.raises(SpecError, match="--resume"):
         pipeline.predict(trained, [good], tmp_path / "out", OPTIONS)
-    resumed = pipeline.Options(threads=2, quiet=True, resume=True)
+    resumed = Options(threads=2, quiet=True, resume=True)
     pipeline.predict(trained, [good], tmp_path / "out", resumed)
     assert (tmp_path / "out/good.laz").stat().st_mtime_ns == written
 
@@ -469,7 +471,7 @@ def test_clouds_prepared_beside_the_network_are_predicted_alike(
     assert asked == ["a.laz", "broken.laz", "c.laz"]
     first, last = (predicted(tmp_path / "out", name) for name in ("a.laz", "c.laz"))
     np.testing.assert_array_equal(first.confidence, last.confidence)
-    once = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    once = Options(threads=2, quiet=True, overwrite=True)
     pipeline.predict(
         trained, clouds[:1], tmp_path / "once", once, ["prediction.grids=2"]
     )
@@ -512,7 +514,7 @@ def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
             pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
     assert stop.value.exit_code == 143
     assert [o.output for o in read_outcomes(tmp_path / "out")] == ["a.laz"]
-    resumed = pipeline.Options(threads=2, quiet=True, resume=True)
+    resumed = Options(threads=2, quiet=True, resume=True)
     pipeline.predict(trained, clouds, tmp_path / "out", resumed)
     assert len(read_outcomes(tmp_path / "out")) == 3
 
@@ -542,7 +544,7 @@ def test_a_taken_dimension_is_told_before_training(place, tmp_path):
     with pytest.raises(DataError, match=r"`prediction` already.*--replace"):
         pipeline.run(loaded, run, OPTIONS)
     assert not run.root.exists()
-    replace = pipeline.Options(threads=2, quiet=True, replace=True)
+    replace = Options(threads=2, quiet=True, replace=True)
     assert pipeline.run(loaded, run, replace).clouds
 
 
@@ -584,7 +586,7 @@ def test_clouds_of_one_name_are_told_before_training(place, tmp_path):
 
 def test_a_cloud_is_never_written_onto_itself(trained, place):
     before = (place / "test.laz").read_bytes()
-    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    overwrite = Options(threads=2, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match="its own prediction"):
         pipeline.predict(trained, [place / "test.laz"], place, overwrite)
     assert (place / "test.laz").read_bytes() == before
@@ -621,7 +623,7 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
 ):
     again = RunFolder(tmp_path / "again")
     pipeline.run(read_spec(place / "spec.yaml"), again, OPTIONS)
-    first, second = (run.read_receipt() for run in (trained, again))
+    first, second = (run.read_provenance() for run in (trained, again))
     assert len(first["weights_sha256"]) == 64
     assert first["machine"].keys() >= {"processor", "processors", "memory_gib", "gpus"}
     assert first["accelerator"] is uses_accelerator()
@@ -660,7 +662,7 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
     told = "tree new; vegetation left out" if renamed else "the head is kept"
     assert told in caplog.text
     assert run.features.read_text() == trained.features.read_text()
-    start = run.read_receipt()["started_from"]
+    start = run.read_provenance()["started_from"]
     assert start["sha256"] == file_hash(trained.model)
 
 
@@ -719,12 +721,12 @@ def test_an_existing_run_is_refused(trained, place):
 def test_a_run_resumes_only_with_its_own_spec(trained, place):
     other = read_spec(place / "spec.yaml", ["training.epochs=9"])
     with pytest.raises(SpecError, match="differs from the spec"):
-        pipeline.train(other, trained, pipeline.Options(threads=2, resume=True))
+        pipeline.train(other, trained, Options(threads=2, resume=True))
 
 
 def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    overwrite = Options(threads=2, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match="not a run"):
         pipeline.train(read_spec(place / "spec.yaml"), RunFolder(tmp_path), overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
@@ -736,8 +738,11 @@ def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
         (lambda run: run.model.unlink(), "model.keras is missing"),
         (lambda run: run.features.unlink(), "features.json is missing"),
         (lambda run: run.model.write_bytes(b"PK cut short"), "not a Keras model"),
-        (lambda run: run.receipt.write_text("{"), "cannot be read"),
-        (lambda run: run.update_receipt(vl3d_lite="9.0.0"), "written by vl3d_lite 9"),
+        (lambda run: run.provenance.write_text("{"), "cannot be read"),
+        (
+            lambda run: run.update_provenance(vl3d_lite="9.0.0"),
+            "written by vl3d_lite 9",
+        ),
         (lambda run: run.spec.write_text("seed: 1"), "cannot be used"),
         (lambda run: run.features.write_text("{}"), "cannot be used"),
         (lambda run: run.calibration.write_text("{}"), r"calibration\.json: cannot be"),
@@ -770,7 +775,7 @@ def test_the_spec_of_another_model_is_refused(
     copy.spec.write_text(text.replace(written, other, 1))
     if "model" in message:  # as where model.keras alone comes from another run
         digest = network_hash(copy.spec.read_text())
-        copy.update_receipt(network_sha256=digest)
+        copy.update_provenance(network_sha256=digest)
     with pytest.raises(DataError, match=message):
         pipeline.predict(copy, [place / "test.laz"], tmp_path / "out", OPTIONS)
     assert not (tmp_path / "out").exists()
@@ -847,7 +852,7 @@ def test_kernels_in_the_way_of_an_export_stay(trained, tmp_path):
     with pytest.raises(SpecError, match=r"exists already.*--overwrite"):
         pipeline.export(trained, tmp_path / "out", OPTIONS)
     assert kernel.read_text() == "mine"
-    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    overwrite = Options(threads=2, quiet=True, overwrite=True)
     pipeline.export(trained, tmp_path / "out", overwrite)
     assert kernel.read_text() != "mine"
 
@@ -858,7 +863,7 @@ def test_a_run_is_not_replaced_by_what_it_would_be_made_from(trained, place, tmp
     copy.predictions.mkdir(exist_ok=True)
     shutil.copy(place / "train.laz", inside)
     spec = read_spec(place / "spec.yaml", [f"clouds.train=['{inside}']"])
-    overwrite = pipeline.Options(threads=2, quiet=True, overwrite=True)
+    overwrite = Options(threads=2, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match=r"inside\.laz: lies inside the run"):
         pipeline.train(spec, copy, overwrite)
     assert inside.is_file()
@@ -875,7 +880,7 @@ def test_a_run_cut_off_at_its_beginning_is_begun_again(place, tmp_path):
     for path in (run.model, run.last_checkpoint, run.initial_kernels, run.features):
         path.unlink()
     shutil.rmtree(run.kernels)
-    pipeline.train(spec, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    pipeline.train(spec, run, Options(threads=2, quiet=True, resume=True))
     assert (run.kernels / "INIT_kpconvx_0_0/Q.csv").is_file()
     assert run.features.is_file()
     assert run.model.is_file()
@@ -887,7 +892,7 @@ def test_a_resumed_training_does_without_its_best_weights(place, tmp_path):
     pipeline.train(spec, run, OPTIONS)
     for path in (run.model, run.best_weights, run.calibration):
         path.unlink()
-    pipeline.train(spec, run, pipeline.Options(threads=2, quiet=True, resume=True))
+    pipeline.train(spec, run, Options(threads=2, quiet=True, resume=True))
     assert run.calibration.is_file()
     with np.load(run.best_weights) as best, np.load(run.last_checkpoint) as last:
         np.testing.assert_array_equal(best["v0"], last["v0"])

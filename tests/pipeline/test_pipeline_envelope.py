@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import SPEC, write_place
+from vl3d_lite import pipeline
 from vl3d_lite.dataset.files import check_clouds
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.pipeline import train as pipeline
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
 
-OPTIONS = pipeline.Options(threads=2, quiet=True)
+OPTIONS = Options(threads=2, quiet=True)
 CHANGES = [
     "model.stages.0={points: 128, channels: 8, neighbors: 8, blocks: [gva]}",
     "model.stages.1={points: 32, channels: 8, neighbors: 8, blocks: [envelope]}",
@@ -76,7 +77,7 @@ def test_a_training_cut_off_is_resumed_to_the_same_weights(run, town, tmp_path):
     again = RunFolder(tmp_path / "again")
     again.model.unlink()
     spec = read_spec(town / "spec.yaml", CHANGES)
-    pipeline.train(spec, again, pipeline.Options(threads=2, quiet=True, resume=True))
+    pipeline.train(spec, again, Options(threads=2, quiet=True, resume=True))
     pipeline.predict(again, [town / "test.laz"], tmp_path / "out", OPTIONS)
     np.testing.assert_array_equal(
         laspy.read(tmp_path / "out/test.laz").confidence,

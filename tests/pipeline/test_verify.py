@@ -10,7 +10,8 @@ from vl3d_lite.cli import app as cli
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.pipeline import verify as verifying
 from vl3d_lite.pipeline.verify import Verification, verify
-from vl3d_lite.runs.folder import RunFolder, write_json
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system.writing import write_json
 
 
 @pytest.fixture
@@ -47,11 +48,11 @@ def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
 
 
 def test_what_is_missing_or_changed_is_named(copy, tmp_path):
-    receipt = copy.read_receipt()
+    receipt = copy.read_provenance()
     gone, other = receipt["inputs"]
     gone["path"] = str(tmp_path / "gone.laz")
     other["sha256"] = "0"
-    copy.update_receipt(inputs=[gone, other])
+    copy.update_provenance(inputs=[gone, other])
     listing = copy.predictions / "predictions.json"
     content = json.loads(listing.read_text())
     content["clouds"][0]["source"] = str(tmp_path / "away.laz")
@@ -102,9 +103,9 @@ def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
 def test_predictions_that_nobody_scored_are_no_difference(copy):
     copy.metrics.unlink()
     assert verify(copy).differences == ["metrics.json: is missing"]
-    receipt = copy.read_receipt()
+    receipt = copy.read_provenance()
     del receipt["evaluated"]
-    write_json(copy.receipt, receipt)
+    write_json(copy.provenance, receipt)
     found = verify(copy)
     assert found.differences == []
     assert found.notes == ["the predictions were not scored"]
@@ -114,7 +115,7 @@ def test_another_spec_and_other_versions_are_told(copy):
     shutil.rmtree(copy.predictions)
     copy.metrics.unlink()
     copy.spec.write_text(copy.spec.read_text().replace("votes: 2", "votes: 3"))
-    copy.update_receipt(
+    copy.update_provenance(
         python="2.7",
         packages={"numpy": "0.1"},
         machine={"processor": "abacus"},
@@ -147,9 +148,9 @@ def test_a_shipped_run_is_checked_as_far_as_its_files_go(
 ):
     shutil.rmtree(copy.predictions)
     copy.metrics.unlink()
-    named = copy.read_receipt()["inputs"]
+    named = copy.read_provenance()["inputs"]
     bare = [{**entry, "path": Path(entry["path"]).name} for entry in named]
-    copy.update_receipt(inputs=bare)
+    copy.update_provenance(inputs=bare)
     monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"2 of the clouds .* are not here") as trouble:

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.model import backend
-from vl3d_lite.pipeline import train as pipeline
 from vl3d_lite.prediction import classifier as classify
 from vl3d_lite.prediction.votes import CellPrediction, predict_cells
+from vl3d_lite.system.background import ahead
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.prefetch import ahead
 
 
 class Vote:
@@ -263,7 +263,7 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
         "class_column": lambda _: "prediction",
     }.items():
         monkeypatch.setattr(classify, name, replacement)
-    monkeypatch.setattr(classify.receipt, "file_hash", lambda _: "")
+    monkeypatch.setattr(classify.provenance, "file_hash", lambda _: "")
     settings = SimpleNamespace(
         grids=1, votes=1, keep=(), unsure=None, model_dump=lambda **_: {}
     )

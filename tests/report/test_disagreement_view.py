@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vl3d_lite.evaluation.disagreements import find_places
+from vl3d_lite.evaluation.disagreements import find_disagreements
 from vl3d_lite.report.disagreement_view import draw_place
 
 NAMES, COLORS = ("ground", "roof"), ("#c8a165", "#e66100")
@@ -22,7 +22,7 @@ def house():
 
 def drawn(xyz, reference, prediction):
     settings = {"origin": ORIGIN, "distance": 0.5}
-    (place,) = find_places(
+    (place,) = find_disagreements(
         "town.laz",
         xyz,
         reference,

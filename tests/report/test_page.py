@@ -11,8 +11,13 @@ import pytest
 from PIL import Image
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.evaluation.disagreements import find_places
-from vl3d_lite.evaluation.evaluation import Calibration, Evaluation, Scored, evaluate
+from vl3d_lite.evaluation.disagreements import find_disagreements
+from vl3d_lite.evaluation.evaluation import (
+    Evaluation,
+    ReliabilityCounts,
+    Scored,
+    evaluate,
+)
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.palette import class_palette
@@ -160,9 +165,9 @@ def test_a_report_of_nothing_opens(tmp_path):
 def test_the_page_tells_calibration_before_and_after(tmp_path):
     labels = np.array([0, 0, 1, -1])
     zeros = np.zeros(4, int)
-    before = Calibration.measure(labels, zeros, np.full(4, 0.5))
+    before = ReliabilityCounts.measure(labels, zeros, np.full(4, 0.5))
     cloud = Scored("a", labels, zeros, np.full(4, 0.75), before)
-    found = Temperature(0.625, before, Calibration())
+    found = Temperature(0.625, before, ReliabilityCounts())
     told = []
     for facts in (found.to_dict(), {**found.to_dict(), "given": 0.7}):
         folder = tmp_path / str(len(told))
@@ -287,7 +292,7 @@ def test_the_tables_hold_the_scores_of_each_class_and_cloud(tmp_path):
 
 def find(cloud, **changes):
     settings = {"distance": 5.0, "confident": 0.5, "points": 3} | changes
-    return find_places(
+    return find_disagreements(
         cloud.name,
         cloud.xyz,
         cloud.reference,
@@ -304,7 +309,7 @@ def test_the_page_shows_the_ten_largest_places(tmp_path):
     places = find(cloud, distance=2.0, points=1)
     assert len(places) > 10
     report = make_report(
-        tmp_path, clouds=[cloud], places=places, confident_places=places[:2]
+        tmp_path, clouds=[cloud], places=places, confident_disagreements=places[:2]
     )
     page = read_page(tmp_path, report)
     for number, place in enumerate(places[:10], 1):

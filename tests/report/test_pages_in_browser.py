@@ -22,7 +22,11 @@ LONG = '["/a/long/path/to/the/folder/of/a/project/scans/town_train.laz"]'
 def report(folder):
     cloud = make_cloud("a_tile_with_a_long_name_0942_6284_LA93_IGN69.laz")
     places = find(cloud, distance=2.0, points=1)
-    content = {"clouds": [cloud], "places": places, "confident_places": places[:4]}
+    content = {
+        "clouds": [cloud],
+        "places": places,
+        "confident_disagreements": places[:4],
+    }
     write_report(folder / "report.html", make_report(folder, **content))
     return folder / "report.html"
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vl3d_lite.evaluation.coverage import Coverage
 from vl3d_lite.evaluation.evaluation import Evaluation, evaluate
-from vl3d_lite.evaluation.scores import Calibration
+from vl3d_lite.prediction.calibration import ReliabilityCounts
 from vl3d_lite.report.plots import (
     plot_confusion,
     plot_coverage,
@@ -85,8 +85,8 @@ def test_a_history_of_nothing_says_so():
 def test_reliability_bars_are_as_high_as_the_accuracy():
     labels = np.zeros(100, int)
     confidence = np.full(100, 0.9)
-    right = Calibration.measure(labels, labels, confidence)
-    wrong = Calibration.measure(labels, labels + 1, confidence)
+    right = ReliabilityCounts.measure(labels, labels, confidence)
+    wrong = ReliabilityCounts.measure(labels, labels + 1, confidence)
     blue = np.array([0x00, 0x72, 0xB2])
 
     def bars(calibration):
@@ -98,8 +98,8 @@ def test_reliability_bars_are_as_high_as_the_accuracy():
 
 def test_reliability_shows_what_was_before():
     labels = np.zeros(100, int)
-    now = Calibration.measure(labels, labels, np.full(100, 0.9))
-    before = Calibration.measure(labels, labels, np.linspace(0.2, 0.9, 100))
+    now = ReliabilityCounts.measure(labels, labels, np.full(100, 0.9))
+    before = ReliabilityCounts.measure(labels, labels, np.linspace(0.2, 0.9, 100))
     alone, both = pixels(plot_reliability(now)), pixels(plot_reliability(now, before))
     assert alone.shape == both.shape
     assert (alone != both).any(axis=2).sum() > 300

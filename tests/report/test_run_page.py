@@ -23,7 +23,7 @@ def test_kernels_spec_versions_and_timings_of_the_run_are_told(trained, tmp_path
     assert "TRAINED_kpconvx_0_0/Wend_mat.png" in page
     assert "INIT_kpconvx_0_0/Winit_mat.png" not in page
     words = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", page))
-    receipt = json.loads(run.receipt.read_text())
+    receipt = json.loads(run.provenance.read_text())
     for name in ("vl3d_lite", "seconds_of_training", "seconds_of_preparation"):
         assert name in receipt
         assert f"{name} " in words

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.runs.folder import RunFolder, replacing, write_json, write_text
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system.writing import replacing, write_json, write_text
 
 
 def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
@@ -57,7 +58,7 @@ def test_json_refuses_what_no_reader_could_read(tmp_path):
 def test_overwriting_removes_an_earlier_run(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.create(overwrite=False)
-    write_json(run.receipt, {})
+    write_json(run.provenance, {})
     write_text(run.predictions / "old.txt", "")
     run.create(overwrite=True)
     assert not run.exists()
@@ -68,7 +69,7 @@ def test_overwriting_removes_an_earlier_run(tmp_path):
 def test_overwriting_leaves_what_others_put_beside_a_run(tmp_path):
     run = RunFolder(tmp_path)
     run.create(overwrite=False)
-    write_json(run.receipt, {})
+    write_json(run.provenance, {})
     write_text(tmp_path / "notes.txt", "mine")
     run.create(overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -93,7 +94,7 @@ def test_an_input_inside_the_run_is_refused_before_overwriting(tmp_path):
     ("make", "flags", "message"),
     [
         (lambda run: run.create(overwrite=False), {"resume": True}, "no run to resume"),
-        (lambda run: write_json(run.receipt, {}), {}, "--overwrite"),
+        (lambda run: write_json(run.provenance, {}), {}, "--overwrite"),
         (lambda run: write_text(run.root / "x", ""), {"overwrite": True}, "not a run"),
         (lambda run: run.root.write_text(""), {}, "is a file"),
     ],
@@ -107,19 +108,19 @@ def test_a_folder_that_must_not_be_touched_is_refused(tmp_path, make, flags, mes
 
 def test_a_receipt_grows_and_is_checked(tmp_path):
     run = RunFolder(tmp_path)
-    assert run.read_receipt() == {}
-    run.update_receipt(seed=1)
-    run.update_receipt(best_epoch=2)
-    assert json.loads(run.receipt.read_text()) == {"seed": 1, "best_epoch": 2}
-    run.receipt.write_text("[]")
+    assert run.read_provenance() == {}
+    run.update_provenance(seed=1)
+    run.update_provenance(best_epoch=2)
+    assert json.loads(run.provenance.read_text()) == {"seed": 1, "best_epoch": 2}
+    run.provenance.write_text("[]")
     with pytest.raises(DataError, match=r"not a run.s receipt"):
-        run.read_receipt()
+        run.read_provenance()
 
 
 def test_an_unfinished_training_is_told_apart(tmp_path):
     run = RunFolder(tmp_path)
     for path in (run.spec, run.features, run.last_checkpoint):
         write_text(path, "")
-    write_json(run.receipt, {})
+    write_json(run.provenance, {})
     with pytest.raises(DataError, match=r"training did not end.*--resume"):
         run.require_model()

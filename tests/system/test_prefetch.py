@@ -3,7 +3,7 @@ import time
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.system.prefetch import ahead
+from vl3d_lite.system.background import ahead
 
 
 def test_items_are_made_few_ahead_and_come_in_order():

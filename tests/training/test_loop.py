@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from vl3d_lite.spec.schema.spec import TrainingSpec
-from vl3d_lite.training.loop import averaged_weights
+from vl3d_lite.training.checkpoints import averaged_weights
 from vl3d_lite.training.optimizers import build_optimizer
 
 X = np.ones((2, 3), "float32")

@@ -5,17 +5,12 @@ import pytest
 
 from vl3d_lite.clouds.reading import describe_las
 from vl3d_lite.dataset.files import BYTES_PER_POINT, prepare_file
+from vl3d_lite.dataset.sizes import CloudSize, cloud_bytes, fits_beside, size_of
 from vl3d_lite.errors import ResourceError
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.training import memory
-from vl3d_lite.training.memory import (
-    CloudSize,
-    cloud_bytes,
-    estimate,
-    fits_beside,
-    require_memory_for,
-    size_of,
-)
+from vl3d_lite.training import memory, remedies
+from vl3d_lite.training.memory import estimate
+from vl3d_lite.training.remedies import require_memory_for
 
 CLOUD = CloudSize(1_000_000, (300_000, 90_000))
 
@@ -25,7 +20,7 @@ def spec_of(place, *sets):
 
 
 def limit(monkeypatch, count):
-    monkeypatch.setattr(memory, "memory_limit", lambda: count)
+    monkeypatch.setattr(remedies, "memory_limit", lambda: count)
 
 
 def test_a_step_grows_with_the_batch(place):

@@ -17,7 +17,7 @@ from vl3d_lite.errors import (
     VL3DError,
 )
 from vl3d_lite.system.resources import cpu_limit
-from vl3d_lite.system.stderr import hushed
+from vl3d_lite.system.stderr import silenced_stderr
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug of ours or a failed verification, 2 usage or spec, "
@@ -162,7 +162,7 @@ def init(
     without labels are predicted.
     """
     _set_up(quiet)
-    from vl3d_lite.clouds.reading import find_clouds
+    from vl3d_lite.clouds.files import find_clouds
     from vl3d_lite.guide.init import init as guide
 
     guide.init(
@@ -223,7 +223,7 @@ def predict(
     the classes it joins.
     """
     _set_up(quiet)
-    from vl3d_lite.clouds.reading import find_clouds
+    from vl3d_lite.clouds.files import find_clouds
     from vl3d_lite.runs.folder import RunFolder
 
     folder = RunFolder(run)
@@ -297,7 +297,7 @@ def verify(run: RunPath, quiet: Quiet = False):
 
     folder = RunFolder(run)
     folder.require_model()
-    with hushed():
+    with silenced_stderr():
         from vl3d_lite.pipeline.verify import incomplete
         from vl3d_lite.pipeline.verify import verify as verify_run
 
@@ -357,7 +357,8 @@ def inspect(
     """Say what a kernel folder, a run, a model or a LAS file holds."""
     _set_up(quiet=False)
     from vl3d_lite.report import inspection
-    from vl3d_lite.runs.folder import RunFolder, write_text
+    from vl3d_lite.runs.folder import RunFolder
+    from vl3d_lite.system.writing import write_text
 
     if html is not None and html.exists() and not overwrite:
         raise SpecError(
@@ -391,7 +392,7 @@ def convert(
     """
     _set_up(quiet)
     from vl3d_lite.guide.vl3d.convert import convert as translate
-    from vl3d_lite.runs.folder import write_text
+    from vl3d_lite.system.writing import write_text
 
     target = output or Path(f"{source.stem}.yaml")
     if target.exists() and not overwrite:
@@ -446,7 +447,7 @@ def compare(
     _set_up(quiet=False)
     from vl3d_lite.report.comparison import compare as lay_side_by_side
     from vl3d_lite.report.comparison_pages import as_text, writer_of
-    from vl3d_lite.runs.folder import write_text
+    from vl3d_lite.system.writing import write_text
 
     write = writer_of(output) if output is not None else None
     if output is not None and output.exists() and not overwrite:
@@ -574,10 +575,11 @@ def _run_folder(spec, run, resume, overwrite):
 
 def _pipeline(threads, quiet, resume=False, overwrite=False, replace=False):
     """The slow import, after everything that can be refused was."""
-    with hushed():
-        from vl3d_lite.pipeline import train as pipeline
+    with silenced_stderr():
+        from vl3d_lite import pipeline
+        from vl3d_lite.runs.options import Options
 
-    options = pipeline.Options(
+    options = Options(
         threads=threads or cpu_limit(),
         quiet=quiet,
         resume=resume,

@@ -1,7 +1,5 @@
 """Reading LAS and LAZ files."""
 
-import glob
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +12,8 @@ from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
 from vl3d_lite.clouds.points import read_records
-from vl3d_lite.clouds.writing import ExtraDimension, write_las
 from vl3d_lite.errors import DataError, ResourceError
 
-__all__ = [
-    "ExtraDimension",
-    "LasSummary",
-    "check_cloud",
-    "describe_las",
-    "find_clouds",
-    "read_las",
-    "write_las",
-]
-
-SUFFIXES = (".las", ".laz")
 Progress = Callable[[int, int], None]
 
 
@@ -134,61 +120,6 @@ def describe_las(
         crs=read_crs(header),
         census=_census(header, ignored) if census else None,
     )
-
-
-def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
-    """The clouds that paths, globs and folders name, sorted, each once.
-
-    Args:
-        patterns: Files, globs (``**`` crosses folders) or folders, relative to
-            `base`. Of a folder or glob, only .las and .laz files count.
-        base: The folder that relative paths start from.
-
-    Raises:
-        DataError: A pattern names nothing.
-    """
-    found: dict[Path, Path] = {}
-    for pattern in patterns:
-        try:
-            matches = _matches(Path(pattern).expanduser(), Path(base))
-        except OSError as error:
-            raise DataError(
-                f"{pattern}: cannot be read ({error.strerror}). Check the permissions."
-            ) from error
-        if not matches:
-            raise DataError(
-                f"{pattern}: no .las or .laz file found, looked from {base}. "
-                "Check the path or the pattern."
-            )
-        for match in matches:
-            found.setdefault(match.resolve(), match)
-    return sorted(found.values())
-
-
-def _matches(pattern: Path, base: Path) -> list[Path]:
-    path = base / pattern
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        candidates = list(path.iterdir())
-    else:
-        names = glob.glob(str(pattern), root_dir=base, recursive=True)
-        candidates = [base / name for name in names]
-        if "**" in pattern.parts:
-            _require_readable(base, pattern)
-    return [p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()]
-
-
-def _require_readable(base: Path, pattern: Path) -> None:
-    """Raise where a folder that ``**`` crosses is shut; glob passes over it."""
-    root = base.joinpath(*pattern.parts[: pattern.parts.index("**")])
-
-    def refuse(error):
-        raise error
-
-    for top in glob.glob(str(root)):
-        for _ in os.walk(top, onerror=refuse):
-            pass
 
 
 def _pick(header: FileHeader, names: Sequence[str]) -> list[Dimension]:

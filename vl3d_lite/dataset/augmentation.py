@@ -1,7 +1,10 @@
 """Random changes of training fields."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.extractor import ReceptiveField
 from vl3d_lite.spec.schema.spec import AugmentationSpec
 
@@ -77,3 +80,35 @@ def change_features(
         features[:, columns] += shift
     if spec.feature_dropout:
         features[:, rng.random(len(names)) < spec.feature_dropout] = 0
+
+
+def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud without a random share of its points, at least one of which stays.
+
+    Args:
+        cloud: At least one point.
+        share: Largest share left out, in [0, 1); the share itself is drawn
+            between zero and this.
+        rng: Draws the share and the points.
+    """
+    stays = rng.random(len(cloud)) >= rng.uniform(0, share)
+    if not stays.any():
+        stays[0] = True
+    return cloud.select(stays)
+
+
+def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointCloud:
+    """A cloud on a slope: ``z + g . (x, y)``, so upright things stay upright.
+
+    Args:
+        cloud: Any number of points.
+        slope: Largest rise over run, not negative; that of ``g`` is drawn between
+            zero and this, its direction from all around.
+        rng: Draws ``g``.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
+    local = cloud.local.copy()
+    local[:, 2] += local[:, :2] @ gradient
+    local[:, 2] -= local[:, 2].min(initial=0)  # cells count from zero
+    return replace(cloud, local=local)

@@ -6,13 +6,13 @@ import numpy as np
 
 from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
 from vl3d_lite.dataset.centers import TrainingCenters
-from vl3d_lite.dataset.extractor import FieldCutter, ReceptiveField, transfer_widths
+from vl3d_lite.dataset.extractor import FieldExtractor, ReceptiveField, transfer_widths
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.prefetch import ahead
+from vl3d_lite.system.background import ahead
 
 Inputs = dict[str, np.ndarray]
 
@@ -65,7 +65,7 @@ class FieldSource:
     def __init__(self, prepared: PreparedCloud, spec: Spec, scaling: FeatureScaling):
         scaling.require(prepared)
         self.prepared, self.spec = prepared, spec
-        self.cutter = FieldCutter(prepared, spec)
+        self.cutter = FieldExtractor(prepared, spec)
         self.scaled = scaling.apply(prepared.features)
         self.vertical = None
         if "vertical" in scaling.names:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.geometry.regions import Shape
 from vl3d_lite.geometry.subsampling import farthest_points, run_starts
@@ -16,7 +16,7 @@ PROBED_SHARE = 0.25  # of the probes may reach less far than lattices assume
 WINDOW = 65_536  # uncovered points looked at together
 
 
-def usual_shape(cutter: FieldCutter, rng: np.random.Generator) -> Shape:
+def usual_shape(cutter: FieldExtractor, rng: np.random.Generator) -> Shape:
     """The shape of most fields: smaller than the spec's where points abound.
 
     A field holds no more points than the first stage. Where its shape holds
@@ -37,7 +37,7 @@ def usual_shape(cutter: FieldCutter, rng: np.random.Generator) -> Shape:
     return cutter.shape.scaled(max(usual, _least_measure(cutter)))
 
 
-def _least_measure(cutter: FieldCutter) -> float:
+def _least_measure(cutter: FieldExtractor) -> float:
     """The measure of half a cell, so that a lattice never shrinks to nothing."""
     half = cutter.grid_size / 2
     return half**2 if cutter.shape.round else half / float(cutter.shape.halves.min())
@@ -152,7 +152,7 @@ class TrainingCenters:
         spec: Way of drawing and seed.
     """
 
-    def __init__(self, cutters: list[FieldCutter], spec: Spec):
+    def __init__(self, cutters: list[FieldExtractor], spec: Spec):
         self.clouds = [cutter.prepared for cutter in cutters]
         self.spec = spec
         self.first_rows = np.cumsum([0, *(len(c.labels) for c in self.clouds)])

@@ -57,7 +57,7 @@ def transfer_widths(spec: Spec) -> tuple[list[int], int]:
     return [CHILDREN] * len(stages), up
 
 
-class FieldCutter:
+class FieldExtractor:
     """Cuts receptive fields out of a cloud. Threads may share one.
 
     Args:

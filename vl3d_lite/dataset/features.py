@@ -6,8 +6,8 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
+from vl3d_lite.geometry.eigenvalues import density, eigenvalue_features
 from vl3d_lite.geometry.height import height_above_minimum, height_above_opening
-from vl3d_lite.geometry.shape import density, eigenvalue_features
 from vl3d_lite.spec.schema.spec import (
     COMPUTED_FEATURES,
     EIGENVALUE_FEATURES,

@@ -13,8 +13,9 @@ from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import check_cloud
 from vl3d_lite.clouds.reading import LasSummary, describe_las, read_las
+from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
-from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud, thin, tilt
+from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.schema.spec import Spec

@@ -1,7 +1,7 @@
 """A cloud made ready for fields: reduced to cells, with features and levels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -92,38 +92,6 @@ def grid_shift(spec: Spec, grid: int) -> np.ndarray:
     if not grid:
         return np.zeros(3)
     return np.random.default_rng([spec.seed, grid]).random(3) * spec.spacings[-1]
-
-
-def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointCloud:
-    """A cloud without a random share of its points, at least one of which stays.
-
-    Args:
-        cloud: At least one point.
-        share: Largest share left out, in [0, 1); the share itself is drawn
-            between zero and this.
-        rng: Draws the share and the points.
-    """
-    stays = rng.random(len(cloud)) >= rng.uniform(0, share)
-    if not stays.any():
-        stays[0] = True
-    return cloud.select(stays)
-
-
-def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointCloud:
-    """A cloud on a slope: ``z + g . (x, y)``, so upright things stay upright.
-
-    Args:
-        cloud: Any number of points.
-        slope: Largest rise over run, not negative; that of ``g`` is drawn between
-            zero and this, its direction from all around.
-        rng: Draws ``g``.
-    """
-    angle = rng.uniform(0, 2 * np.pi)
-    gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
-    local = cloud.local.copy()
-    local[:, 2] += local[:, :2] @ gradient
-    local[:, 2] -= local[:, 2].min(initial=0)  # cells count from zero
-    return replace(cloud, local=local)
 
 
 def _reduce(

@@ -1,13 +1,19 @@
 """Scaling of features, fitted on the training clouds."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.errors import DataError
+from vl3d_lite.spec.schema.spec import Spec
+
+logger = logging.getLogger(__name__)
 
 FEWEST_POINTS = 100
 
@@ -94,3 +100,34 @@ class FeatureScaling:
                 f"file. ({error})"
             ) from error
         return cls(list(entries), mean, std)
+
+
+def impute_constant_features(
+    source: Path,
+    cloud: PreparedCloud,
+    spec: Spec,
+    scaling: FeatureScaling,
+    *,
+    tell: bool = True,
+) -> None:
+    """Put the mean of the training where a file carries no value of a feature.
+
+    Args:
+        source: Named in the warning.
+        cloud: Its features are changed.
+        spec: The run's.
+        scaling: Of what the network learned from.
+        tell: Whether to warn of them.
+    """
+    read = {entry.name for entry in spec.features if required_dimensions([entry])}
+    found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
+    if found and tell:
+        told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
+        logger.warning(
+            "%s: %s at every point, as where a file does not carry it, and the run "
+            "learned from points where it varies: the mean of the training takes its "
+            "place; expect worse classes",
+            source,
+            told,
+        )
+    scaling.fill(cloud, list(found))

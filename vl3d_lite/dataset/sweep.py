@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vl3d_lite.dataset.centers import spread_centers, usual_shape
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.geometry.regions import Shape
 from vl3d_lite.geometry.subsampling import farthest_points
@@ -39,7 +39,7 @@ def cover(
     *,
     votes: int = 1,
     seed: int = 0,
-    cutter: FieldCutter | None = None,
+    cutter: FieldExtractor | None = None,
 ) -> Sweep:
     """Fields that hold every point of a cloud at least `votes` times.
 
@@ -55,7 +55,7 @@ def cover(
         seed: Of the shifts.
         cutter: The cloud's cutter, if there is one.
     """
-    cutter = FieldCutter(prepared, spec) if cutter is None else cutter
+    cutter = FieldExtractor(prepared, spec) if cutter is None else cutter
     rng = np.random.default_rng(seed)
     shape = usual_shape(cutter, rng)
     counts = np.zeros(len(prepared.xyz), np.int32)
@@ -72,7 +72,7 @@ def cover(
     return Sweep(centers, [rows for _, rows in fields], counts)
 
 
-def _exhaust(cutter: FieldCutter, center: np.ndarray) -> Iterator[np.ndarray]:
+def _exhaust(cutter: FieldExtractor, center: np.ndarray) -> Iterator[np.ndarray]:
     """The rows of the fields at a center that hold all points of the shape.
 
     One field, unless farthest-point sampling thins it: then as many as it
@@ -108,7 +108,7 @@ def _needed(
 
 
 def _further(
-    cutter: FieldCutter, shape: Shape, counts: np.ndarray, votes: int
+    cutter: FieldExtractor, shape: Shape, counts: np.ndarray, votes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Fields for the points that lack votes, which `counts` then has."""
     xyz = cutter.prepared.xyz

@@ -24,8 +24,8 @@ from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.kernels.attention_plots import plot_heads, plot_view
 from vl3d_lite.model.layers import FieldAttentionLayer
-from vl3d_lite.runs.folder import output_errors, write_bytes
 from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.system.writing import output_errors, write_bytes
 
 __all__ = ["FIELDS", "FOLDER", "FieldScores", "measure_scores", "write_scores"]
 

@@ -22,7 +22,7 @@ _AROUND = [
 
 
 @dataclass(frozen=True)
-class Place:
+class Disagreement:
     """Connected points of one class that all got one other class.
 
     Args:
@@ -56,7 +56,7 @@ class Place:
     z_max: float
 
 
-def find_places(
+def find_disagreements(
     cloud: str,
     xyz: np.ndarray,
     reference: np.ndarray,
@@ -69,7 +69,7 @@ def find_places(
     confident: float,
     points: int,
     always: int = 10,
-) -> list[Place]:
+) -> list[Disagreement]:
     """Where a cloud's wrong points lie together, the largest places first.
 
     Wrong points are sorted into cells of edge `distance`; those of a pair of
@@ -142,11 +142,11 @@ def _connected(xyz: np.ndarray, distance: float) -> np.ndarray:
     return connected_components(graph, directed=False)[1][cell.ravel()]
 
 
-def _place(cloud, names, xyz, confidence, origin, confident) -> Place:
+def _place(cloud, names, xyz, confidence, origin, confident) -> Disagreement:
     middle = xyz[np.argmin(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=1))]
     known = confidence is not None
     corners = (middle, xyz.min(axis=0), xyz.max(axis=0))
-    return Place(
+    return Disagreement(
         cloud,
         *names,
         len(xyz),
@@ -156,33 +156,35 @@ def _place(cloud, names, xyz, confidence, origin, confident) -> Place:
     )
 
 
-def confident_places(places: Sequence[Place], spec: Spec) -> list[Place]:
+def confident_disagreements(
+    places: Sequence[Disagreement], spec: Spec
+) -> list[Disagreement]:
     """Places of more confident points than the spec asks for, the most first."""
     limit = spec.evaluation.points
     some = [place for place in places if place.confident_points > limit]
     return sorted(some, key=lambda place: -place.confident_points)
 
 
-def summarize_places(places: Sequence[Place], spec: Spec) -> dict:
+def summarize_disagreements(places: Sequence[Disagreement], spec: Spec) -> dict:
     """What ``metrics.json`` says of disagreements; ``disagreements.csv`` has them."""
     limit = spec.evaluation.points
     listed = [place for place in places if place.points > limit]
-    confident = confident_places(places, spec)
+    confident = confident_disagreements(places, spec)
     return {
         "more_than_points": limit,
         "distance": spec.place_distance,
         "confident_from": spec.evaluation.confident,
         "places": len(listed),
         "points": sum(place.points for place in listed),
-        "confident_places": len(confident),
+        "confident_disagreements": len(confident),
         "confident_points": sum(place.confident_points for place in confident),
     }
 
 
-def places_csv(places: Sequence[Place]) -> str:
-    """A row a place, under the names of `Place`; an unknown confidence is empty."""
+def disagreements_csv(places: Sequence[Disagreement]) -> str:
+    """One row per disagreement, columns named as the fields of `Disagreement`."""
     stream = io.StringIO()
-    names = list(Place.__dataclass_fields__)
+    names = list(Disagreement.__dataclass_fields__)
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
     for place in places:

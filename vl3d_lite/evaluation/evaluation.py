@@ -11,18 +11,13 @@ import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.coverage import Coverage
-from vl3d_lite.evaluation.scores import (
-    BINS,
-    PER_CLASS,
-    Calibration,
-    Scores,
-    confusion_matrix,
-)
+from vl3d_lite.evaluation.scores import PER_CLASS, Scores, confusion_matrix
+from vl3d_lite.prediction.calibration import BINS, ReliabilityCounts
 
 __all__ = [
-    "Calibration",
     "CloudResult",
     "Evaluation",
+    "ReliabilityCounts",
     "Scores",
     "confusion_matrix",
     "evaluate",
@@ -50,7 +45,7 @@ class Scored(NamedTuple):
     reference: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray | None = None
-    uncalibrated: Calibration | None = None
+    uncalibrated: ReliabilityCounts | None = None
     sure: np.ndarray | None = None
 
 
@@ -70,8 +65,8 @@ class CloudResult:
 
     confusion: np.ndarray
     ignored: int = 0
-    calibration: Calibration = field(default_factory=Calibration)
-    uncalibrated: Calibration = field(default_factory=Calibration)
+    calibration: ReliabilityCounts = field(default_factory=ReliabilityCounts)
+    uncalibrated: ReliabilityCounts = field(default_factory=ReliabilityCounts)
     coverage: Coverage = field(default_factory=Coverage)
     sure: np.ndarray | None = None
 
@@ -229,7 +224,7 @@ class Evaluation:
         The first rows are of all clouds pooled. Rows over all classes hold
         macro means and the overall scores; undefined scores are empty.
         """
-        from vl3d_lite.runs.folder import write_text
+        from vl3d_lite.system.writing import write_text
 
         overall = ("overall_accuracy", "mean_accuracy", "mcc", "kappa")
         stream = io.StringIO()
@@ -326,9 +321,9 @@ def evaluate(pairs: Iterable[tuple], class_names: Sequence[str]) -> Evaluation:
 def _score(cloud: Scored, n_classes: int) -> CloudResult:
     reference, prediction = cloud.reference, cloud.prediction
     matrix = confusion_matrix(reference, prediction, n_classes)
-    calibration, coverage, sure = Calibration(), Coverage(), None
+    calibration, coverage, sure = ReliabilityCounts(), Coverage(), None
     if cloud.confidence is not None:
-        calibration = Calibration.measure(reference, prediction, cloud.confidence)
+        calibration = ReliabilityCounts.measure(reference, prediction, cloud.confidence)
         coverage = Coverage.measure(reference, prediction, cloud.confidence)
     if cloud.sure is not None:
         known = np.where(cloud.sure, reference, -1)
@@ -337,7 +332,7 @@ def _score(cloud: Scored, n_classes: int) -> CloudResult:
         matrix,
         len(reference) - int(matrix.sum()),
         calibration,
-        cloud.uncalibrated or Calibration(),
+        cloud.uncalibrated or ReliabilityCounts(),
         coverage,
         sure,
     )

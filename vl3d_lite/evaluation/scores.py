@@ -4,13 +4,13 @@ Counts add, so results of clouds, chunks and workers merge: scores of a sum
 equal scores of the pooled points.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from vl3d_lite.errors import DataError
+from vl3d_lite.prediction.calibration import ratio
 
-BINS = 15  # The usual number for the expected calibration error (Guo et al. 2017).
 PER_CLASS = ("precision", "recall", "f1", "iou")
 
 
@@ -109,7 +109,7 @@ class Scores:
     @property
     def overall_accuracy(self) -> float:
         """Share of points that got their class."""
-        return _ratio(self._correct.sum(), self.points)
+        return ratio(self._correct.sum(), self.points)
 
     @property
     def mean_accuracy(self) -> float:
@@ -125,13 +125,13 @@ class Scores:
     def mcc(self) -> float:
         """Matthews' correlation coefficient of several classes, in [-1, 1]."""
         t, p = self._shares()
-        return _ratio(self.overall_accuracy - t @ p, np.sqrt((1 - p @ p) * (1 - t @ t)))
+        return ratio(self.overall_accuracy - t @ p, np.sqrt((1 - p @ p) * (1 - t @ t)))
 
     @property
     def kappa(self) -> float:
         """Cohen's kappa: agreement beyond chance, at most 1."""
         t, p = self._shares()
-        return _ratio(self.overall_accuracy - t @ p, 1 - t @ p)
+        return ratio(self.overall_accuracy - t @ p, 1 - t @ p)
 
     def macro(self, metric: str) -> float:
         """Mean of a per-class score over the classes that occur."""
@@ -139,7 +139,7 @@ class Scores:
 
     def weighted(self, metric: str) -> float:
         """Mean of a per-class score, weighted by the reference's points."""
-        return _ratio(np.nansum(getattr(self, metric) * self.support), self.points)
+        return ratio(np.nansum(getattr(self, metric) * self.support), self.points)
 
     @property
     def _correct(self) -> np.ndarray:
@@ -154,108 +154,6 @@ class Scores:
         # Shares instead of counts: products of counts leave int64 at 3e9 points.
         points = max(self.points, 1)
         return self.support / points, self.predicted / points
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Counts of a reliability diagram: is a confidence of 0.8 right 8 times in 10?
-
-    Bins are ``((b-1)/BINS, b/BINS]``; 0 belongs to the first.
-
-    Args:
-        count: ``(BINS,)`` int64, labelled points with such a confidence.
-        correct: ``(BINS,)`` int64, those that got their class.
-        total: ``(BINS,)`` float64, sum of their confidences.
-
-    Source:
-        Guo et al., *On Calibration of Modern Neural Networks* (2017), eq. 3.
-    """
-
-    count: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    correct: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    total: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
-
-    @classmethod
-    def measure(
-        cls, reference: np.ndarray, prediction: np.ndarray, confidence: np.ndarray
-    ) -> "Calibration":
-        """Sort points into bins.
-
-        Args:
-            reference: ``(n,)`` int, -1 is left out.
-            prediction: ``(n,)`` int.
-            confidence: ``(n,)`` float in [0, 1], probability of the prediction.
-
-        Raises:
-            DataError: A confidence is missing or not a probability.
-        """
-        reference, prediction = np.asarray(reference), np.asarray(prediction)
-        confidence = np.asarray(confidence)
-        if confidence.shape != reference.shape:
-            raise DataError(
-                f"confidence must hold one value for each of {len(reference)} points. "
-                f"Received: shape {confidence.shape}"
-            )
-        labelled = reference >= 0
-        confidence = confidence[labelled].astype(np.float64)
-        # Float32 means of float32 probabilities exceed 1 by a few last digits.
-        valid = (confidence >= -1e-4) & (confidence <= 1 + 1e-4)
-        if not valid.all():
-            raise DataError(
-                "confidence must be a probability in [0, 1]. "
-                f"Received: {confidence[~valid][0]}"
-            )
-        confidence = confidence.clip(0, 1)
-        right = reference[labelled] == prediction[labelled]
-        bins = np.maximum(np.ceil(confidence * BINS).astype(np.int64) - 1, 0)
-        return cls(
-            count=np.bincount(bins, minlength=BINS),
-            correct=np.bincount(bins[right], minlength=BINS),
-            total=np.bincount(bins, weights=confidence, minlength=BINS),
-        )
-
-    def __add__(self, other: "Calibration") -> "Calibration":
-        return Calibration(
-            self.count + other.count,
-            self.correct + other.correct,
-            self.total + other.total,
-        )
-
-    def to_dict(self) -> dict[str, list]:
-        """The counts as lists, to be stored."""
-        return {name: values.tolist() for name, values in vars(self).items()}
-
-    @classmethod
-    def from_dict(cls, content: dict) -> "Calibration":
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError, KeyError, TypeError: It is something else.
-        """
-        return cls(
-            np.array(content["count"], np.int64).reshape(BINS),
-            np.array(content["correct"], np.int64).reshape(BINS),
-            np.array(content["total"], float).reshape(BINS),
-        )
-
-    @property
-    def accuracy(self) -> np.ndarray:
-        """``(BINS,)`` share of right points, NaN in empty bins."""
-        return self._per_bin(self.correct)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """``(BINS,)`` mean confidence, NaN in empty bins."""
-        return self._per_bin(self.total)
-
-    @property
-    def expected_error(self) -> float:
-        """Mean distance of accuracy from confidence; NaN without points."""
-        gaps = np.abs(self.correct - self.total).sum()
-        return _ratio(gaps, self.count.sum())
-
-    def _per_bin(self, values: np.ndarray) -> np.ndarray:
-        return np.where(self.count > 0, values / np.maximum(self.count, 1), np.nan)
 
 
 def _class_indices(what: str, values, lowest: int, n_classes: int) -> np.ndarray:
@@ -273,9 +171,5 @@ def _class_indices(what: str, values, lowest: int, n_classes: int) -> np.ndarray
     return values.astype(np.int64, copy=False)
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return float(numerator / denominator) if denominator > 0 else float("nan")
-
-
 def _mean(values: np.ndarray) -> float:
-    return _ratio(np.nansum(values), np.isfinite(values).sum())
+    return ratio(np.nansum(values), np.isfinite(values).sum())

@@ -84,16 +84,17 @@ def training(folder: Path) -> Iterator[dict]:
     from vl3d_lite.runs.folder import RunFolder
     from vl3d_lite.spec.reader import read_spec
     from vl3d_lite.system.resources import cpu_limit
-    from vl3d_lite.system.stderr import hushed
+    from vl3d_lite.system.stderr import silenced_stderr
 
     cloud = folder / ("test.laz" if laspy.LazBackend.detect_available() else "test.las")
     _write_cloud(cloud)
     (folder / "spec.yaml").write_text(SPEC.replace("CLOUD", cloud.name))
-    with hushed():
-        from vl3d_lite.pipeline import train as pipeline
+    with silenced_stderr():
+        from vl3d_lite import pipeline
+        from vl3d_lite.runs.options import Options
     run = RunFolder(folder / "run")
     began = time.monotonic()
-    options = pipeline.Options(threads=cpu_limit(), quiet=True)
+    options = Options(threads=cpu_limit(), quiet=True)
     pipeline.train(read_spec(folder / "spec.yaml"), run, options)
     seconds = time.monotonic() - began
     loss = float(read_history(run.history)[-1]["loss"])

@@ -32,7 +32,7 @@ from vl3d_lite.kernels.files import (
     read_kernel,
     read_kernels,
 )
-from vl3d_lite.runs.folder import output_errors
+from vl3d_lite.system.writing import output_errors
 
 __all__ = [
     "Kernel",

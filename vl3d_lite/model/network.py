@@ -138,7 +138,7 @@ def _kernel_arguments(model: ModelSpec, spacing: float) -> dict:
 
 
 @dataclass(frozen=True)
-class Place:
+class StageContext:
     """Where a block stands: a stage and what its points share.
 
     Attributes:
@@ -172,7 +172,7 @@ def _blocks(model, features, inputs, level, spacing, weights):
         )([xyz, neighbors])
     reach = stage.neighbor_radius or model.kpconvx.kernel_radius * spacing
     weights = [] if weights is None else [weights]
-    place = Place(stage, spacing, xyz, neighbors, list(geometry), reach, weights)
+    place = StageContext(stage, spacing, xyz, neighbors, list(geometry), reach, weights)
     for number, block in enumerate(stage.blocks):
         features = BLOCKS[block](model, place, features, f"{block}_{level}_{number}")
     return features

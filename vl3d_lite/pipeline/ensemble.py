@@ -10,35 +10,32 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vl3d_lite.clouds.reading import find_clouds
+from vl3d_lite.clouds.files import find_clouds
 from vl3d_lite.dataset.files import check_clouds, prepare_files
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import DataError, InterruptedRunError, SpecError
-from vl3d_lite.model.backend import (
-    Inference,
-    prepare_backend,
-    save_model,
-    uses_accelerator,
-)
+from vl3d_lite.model.backend import prepare_backend, uses_accelerator
 from vl3d_lite.model.ensemble import Rescaling, combine_networks, member_prefix
+from vl3d_lite.model.files import save_model
 from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
+from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
 from vl3d_lite.pipeline.train import (
     calibrate,
     labelled_sources,
-    load_network,
     network_facts,
-    open_calibration,
-    open_run,
     shared_files,
 )
 from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.prediction.classifier import Classifier, Options
-from vl3d_lite.runs import provenance as receipt
-from vl3d_lite.runs.folder import RunFolder, output_errors, write_json, write_text
+from vl3d_lite.prediction.classifier import Classifier
+from vl3d_lite.prediction.inference import Inference
+from vl3d_lite.runs import provenance
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
+from vl3d_lite.spec.difference import differing
 from vl3d_lite.spec.reader import dump_spec
 from vl3d_lite.spec.schema.spec import PredictionSpec, Spec
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.training.initial_weights import differing
+from vl3d_lite.system.writing import output_errors, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +135,11 @@ def _open(paths: Sequence[Path]) -> list[Member]:
     for path in paths:
         run = RunFolder(path)
         spec, scaling = open_run(run)
-        member = Member(run, spec, scaling, run.read_receipt())
+        member = Member(run, spec, scaling, run.read_provenance())
         if path.resolve() in seen:
             raise SpecError(f"{path}: is named twice; name each run once")
         seen.add(path.resolve())
-        if combined := member.receipt.get("combined"):
+        if combined := member.provenance.get("combined"):
             names = ", ".join(entry["run"] for entry in combined)
             raise SpecError(
                 f"{path}: is combined already, so its runs would not count as much as "
@@ -275,7 +272,7 @@ def _write(
         save_model(model, draft.model)
         if kernels is not None:
             save_kernels(draft.initial_kernels, kernels)
-        write_json(draft.receipt, _receipt(draft, members, model))
+        write_json(draft.provenance, _receipt(draft, members, model))
         _publish(draft, run)
     finally:
         shutil.rmtree(draft.root, ignore_errors=True)
@@ -293,20 +290,20 @@ def _receipt(draft: RunFolder, members: Sequence[Member], model: keras.Model) ->
     inputs = {
         (entry["path"], entry["sha256"]): entry
         for member in members
-        for entry in member.receipt.get("inputs", [])
+        for entry in member.provenance.get("inputs", [])
     }
     return {
-        **receipt.environment(),
+        **provenance.environment(),
         "accelerator": uses_accelerator(),
         "spec": str(first.run.spec),
-        "spec_sha256": receipt.text_hash(text),
-        "network_sha256": receipt.network_hash(text),
+        "spec_sha256": provenance.text_hash(text),
+        "network_sha256": provenance.network_hash(text),
         "seed": first.spec.seed,
         "combined": [
             {
                 "run": str(member.run.root),
                 "seed": member.spec.seed,
-                "model": receipt.file_hash(member.run.model),
+                "model": provenance.file_hash(member.run.model),
             }
             for member in members
         ],
@@ -324,6 +321,6 @@ def _publish(draft: RunFolder, run: RunFolder) -> None:
         run.create(overwrite=True)
         # The receipt last: with it the folder is a run.
         for path in sorted(
-            draft.root.iterdir(), key=lambda path: path == draft.receipt
+            draft.root.iterdir(), key=lambda path: path == draft.provenance
         ):
             path.replace(run.root / path.name)

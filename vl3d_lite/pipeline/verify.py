@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
-from vl3d_lite.pipeline import train as pipeline
-from vl3d_lite.prediction.outcomes import CloudOutcome, read_outcomes
-from vl3d_lite.runs import provenance as receipt
+from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes
+from vl3d_lite.runs import provenance
 from vl3d_lite.runs.folder import RunFolder
 
 _MOST_SCORES = 10  # differing scores that are worth a line each
@@ -58,7 +58,7 @@ def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
         InterruptedRunError: A signal came.
     """
     found = Verification()
-    content = run.read_receipt()
+    content = run.read_provenance()
     _compare_files(run, content, found)
     _compare_versions(content, found)
     try:
@@ -71,7 +71,7 @@ def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
 
 
 def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
-    spec = receipt.text_hash(run.spec.read_text())
+    spec = provenance.text_hash(run.spec.read_text())
     found.compare(run.spec.name, content.get("spec_sha256"), spec, "was changed")
     files = content.get("files", {})
     if run.model.name not in files:
@@ -94,7 +94,7 @@ def _compare_file(name: str, path: Path, digest: str, found: Verification) -> bo
     if not path.is_file():
         found.differences.append(f"{name}: is missing")
         return False
-    found.compare(name, digest, receipt.file_hash(path), "was changed")
+    found.compare(name, digest, provenance.file_hash(path), "was changed")
     return True
 
 
@@ -115,7 +115,7 @@ def incomplete(run: RunFolder, found: Verification) -> str:
 
 
 def _compare_versions(content: dict, found: Verification) -> None:
-    now = receipt.environment()
+    now = provenance.environment()
     for part in ("vl3d_lite", "python", "backend"):
         if content.get(part) != now[part]:
             found.notes.append(f"{part} was {content.get(part)}, is {now[part]}")
@@ -160,7 +160,7 @@ def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> 
 
 
 def _is_present(
-    folder: Path, outcome: CloudOutcome, shipped: bool, found: Verification
+    folder: Path, outcome: PredictedCloud, shipped: bool, found: Verification
 ) -> bool:
     if not outcome.settings:
         found.differences.append(
@@ -180,7 +180,7 @@ def _is_present(
 
 
 def _compare_scores(
-    run: RunFolder, folder: Path, outcomes: list[CloudOutcome], found: Verification
+    run: RunFolder, folder: Path, outcomes: list[PredictedCloud], found: Verification
 ) -> None:
     spec = pipeline.predicted_spec(pipeline.open_run(run)[0], folder, outcomes)
     if not all(outcome.column for outcome in outcomes):
@@ -194,7 +194,7 @@ def _compare_scores(
     if run.metrics.is_file():
         before = _read(run.metrics)
     elif now is not None:
-        if "evaluated" in run.read_receipt():
+        if "evaluated" in run.read_provenance():
             found.differences.append(f"{run.metrics.name}: is missing")
         else:
             found.notes.append("the predictions were not scored")

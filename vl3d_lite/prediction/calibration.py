@@ -8,11 +8,113 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluation.scores import Calibration
 
+BINS = 15  # The usual number for the expected calibration error (Guo et al. 2017).
 LOWEST, HIGHEST = 0.1, 10.0  # beyond, all points are certain, or none is
 _SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
 _CHUNK = 1 << 18  # rows at a time: bounds temporaries to some 50 MB
+
+
+@dataclass(frozen=True)
+class ReliabilityCounts:
+    """Counts of a reliability diagram: is a confidence of 0.8 right 8 times in 10?
+
+    Bins are ``((b-1)/BINS, b/BINS]``; 0 belongs to the first.
+
+    Args:
+        count: ``(BINS,)`` int64, labelled points with such a confidence.
+        correct: ``(BINS,)`` int64, those that got their class.
+        total: ``(BINS,)`` float64, sum of their confidences.
+
+    Source:
+        Guo et al., *On Calibration of Modern Neural Networks* (2017), eq. 3.
+    """
+
+    count: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    correct: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    total: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
+
+    @classmethod
+    def measure(
+        cls, reference: np.ndarray, prediction: np.ndarray, confidence: np.ndarray
+    ) -> "ReliabilityCounts":
+        """Sort points into bins.
+
+        Args:
+            reference: ``(n,)`` int, -1 is left out.
+            prediction: ``(n,)`` int.
+            confidence: ``(n,)`` float in [0, 1], probability of the prediction.
+
+        Raises:
+            DataError: A confidence is missing or not a probability.
+        """
+        reference, prediction = np.asarray(reference), np.asarray(prediction)
+        confidence = np.asarray(confidence)
+        if confidence.shape != reference.shape:
+            raise DataError(
+                f"confidence must hold one value for each of {len(reference)} points. "
+                f"Received: shape {confidence.shape}"
+            )
+        labelled = reference >= 0
+        confidence = confidence[labelled].astype(np.float64)
+        # Float32 means of float32 probabilities exceed 1 by a few last digits.
+        valid = (confidence >= -1e-4) & (confidence <= 1 + 1e-4)
+        if not valid.all():
+            raise DataError(
+                "confidence must be a probability in [0, 1]. "
+                f"Received: {confidence[~valid][0]}"
+            )
+        confidence = confidence.clip(0, 1)
+        right = reference[labelled] == prediction[labelled]
+        bins = np.maximum(np.ceil(confidence * BINS).astype(np.int64) - 1, 0)
+        return cls(
+            count=np.bincount(bins, minlength=BINS),
+            correct=np.bincount(bins[right], minlength=BINS),
+            total=np.bincount(bins, weights=confidence, minlength=BINS),
+        )
+
+    def __add__(self, other: "ReliabilityCounts") -> "ReliabilityCounts":
+        return ReliabilityCounts(
+            self.count + other.count,
+            self.correct + other.correct,
+            self.total + other.total,
+        )
+
+    def to_dict(self) -> dict[str, list]:
+        """The counts as lists, to be stored."""
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "ReliabilityCounts":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError: It is something else.
+        """
+        return cls(
+            np.array(content["count"], np.int64).reshape(BINS),
+            np.array(content["correct"], np.int64).reshape(BINS),
+            np.array(content["total"], float).reshape(BINS),
+        )
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """``(BINS,)`` share of right points, NaN in empty bins."""
+        return self._per_bin(self.correct)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """``(BINS,)`` mean confidence, NaN in empty bins."""
+        return self._per_bin(self.total)
+
+    @property
+    def expected_error(self) -> float:
+        """Mean distance of accuracy from confidence; NaN without points."""
+        gaps = np.abs(self.correct - self.total).sum()
+        return ratio(gaps, self.count.sum())
+
+    def _per_bin(self, values: np.ndarray) -> np.ndarray:
+        return np.where(self.count > 0, values / np.maximum(self.count, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -37,8 +139,8 @@ class Temperature:
     """
 
     value: float = 1.0
-    before: Calibration = field(default_factory=Calibration)
-    after: Calibration = field(default_factory=Calibration)
+    before: ReliabilityCounts = field(default_factory=ReliabilityCounts)
+    after: ReliabilityCounts = field(default_factory=ReliabilityCounts)
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated ``(n, classes)`` float32 of probabilities that sum to 1."""
@@ -63,8 +165,8 @@ class Temperature:
         try:
             content = json.loads(text)
             value = float(content["temperature"])
-            before = Calibration.from_dict(content["before"])
-            after = Calibration.from_dict(content["after"])
+            before = ReliabilityCounts.from_dict(content["before"])
+            after = ReliabilityCounts.from_dict(content["after"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 'calibration must be JSON such as {"temperature": 0.8, ...}; restore '
@@ -75,7 +177,7 @@ class Temperature:
         return cls(value, before, after)
 
 
-def _reliability(counts: Calibration) -> dict:
+def _reliability(counts: ReliabilityCounts) -> dict:
     error = counts.expected_error
     return {
         "expected_error": error if np.isfinite(error) else None,
@@ -118,7 +220,7 @@ def fit_temperature(
     Returns:
         With ``value`` 1 where no point is labelled, or nothing is gained.
     """
-    before = Calibration()
+    before = ReliabilityCounts()
     logs, columns, weights, clouds = [], [], [], []
     for probabilities, cells, labels in samples:
         labelled = labels >= 0
@@ -154,7 +256,8 @@ def fit_temperature(
     )
     value = round(float(np.exp(found.x)), 4)
     after = sum(
-        (reliability(temper(p, value), *rest) for p, *rest in clouds), Calibration()
+        (reliability(temper(p, value), *rest) for p, *rest in clouds),
+        ReliabilityCounts(),
     )
     if after.expected_error > before.expected_error:
         return Temperature(1.0, before, before)
@@ -163,7 +266,7 @@ def fit_temperature(
 
 def reliability(
     probabilities: np.ndarray, cells: np.ndarray, labels: np.ndarray
-) -> Calibration:
+) -> ReliabilityCounts:
     """Reliability of a cloud's points, whose cells were given probabilities.
 
     Args:
@@ -173,7 +276,7 @@ def reliability(
     """
     predicted = np.argmax(probabilities, axis=1)
     confidence = np.max(probabilities, axis=1)
-    return Calibration.measure(labels, predicted[cells], confidence[cells])
+    return ReliabilityCounts.measure(labels, predicted[cells], confidence[cells])
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:
@@ -185,3 +288,8 @@ def _tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
     scaled = logs.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """The quotient, NaN where the denominator is not positive."""
+    return float(numerator / denominator) if denominator > 0 else float("nan")

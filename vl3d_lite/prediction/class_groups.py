@@ -33,7 +33,7 @@ def fold_spec(spec: Spec, text: str) -> tuple[Spec, list[list[int]]]:
     entries = [_entry(part) for part in text.split(",")]
     named = [name for _, _, joined in entries for name in joined if name != "*"]
     rest = [name for name in spec.class_names if name not in named]
-    _complain(spec, named, rest, entries)
+    _add_error(spec, named, rest, entries)
     classes, groups = {}, []
     for name, code, joined in entries:
         if joined == ["*"]:
@@ -72,7 +72,7 @@ def _entry(part: str) -> tuple[str, int | None, list[str]]:
     return name, int(code) if colon else None, names
 
 
-def _complain(spec: Spec, named: list[str], rest: list[str], entries) -> None:
+def _add_error(spec: Spec, named: list[str], rest: list[str], entries) -> None:
     known = ", ".join(spec.class_names)
     for name in named:
         if name not in spec.classes:

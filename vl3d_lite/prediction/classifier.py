@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling
-from vl3d_lite.model.backend import Inference
+from vl3d_lite.dataset.scaling import FeatureScaling, impute_constant_features
 from vl3d_lite.prediction.calibration import Temperature, reliability
 from vl3d_lite.prediction.class_groups import fold_spec
-from vl3d_lite.prediction.outcomes import CloudOutcome, class_column, write_prediction
+from vl3d_lite.prediction.inference import Inference
+from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_cells
-from vl3d_lite.runs import provenance as receipt
+from vl3d_lite.prediction.writing import class_column, write_prediction
+from vl3d_lite.runs import provenance
+from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
 
@@ -27,31 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a verb behaves beside what the spec says.
-
-    Attributes:
-        threads: Processors to use.
-        quiet: No progress bars.
-        resume: Go on with what was begun.
-        overwrite: Replace what lies there.
-        replace: Replace dimensions of the same name in the input.
-    """
-
-    threads: int
-    quiet: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    replace: bool = False
-
-
-@dataclass(frozen=True)
-class Voted:
+class CloudPrediction:
     """What the network says of a cloud, before it is written.
 
     Attributes:
         prediction: As the network gave it, not calibrated.
-        row_of_point: ``(n,)`` the row of each point of the file.
+        cell_of_point: ``(n,)`` the row of each point of the file.
         labels: ``(n,)`` int16 class index of each point; -1 ignored.
         seconds: From asking for the cloud to here; of one that was made ready
             ahead, without the reading.
@@ -59,7 +41,7 @@ class Voted:
     """
 
     prediction: CellPrediction
-    row_of_point: np.ndarray
+    cell_of_point: np.ndarray
     labels: np.ndarray
     seconds: float
     xla: bool
@@ -104,7 +86,9 @@ class Classifier:
                 ),
             )
             # Every grid lacks what the first one does.
-            fill_missing(source, cloud, self.spec, self.scaling, tell=grid == 0)
+            impute_constant_features(
+                source, cloud, self.spec, self.scaling, tell=grid == 0
+            )
         return SweepBatches(
             cloud,
             self.spec,
@@ -119,7 +103,7 @@ class Classifier:
         source: Path,
         sweep: Callable[[Path, int], SweepBatches] | None = None,
         doing: str = "predicting",
-    ) -> Voted:
+    ) -> CloudPrediction:
         """What the network says of every point.
 
         Args:
@@ -150,15 +134,19 @@ class Classifier:
                 del batches, cloud  # one at a time
                 yield prediction, cells
 
-        prediction, row_of_point = mean_over_grids(grids())
+        prediction, cell_of_point = mean_over_grids(grids())
         seconds = time.monotonic() - began
-        return Voted(prediction, row_of_point, labels, seconds, self.inference.xla)
+        return CloudPrediction(
+            prediction, cell_of_point, labels, seconds, self.inference.xla
+        )
 
-    def write(self, source: Path, target: Path, voted: Voted) -> CloudOutcome:
+    def write(
+        self, source: Path, target: Path, voted: CloudPrediction
+    ) -> PredictedCloud:
         """Calibrate what was said of a cloud, join its classes, and write it."""
         began = time.monotonic()
         spec, written = self.spec, self.spec
-        prediction, row_of_point = voted.prediction, voted.row_of_point
+        prediction, cell_of_point = voted.prediction, voted.cell_of_point
         uncalibrated = None
         if self.temperature.value != 1 and not self.classes:  # joined are other ones
             uncalibrated = self._uncalibrated(voted)
@@ -170,18 +158,18 @@ class Classifier:
             source,
             target,
             prediction,
-            row_of_point,
+            cell_of_point,
             written,
             replace=self.options.replace,
             overwrite=self.options.overwrite,
         )
-        points = int(np.count_nonzero(prediction.voted[row_of_point]))
-        outcome = CloudOutcome(
+        points = int(np.count_nonzero(prediction.voted[cell_of_point]))
+        outcome = PredictedCloud(
             source=str(source.resolve()),
             output=target.name,
-            points=len(row_of_point),
+            points=len(cell_of_point),
             voted=points,
-            nearest=len(row_of_point) - points,
+            nearest=len(cell_of_point) - points,
             seconds=round(voted.seconds + time.monotonic() - began, 3),
             column=class_column(spec),
             kept=list(spec.prediction.keep),
@@ -193,8 +181,8 @@ class Classifier:
             settings=spec.prediction.model_dump(exclude_unset=True),
             xla=voted.xla,
             threads=self.options.threads,
-            source_sha256=receipt.file_hash(source),
-            sha256=receipt.file_hash(target),
+            source_sha256=provenance.file_hash(source),
+            sha256=provenance.file_hash(target),
         )
         logger.info(
             "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
@@ -205,43 +193,12 @@ class Classifier:
         )
         return outcome
 
-    def _uncalibrated(self, voted: Voted) -> dict | None:
+    def _uncalibrated(self, voted: CloudPrediction) -> dict | None:
         """Counts of confidences as the network gave them, if they can be scored."""
         # Points that keep their code are not scored, and the code is known no more.
         kept = class_column(self.spec) == "classification" and self.spec.prediction.keep
         if kept or not np.any(voted.labels >= 0):
             return None
         return reliability(
-            voted.prediction.probabilities, voted.row_of_point, voted.labels
+            voted.prediction.probabilities, voted.cell_of_point, voted.labels
         ).to_dict()
-
-
-def fill_missing(
-    source: Path,
-    cloud: PreparedCloud,
-    spec: Spec,
-    scaling: FeatureScaling,
-    *,
-    tell: bool = True,
-) -> None:
-    """Put the mean of the training where a file carries no value of a feature.
-
-    Args:
-        source: Named in the warning.
-        cloud: Its features are changed.
-        spec: The run's.
-        scaling: Of what the network learned from.
-        tell: Whether to warn of them.
-    """
-    read = {entry.name for entry in spec.features if required_dimensions([entry])}
-    found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
-    if found and tell:
-        told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
-        logger.warning(
-            "%s: %s at every point, as where a file does not carry it, and the run "
-            "learned from points where it varies: the mean of the training takes its "
-            "place; expect worse classes",
-            source,
-            told,
-        )
-    scaling.fill(cloud, list(found))

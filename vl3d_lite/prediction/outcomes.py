@@ -1,4 +1,4 @@
-"""Predicted clouds: which files, what they hold, and the list of them."""
+"""Predicted clouds: which files, and the record of them."""
 
 import json
 import logging
@@ -8,26 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from vl3d_lite.clouds.header_check import check_cloud
-from vl3d_lite.clouds.reading import describe_las, read_las
-from vl3d_lite.clouds.rewriting import check_names
-from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.runs.folder import output_errors, write_json
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.system.writing import output_errors, write_json
 
 if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
-    from vl3d_lite.prediction.votes import CellPrediction
+    pass
 
 logger = logging.getLogger(__name__)
 
-GUESS = "guess"  # the dimension of classes that unsure points would have had
-
 
 @dataclass(frozen=True)
-class CloudOutcome:
+class PredictedCloud:
     """One predicted cloud.
 
     Attributes:
@@ -138,7 +129,7 @@ class Outputs:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
 
-    def record(self, outcome: CloudOutcome) -> None:
+    def record(self, outcome: PredictedCloud) -> None:
         """Note a finished cloud in the list."""
         self.outcomes[outcome.output] = outcome
         write_json(
@@ -154,15 +145,7 @@ def _output_name(source: Path) -> str:
     return source.name
 
 
-def class_column(spec: Spec) -> str:
-    """The dimension that predicted classes are written to; empty without one."""
-    for name in ("prediction", "classification"):
-        if name in spec.prediction.write:
-            return name
-    return ""
-
-
-def read_outcomes(folder: Path) -> list[CloudOutcome]:
+def read_outcomes(folder: Path) -> list[PredictedCloud]:
     """The clouds that ``predictions.json`` lists; none where there is no list.
 
     Raises:
@@ -173,174 +156,8 @@ def read_outcomes(folder: Path) -> list[CloudOutcome]:
         return []
     try:
         content = json.loads(listing.read_text())
-        return [CloudOutcome(**item) for item in content["clouds"]]
+        return [PredictedCloud(**item) for item in content["clouds"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{listing}: cannot be read ({error}); predict again with --overwrite"
         ) from error
-
-
-def check_additions(source: Path, spec: Spec, *, replace: bool) -> None:
-    """Complain, before any work, about dimensions a cloud cannot be given.
-
-    Raises:
-        DataError: The cloud is damaged, or has a dimension of that name.
-    """
-    header = check_cloud(source)
-    check_names(header, _added_names(spec), replace, logger.debug)
-
-
-def _added_names(spec: Spec) -> list[str]:
-    own = ("prediction", "confidence", "entropy")
-    names = [name for name in own if name in spec.prediction.write]
-    if "probabilities" in spec.prediction.write:
-        names += [f"p_{name}" for name in spec.class_names]
-    if spec.prediction.unsure is not None and class_column(spec):
-        names.append(GUESS)
-    return names
-
-
-def write_prediction(
-    source: Path,
-    target: Path,
-    prediction: "CellPrediction",
-    cell_of_point: np.ndarray,
-    spec: Spec,
-    *,
-    replace: bool,
-    overwrite: bool,
-) -> None:
-    """Copy a cloud with the dimensions that the spec asks for.
-
-    Args:
-        source: The cloud that was predicted.
-        target: Written whole or not at all.
-        prediction: Of each cell.
-        cell_of_point: ``(n,)`` int, the cell of each point of the file.
-        spec: Names classes, codes and dimensions.
-        replace: Dimensions of the same name in the source are replaced.
-        overwrite: An existing target is replaced.
-    """
-    codes = np.array([entry.code for entry in spec.classes.values()], np.uint16)
-    guesses = written = codes[prediction.classes]
-    if spec.prediction.unsure is not None:
-        sure = prediction.confidence >= np.float32(spec.prediction.unsure)
-        written = np.where(sure, guesses, np.uint16(spec.unsure_code))
-    columns = {
-        "prediction": (written, np.uint16, "predicted LAS code"),
-        GUESS: (guesses, np.uint16, "predicted code, sure or not"),
-        "confidence": (prediction.confidence, np.float32, "highest probability"),
-        "entropy": (prediction.entropy, np.float32, "normalized entropy"),
-    }
-    for index, name in enumerate(spec.class_names):
-        values = prediction.probabilities[:, index]
-        columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
-
-    def per_point(values):
-        return lambda start, stop: values[cell_of_point[start:stop]]
-
-    classification = None
-    if "classification" in spec.prediction.write:
-        classification = per_point(written.astype(np.uint8))
-    with output_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    write_las(
-        source,
-        target,
-        {
-            name: (per_point(columns[name][0]), *columns[name][1:])
-            for name in _added_names(spec)
-        },
-        classification=classification,
-        keep=spec.prediction.keep,
-        replace=replace,
-        overwrite=overwrite,
-        log=logger.info,
-    )
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A predicted cloud beside the labels of its source.
-
-    Attributes:
-        name: Name of the output file.
-        outcome: How its points came by their classes.
-        xyz: ``(n, 3)`` float64, meters, relative to `origin`.
-        origin: ``(3,)`` float64, in the cloud's coordinates.
-        reference: ``(n,)`` int32 class index, -1 where there is none.
-        prediction: ``(n,)`` int32 class index; 0, without a reference, where a
-            kept code stands.
-        confidence: ``(n,)`` float32, or None where it was not written.
-        sure: ``(n,)`` bool, False where a point was written as unsure; None where
-            every point has its class. `prediction` has the class in any case.
-    """
-
-    name: str
-    outcome: CloudOutcome
-    xyz: np.ndarray
-    origin: np.ndarray
-    reference: np.ndarray
-    prediction: np.ndarray
-    confidence: np.ndarray | None
-    sure: np.ndarray | None = None
-
-
-def read_pair(spec: Spec, folder: Path, outcome: CloudOutcome) -> Pair:
-    """Read a predicted cloud and the labels of the cloud it was made from.
-
-    Raises:
-        DataError: A file is gone, or the two do not belong together.
-    """
-    output, source = folder / outcome.output, Path(outcome.source)
-    for path in (output, source):
-        if not path.is_file():
-            raise DataError(f"{path}: is gone; predict again with --overwrite")
-    has = describe_las(output).dimensions
-    column = outcome.column
-    if not column or column not in has:
-        raise DataError(
-            f"{output}: holds no predicted classes; predict again with --overwrite and "
-            "`prediction` or `classification` in `prediction.write`"
-        )
-    classes = column if outcome.unsure is None else GUESS
-    wanted = {column, classes, "confidence"} & set(has)
-    if classes not in has:
-        raise DataError(
-            f"{output}: has no dimension `{GUESS}`, the classes of unsure points; "
-            "predict again with --overwrite"
-        )
-    predicted = read_las(output, dimensions=sorted(wanted))
-    truth = read_las(
-        source,
-        dimensions=["classification"],
-        classes=spec.class_codes,
-        ignored=spec.ignored_flags,
-    )
-    if len(predicted) != len(truth):
-        raise DataError(
-            f"{output}: has {len(predicted):,} points and {source} {len(truth):,}; "
-            "predict again with --overwrite"
-        )
-    index_of_code = np.full(65536, -1, np.int32)
-    for index, entry in enumerate(spec.classes.values()):
-        index_of_code[entry.code] = index
-    prediction = index_of_code[predicted.attributes[classes].astype(np.int64)]
-    sure = None
-    if outcome.unsure is not None:
-        sure = predicted.attributes[column] != outcome.unsure_code
-    # A code that was kept is no prediction of the network's.
-    kept = prediction < 0
-    if column == "classification":
-        kept |= np.isin(truth.attributes["classification"], outcome.kept)
-    reference = np.where(kept, -1, truth.labels)
-    return Pair(
-        outcome.output,
-        outcome,
-        predicted.local,
-        predicted.origin,
-        reference,
-        np.maximum(prediction, 0),
-        predicted.attributes.get("confidence"),
-        sure,
-    )

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.prediction.class_groups import fold
+from vl3d_lite.system.background import ahead
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.prefetch import ahead
 
 logger = logging.getLogger(__name__)
 

@@ -122,7 +122,7 @@ def _read(path: Path, name: str) -> _Run:
         raise DataError(
             f"{run.spec}: cannot be read by this version ({error})"
         ) from error
-    return _Run(run, name, spec, run.read_receipt(), _metrics(run.metrics))
+    return _Run(run, name, spec, run.read_provenance(), _metrics(run.metrics))
 
 
 def _metrics(path: Path) -> dict:
@@ -205,7 +205,7 @@ def _cost_rows(runs: Sequence[_Run]) -> list[Row]:
         return Row(name, tuple(value(run) for run in runs))
 
     def entry(key: str, show: Callable[[Any], str]) -> Callable[[_Run], str]:
-        return lambda run: show(run.receipt.get(key))
+        return lambda run: show(run.provenance.get(key))
 
     rows = [
         row("training", entry("seconds_of_training", _seconds)),
@@ -223,7 +223,7 @@ def _cost_rows(runs: Sequence[_Run]) -> list[Row]:
 
 
 def _machine(run: _Run) -> dict:
-    machine = run.receipt.get("machine")
+    machine = run.provenance.get("machine")
     return machine if isinstance(machine, dict) else {}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vl3d_lite.evaluation.disagreements import Place
+from vl3d_lite.evaluation.disagreements import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.top_view import Picture, TopView, draw_classes, draw_errors
 
@@ -16,7 +16,7 @@ _SPARSE = 0.5  # points a pixel: a cut may have gaps, a map should not
 
 
 def draw_place(
-    place: Place,
+    place: Disagreement,
     xyz: np.ndarray,
     reference: np.ndarray,
     prediction: np.ndarray,

@@ -116,7 +116,7 @@ def _describe_kernels(path: Path) -> str:
 
 def _describe_run(run: RunFolder) -> str:
     parts = [f"Run folder {run.root}"]
-    receipt = run.read_receipt()
+    receipt = run.read_provenance()
     if receipt:
         parts.append(fact_lines({key: short(value) for key, value in receipt.items()}))
     if run.history.is_file():
@@ -134,7 +134,7 @@ def _describe_run(run: RunFolder) -> str:
         sizes = [["prediction", "MB"]]
         sizes += [[str(p), f"{p.stat().st_size / 1e6:.1f}"] for p in clouds]
         parts.append(table(sizes) if clouds else "no predicted cloud yet")
-    files = (run.spec, run.model, run.features, run.receipt)
+    files = (run.spec, run.model, run.features, run.provenance)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         parts.append(f"missing: {', '.join(missing)}; it cannot be predicted with")

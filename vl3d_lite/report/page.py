@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.evaluation.disagreements import Place
+from vl3d_lite.evaluation.disagreements import Disagreement
 from vl3d_lite.evaluation.evaluation import Evaluation
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.disagreement_view import draw_place
@@ -95,7 +95,7 @@ class ReportData:
         history: One dict an epoch, for learning curves.
         clouds: Looked at once, in order: a generator keeps one in memory.
         places: Where prediction and reference disagree, the largest first.
-        confident_places: Those among them where the prediction was sure.
+        confident_disagreements: Those among them where the prediction was sure.
         place_distance: That connects the points of a place, in meters.
         kernel_images: PNG files.
         spec_text: The spec as YAML.
@@ -112,8 +112,8 @@ class ReportData:
     unsure: float | None = None
     history: Sequence[dict] = ()
     clouds: Iterable[CloudView] = ()
-    places: Sequence[Place] = ()
-    confident_places: Sequence[Place] = ()
+    places: Sequence[Disagreement] = ()
+    confident_disagreements: Sequence[Disagreement] = ()
     place_distance: float = 1.0
     kernel_images: Sequence[Path] = ()
     spec_text: str = ""
@@ -133,7 +133,7 @@ def write_report(target: Path, report: ReportData) -> None:
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from vl3d_lite.runs.folder import write_text
+    from vl3d_lite.system.writing import write_text
 
     environment = Environment(
         loader=PackageLoader("vl3d_lite.report"),
@@ -187,8 +187,8 @@ def _content(report: ReportData) -> dict:
         "clouds": clouds,
         "places": places,
         "more_places": len(report.places) - len(places),
-        "confident_places": report.confident_places[:_CONFIDENT_PLACES],
-        "more_confident": len(report.confident_places) - _CONFIDENT_PLACES,
+        "confident_disagreements": report.confident_disagreements[:_CONFIDENT_PLACES],
+        "more_confident": len(report.confident_disagreements) - _CONFIDENT_PLACES,
         "pictures_left_out": left_out,
         "kernels": kernels,
         "kernel_count": len(report.kernel_images),
@@ -234,7 +234,7 @@ def _read_clouds(
 
 
 def _draw_place(
-    cloud: CloudView, place: Place, report: ReportData, colors: Sequence[str]
+    cloud: CloudView, place: Disagreement, report: ReportData, colors: Sequence[str]
 ) -> list[dict]:
     pictures = draw_place(
         place,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vl3d_lite.evaluation.coverage import Coverage
     from vl3d_lite.evaluation.evaluation import Evaluation
-    from vl3d_lite.evaluation.scores import Calibration
+    from vl3d_lite.prediction.calibration import ReliabilityCounts
 
 __all__ = [
     "plot_confusion",
@@ -106,7 +106,7 @@ def plot_curves(rows: Sequence[dict]) -> dict[str, bytes]:
 
 
 def plot_reliability(
-    calibration: "Calibration", before: "Calibration | None" = None
+    calibration: "ReliabilityCounts", before: "ReliabilityCounts | None" = None
 ) -> bytes:
     """Draw accuracy against confidence, and where the points lie.
 

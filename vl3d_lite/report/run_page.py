@@ -4,14 +4,16 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vl3d_lite.evaluation.disagreements import Place, confident_places
+from vl3d_lite.evaluation.disagreements import Disagreement, confident_disagreements
 from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.prediction.outcomes import CloudOutcome, read_pair
+from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
-from vl3d_lite.runs.folder import RunFolder, write_bytes
+from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.system.writing import write_bytes
 
 
 def write_run_report(
@@ -19,8 +21,8 @@ def write_run_report(
     spec: Spec,
     evaluation: Evaluation | None,
     folder: Path,
-    outcomes: Sequence[CloudOutcome],
-    places: Sequence[Place] = (),
+    outcomes: Sequence[PredictedCloud],
+    places: Sequence[Disagreement] = (),
 ) -> None:
     """Write ``report.html`` and the plots beside it.
 
@@ -37,7 +39,7 @@ def write_run_report(
         write_bytes(run.history_plot, plot_history(history))
     if evaluation is not None:
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
-    receipt = run.read_receipt()
+    receipt = run.read_provenance()
     facts = {name: value for name, value in receipt.items() if name != "inputs"}
     if isinstance(receipt.get("peak_memory"), int):
         facts["peak_memory"] = f"{receipt['peak_memory'] / 2**30:.1f} GiB"
@@ -54,7 +56,7 @@ def write_run_report(
             history=history,
             clouds=_views(spec, folder, outcomes),
             places=places,
-            confident_places=confident_places(places, spec),
+            confident_disagreements=confident_disagreements(places, spec),
             place_distance=spec.place_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
             spec_text=run.spec.read_text(),

@@ -1,18 +1,15 @@
 """The run folder: every name inside it, and writing that is whole or not at all."""
 
-import contextlib
 import copy
-import errno
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import vl3d_lite
-from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.system.writing import output_errors, write_json
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SCORES = (
     "metrics",
     "scores",
@@ -21,62 +18,6 @@ _SCORES = (
     "history_plot",
     "report",
 )
-
-
-@contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write `path` into a ResourceError."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        remedy = (
-            "free some space or choose another --output"
-            if error.errno in _FULL
-            else "choose a folder that can be written"
-        )
-        raise ResourceError(
-            f"{path}: cannot be written ({reason}); {remedy}"
-        ) from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes `path`'s place at the end.
-
-    Where the block raises, what was written is removed and `path` stays as it
-    was.
-    """
-    part = path.with_name(f".{os.getpid()}.part-{path.name}")
-    with output_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            with part.open("rb") as written:
-                os.fsync(written.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all.
-
-    Raises:
-        ResourceError: The disk is full or the place cannot be written.
-    """
-    with replacing(path) as part:
-        part.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON to `path`, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _series(version: str) -> list[str]:
@@ -106,7 +47,7 @@ class RunFolder:
         self.disagreements = self.root / "disagreements.csv"
         self.confusion_plot = self.root / "confusion.png"
         self.report = self.root / "report.html"
-        self.receipt = self.root / "run.json"
+        self.provenance = self.root / "run.json"
         self.kernels = self.root / "kernels"
         self.tensorboard = self.root / "tensorboard"
         self.predictions = self.root / "predictions"
@@ -118,7 +59,9 @@ class RunFolder:
 
     def scored_predictions(self) -> Path:
         """The folder whose predictions the scores are of; its own by default."""
-        return self.root / self.read_receipt().get("evaluated", self.predictions.name)
+        return self.root / self.read_provenance().get(
+            "evaluated", self.predictions.name
+        )
 
     def scored_in(self, folder: Path) -> "RunFolder":
         """The run, with its scores and its report in the folder of predictions.
@@ -127,7 +70,7 @@ class RunFolder:
         was scored on: the scores that came with it stay. Otherwise the run as it is.
         """
         own = self.scored_predictions().resolve() == Path(folder).resolve()
-        if own or not self.read_receipt().get("shipped", False):
+        if own or not self.read_provenance().get("shipped", False):
             return self
         apart = copy.copy(self)
         for name in _SCORES:
@@ -136,7 +79,7 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self.receipt.is_file()
+        return self.provenance.is_file()
 
     def own(self) -> list[Path]:
         """Everything a run writes at the top of its folder."""
@@ -206,7 +149,7 @@ class RunFolder:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such run folder")
         try:
-            self.receipt.exists()
+            self.provenance.exists()
         except PermissionError as error:
             raise DataError(
                 f"{self.root}: cannot be read ({error.strerror}); check the permissions"
@@ -216,7 +159,7 @@ class RunFolder:
                 f"{self.root}: not a run folder (it has no run.json); give the folder "
                 "that `vl3d-lite train` wrote"
             )
-        for path in (self.spec, self.receipt, self.features, self.model):
+        for path in (self.spec, self.provenance, self.features, self.model):
             if not path.is_file():
                 trained = self.last_checkpoint.is_file() and path == self.model
                 remedy = (
@@ -225,29 +168,29 @@ class RunFolder:
                     else "restore the file from a copy or train again"
                 )
                 raise DataError(f"{self.root}: {path.name} is missing; {remedy}")
-        version = self.read_receipt().get("vl3d_lite", "unknown")
+        version = self.read_provenance().get("vl3d_lite", "unknown")
         if _series(version) != _series(vl3d_lite.__version__):
             raise DataError(
                 f"{self.root}: written by vl3d_lite {version}, this is "
                 f"{vl3d_lite.__version__}; install that version or train again"
             )
 
-    def read_receipt(self) -> dict:
+    def read_provenance(self) -> dict:
         """What run.json says; an empty dict where there is none.
 
         Raises:
             DataError: The file is not JSON.
         """
-        if not self.receipt.is_file():
+        if not self.provenance.is_file():
             return {}
         try:
-            content = json.loads(self.receipt.read_text())
+            content = json.loads(self.provenance.read_text())
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.receipt}: cannot be read ({error})") from error
+            raise DataError(f"{self.provenance}: cannot be read ({error})") from error
         if not isinstance(content, dict):
-            raise DataError(f"{self.receipt}: is not a run's receipt")
+            raise DataError(f"{self.provenance}: is not a run's receipt")
         return content
 
-    def update_receipt(self, **entries) -> None:
+    def update_provenance(self, **entries) -> None:
         """Add or replace entries of run.json."""
-        write_json(self.receipt, {**self.read_receipt(), **entries})
+        write_json(self.provenance, {**self.read_provenance(), **entries})

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Code = Annotated[int, Field(ge=0, le=255)]
-Location = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
-class Trouble(NamedTuple):
+class Violation(NamedTuple):
     """Values that do not go together.
 
     Args:
@@ -20,7 +20,7 @@ class Trouble(NamedTuple):
     """
 
     message: str
-    locations: tuple[Location, ...]
+    locations: tuple[KeyPath, ...]
 
 
 class Section(BaseModel):
@@ -35,7 +35,7 @@ class Section(BaseModel):
     short_form: ClassVar[str | None] = None
     """The key a value stands for that is no mapping."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         """Searches for what does not go together, each on its own.
 
         A reader also runs them on a section that lacks the values it has already
@@ -54,7 +54,7 @@ class Section(BaseModel):
     def _raise_troubles(self):
         messages = [
             f"{'.'.join(map(str, trouble.locations[0]))}: {trouble.message}"
-            for search in self.searches()
+            for search in self.violations()
             for trouble in search
         ]
         if messages:

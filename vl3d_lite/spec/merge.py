@@ -6,9 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from vl3d_lite.spec.kinds import Kind
-from vl3d_lite.spec.nodes import LARGEST_FILE, Complaint, Entry, Node, Place, parse
+from vl3d_lite.spec.nodes import (
+    LARGEST_FILE,
+    Complaint,
+    Entry,
+    Node,
+    Position,
+    parse,
+)
 
-_OVERRIDES = 1_000_000  # `Place.file` of the first override: complaints come last
+_OVERRIDES = 1_000_000  # `Position.file` of the first override: complaints come last
 
 
 def load(path: Path, complaints: list[Complaint], kind: Kind) -> tuple[Node, bool]:
@@ -82,8 +89,8 @@ def _load(path, origin, complaints, kind, chain) -> tuple[Node, bool]:
     return merge(base, root, kind), complete
 
 
-def _first_place(path: Path, file: int) -> Place:
-    return Place(file, 1, 1, str(path), path.parent.absolute())
+def _first_place(path: Path, file: int) -> Position:
+    return Position(file, 1, 1, str(path), path.parent.absolute())
 
 
 def merge(base: Node, top: Node, kind: Kind | None) -> Node:
@@ -125,7 +132,7 @@ def apply_overrides(
         path, equals, text = override.partition("=")
         path = path.strip()
         name = f"--set {path}"
-        place = Place(_OVERRIDES + number, 0, 0, name, Path.cwd())
+        place = Position(_OVERRIDES + number, 0, 0, name, Path.cwd())
         if not equals or not all(path.split(".")):
             message = (
                 f"must be KEY=VALUE, such as training.epochs=5. Received: {override}"

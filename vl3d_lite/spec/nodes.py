@@ -12,7 +12,7 @@ _TOO_DEEP = f"a spec must be nested at most {DEEPEST} levels deep"
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Position:
     """Where something was written.
 
     Args:
@@ -44,7 +44,7 @@ class Node:
     """
 
     value: "str | list[Node] | dict[str, Entry]"
-    place: Place
+    place: Position
     plain: bool = True
 
     @property
@@ -69,7 +69,7 @@ class Node:
 class Entry:
     """A value of a mapping and the place of its key."""
 
-    key: Place
+    key: Position
     node: Node
 
 
@@ -77,14 +77,16 @@ class Entry:
 class Complaint:
     """One thing that is wrong, sorted by its place."""
 
-    place: Place
+    place: Position
     message: str
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}"
 
 
-def parse(text: str | bytes, start: Place, complaints: list[Complaint]) -> Node | None:
+def parse(
+    text: str | bytes, start: Position, complaints: list[Complaint]
+) -> Node | None:
     """Parse YAML without giving scalars a type.
 
     Args:
@@ -96,16 +98,16 @@ def parse(text: str | bytes, start: Place, complaints: list[Complaint]) -> Node 
         The root, or None where the text is no YAML or says nothing.
     """
 
-    def complain(message: str, line: int = 1, column: int = 1) -> None:
+    def add_error(message: str, line: int = 1, column: int = 1) -> None:
         complaints.append(Complaint(_at(start, line, column), message))
 
     if len(text) > LARGEST_FILE:
-        return complain(f"a spec must have at most {LARGEST_FILE:,} bytes")
+        return add_error(f"a spec must have at most {LARGEST_FILE:,} bytes")
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            return complain(
+            return add_error(
                 "a spec must be text in UTF-8. Received: byte "
                 f"0x{text[error.start]:02x}; is this a YAML file?",
                 *_line_column(text[: error.start].decode("utf-8", "replace")),
@@ -113,23 +115,23 @@ def parse(text: str | bytes, start: Place, complaints: list[Complaint]) -> Node 
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
-        return complain(
+        return add_error(
             f"a spec must be printable text. Received: character {error.character:#x}; "
             "is this a YAML file?",
             *_line_column(text[: error.position]),
         )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        return complain(_syntax(error, text, mark), mark.line + 1, mark.column + 1)
+        return add_error(_syntax(error, text, mark), mark.line + 1, mark.column + 1)
     if root is None:
         return None
     return _Builder(start, complaints).build(root, "", 0)
 
 
-def _at(start: Place, line: int, column: int) -> Place:
+def _at(start: Position, line: int, column: int) -> Position:
     if not start.line:
         return start
-    return Place(start.file, line, column, start.name, start.base)
+    return Position(start.file, line, column, start.name, start.base)
 
 
 def _line_column(before: str) -> tuple[int, int]:
@@ -169,7 +171,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> str:
 class _Builder:
     """Turns PyYAML's nodes into ours, with aliases and merge keys expanded."""
 
-    def __init__(self, start: Place, complaints: list[Complaint]):
+    def __init__(self, start: Position, complaints: list[Complaint]):
         self.start = start
         self.complaints = complaints
         self.nodes = 0
@@ -178,9 +180,9 @@ class _Builder:
         place = self.place(node)
         self.nodes += 1
         if self.nodes == LARGEST_TREE:
-            self.complain(place, f"a spec must have at most {LARGEST_TREE:,} values")
+            self.add_error(place, f"a spec must have at most {LARGEST_TREE:,} values")
         if depth == DEEPEST:
-            self.complain(place, _TOO_DEEP)
+            self.add_error(place, _TOO_DEEP)
         if self.nodes >= LARGEST_TREE or depth >= DEEPEST:
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag[18:] not in (
@@ -188,7 +190,7 @@ class _Builder:
             "seq",
             "map",
         ):
-            self.complain(place, f"a spec has no YAML tags. Received: {node.tag}")
+            self.add_error(place, f"a spec has no YAML tags. Received: {node.tag}")
         if isinstance(node, yaml.ScalarNode):
             return Node(node.value, place, plain=node.style is None)
         if isinstance(node, yaml.SequenceNode):
@@ -205,7 +207,7 @@ class _Builder:
         for key, value in node.value:
             place = self.place(key)
             if not isinstance(key, yaml.ScalarNode):
-                self.complain(place, "a key must be a plain name")
+                self.add_error(place, "a key must be a plain name")
                 continue
             if key.value == "<<" and key.style is None:
                 for name, entry in self.merge(value, path, depth).items():
@@ -214,7 +216,7 @@ class _Builder:
             full = f"{path}.{key.value}" if path else key.value
             if key.value in entries:
                 first = entries[key.value].key
-                self.complain(
+                self.add_error(
                     place, f"`{full}` is given twice, first in line {first.line}"
                 )
                 continue
@@ -231,14 +233,16 @@ class _Builder:
             if built is None:
                 continue
             if not isinstance(built.value, dict):
-                self.complain(built.place, "`<<` must be followed by a mapping's alias")
+                self.add_error(
+                    built.place, "`<<` must be followed by a mapping's alias"
+                )
                 continue
             for name, entry in built.value.items():
                 merged.setdefault(name, entry)
         return merged
 
-    def place(self, node: yaml.Node) -> Place:
+    def place(self, node: yaml.Node) -> Position:
         return _at(self.start, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def complain(self, place: Place, message: str) -> None:
+    def add_error(self, place: Position, message: str) -> None:
         self.complaints.append(Complaint(place, message))

@@ -13,10 +13,10 @@ from typing import Any, Literal, Union
 import yaml
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.spec.base import Location, Section
+from vl3d_lite.spec.base import KeyPath, Section
 from vl3d_lite.spec.kinds import Kind, fields_of, kind_of
 from vl3d_lite.spec.merge import apply_overrides, expand_short_form, load
-from vl3d_lite.spec.nodes import Complaint, Node, Place
+from vl3d_lite.spec.nodes import Complaint, Node, Position
 from vl3d_lite.spec.reference import json_schema
 from vl3d_lite.spec.schema.spec import Spec
 
@@ -136,13 +136,13 @@ class _Reader:
 
     complaints: list[Complaint]
     complete: bool
-    places: dict[Location, Place] = field(default_factory=dict)
-    keys: dict[Location, Place] = field(default_factory=dict)
+    places: dict[KeyPath, Position] = field(default_factory=dict)
+    keys: dict[KeyPath, Position] = field(default_factory=dict)
 
-    def complain(self, place: Place, message: str) -> None:
+    def add_error(self, place: Position, message: str) -> None:
         self.complaints.append(Complaint(place, message))
 
-    def read(self, node: Node, kind: Kind, location: Location) -> Any:
+    def read(self, node: Node, kind: Kind, location: KeyPath) -> Any:
         """The value of a node, or `_FAILED` after a complaint."""
         self.places[location] = node.place
         if node.is_null and kind.nullable:
@@ -161,13 +161,13 @@ class _Reader:
                 self._expected(node, kind, location)
         if value is not _FAILED and (limit := kind.broken_limit(value)):
             received = len(value) if isinstance(value, list | dict) else node.received
-            self.complain(
+            self.add_error(
                 node.place, f"`{_name(location)}` must be {limit}. Received: {received}"
             )
             return _FAILED
         return value
 
-    def section(self, node: Node, model: type[Section], location: Location) -> Section:
+    def section(self, node: Node, model: type[Section], location: KeyPath) -> Section:
         """A section that lacks what was complained about."""
         self.places[location] = node.place
         node = expand_short_form(node, kind_of(model))
@@ -180,7 +180,7 @@ class _Reader:
                 inner = (*location, key)
                 self.keys[inner] = entry.key
                 if key not in kinds:
-                    self.complain(entry.key, _unknown(inner, model))
+                    self.add_error(entry.key, _unknown(inner, model))
                     continue
                 value = self.read(entry.node, kinds[key], inner)
                 if value is _FAILED:
@@ -195,9 +195,7 @@ class _Reader:
         self._tell_troubles(section, location)
         return section
 
-    def _missing(
-        self, node: Node, model: type[Section], location: Location
-    ) -> set[str]:
+    def _missing(self, node: Node, model: type[Section], location: KeyPath) -> set[str]:
         missing = {
             name
             for name, info in model.model_fields.items()
@@ -206,14 +204,14 @@ class _Reader:
         for name in sorted(missing) if self.complete else ():
             info = model.model_fields[name]
             meaning = " ".join((info.description or "").split())
-            self.complain(
+            self.add_error(
                 self.keys.get(location, node.place),
                 f"`{_name((*location, name))}` is missing: "
                 f"{fields_of(model)[name].expected}. {meaning}".rstrip(),
             )
         return missing
 
-    def _list(self, node: Node, kind: Kind, location: Location) -> Any:
+    def _list(self, node: Node, kind: Kind, location: KeyPath) -> Any:
         items = node.value
         if not isinstance(items, list):
             if location[-1] != "codes":  # the one list that may be a single value
@@ -225,7 +223,7 @@ class _Reader:
         ]
         return _FAILED if any(value is _FAILED for value in values) else values
 
-    def _mapping(self, node: Node, kind: Kind, location: Location) -> Any:
+    def _mapping(self, node: Node, kind: Kind, location: KeyPath) -> Any:
         node = expand_short_form(node, kind)
         if not isinstance(node.value, dict):
             return self._expected(node, kind, location)
@@ -241,7 +239,7 @@ class _Reader:
                 return alternative if alternative.base is list else kind
         return kind
 
-    def _expected(self, node: Node, kind: Kind, location: Location) -> Any:
+    def _expected(self, node: Node, kind: Kind, location: KeyPath) -> Any:
         guess = ""
         choices = [
             choice for option in (kind, *kind.alternatives) for choice in option.choices
@@ -249,31 +247,31 @@ class _Reader:
         if choices and isinstance(node.value, str):
             close = get_close_matches(node.value, choices, n=1)
             guess = f"; did you mean `{close[0]}`?" if close else ""
-        self.complain(
+        self.add_error(
             node.place,
             f"`{_name(location) or 'the spec'}` must be {kind.expected}. "
             f"Received: {node.received}{guess}",
         )
         return _FAILED
 
-    def _tell_troubles(self, section: Section, location: Location) -> None:
-        for search in section.searches():
+    def _tell_troubles(self, section: Section, location: KeyPath) -> None:
+        for search in section.violations():
             try:
                 for trouble in search:
                     inner = self._present(location, trouble.locations)
                     message = f"`{_name(inner)}`: {trouble.message}"
-                    self.complain(self._nearest(inner), message)
+                    self.add_error(self._nearest(inner), message)
             except AttributeError:
                 # It met a value that was already complained about.
                 if not self.complaints:
                     raise
 
-    def _present(self, base: Location, candidates: Sequence[Location]) -> Location:
+    def _present(self, base: KeyPath, candidates: Sequence[KeyPath]) -> KeyPath:
         locations = [(*base, *candidate) for candidate in candidates]
         written = (location for location in locations if location in self.places)
         return next(written, locations[0])
 
-    def _nearest(self, location: Location) -> Place:
+    def _nearest(self, location: KeyPath) -> Position:
         if location in self.places:
             return self.places[location]
         while location not in self.keys and location not in self.places:
@@ -285,7 +283,7 @@ class _Reader:
         clouds = vars(spec).get("clouds")
         for name in needs if self.complete and clouds else ():
             if vars(clouds).get(name) == []:
-                self.complain(
+                self.add_error(
                     self._nearest(("clouds", name)),
                     f"`clouds.{name}` must name at least one LAS or LAZ file. "
                     "Received: none",
@@ -321,18 +319,18 @@ class _Reader:
         path = os.path.abspath(place.base / Path(start).expanduser())
         object.__setattr__(training, "start_from", path)
         if check_files and not os.path.isdir(path):
-            self.complain(
+            self.add_error(
                 place, f"`training.start_from` must be a run folder. Received: {start}"
             )
 
     def _files(self, pattern: str, name: str, number: int) -> list[Path]:
-        from vl3d_lite.clouds.reading import find_clouds
+        from vl3d_lite.clouds.files import find_clouds
 
         place = self.places["clouds", name, number]
         try:
             return find_clouds([pattern], place.base)
         except DataError as error:
-            self.complain(place, f"`clouds.{name}[{number}]`: {error}")
+            self.add_error(place, f"`clouds.{name}[{number}]`: {error}")
             return []
 
 
@@ -356,14 +354,14 @@ def _scalar(node: Node, kind: Kind) -> Any:
     return _FAILED
 
 
-def _name(location: Location) -> str:
+def _name(location: KeyPath) -> str:
     name = ""
     for part in location:
         name += f"[{part}]" if isinstance(part, int) else f".{part}"
     return name.removeprefix(".")
 
 
-def _unknown(location: Location, model: type[Section]) -> str:
+def _unknown(location: KeyPath, model: type[Section]) -> str:
     key = location[-1]
     message = f"unknown key `{_name(location)}`"
     own = list(fields_of(model))

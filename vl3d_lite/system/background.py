@@ -1,9 +1,11 @@
 """The next item made in a background thread while its consumer uses this one."""
 
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Generic, TypeVar
 
 from vl3d_lite.errors import ResourceError
@@ -72,3 +74,43 @@ class LookAhead(Generic[Key, Item]):
         del begun
         wait(self._put_off)
         return self._make(key)
+
+
+Item = TypeVar("Item")
+
+
+Source = TypeVar("Source")
+
+
+def ahead(
+    make: Callable[[Source], Item],
+    sources: Iterable[Source],
+    threads: int,
+    waited: Callable[[float], None] = lambda seconds: None,
+) -> Iterator[Item]:
+    """Make items in background threads, a few ahead of the consumer.
+
+    Items come in order. An error in a thread is raised where its item was
+    due. Closing the generator ends the threads.
+
+    Args:
+        make: Makes an item from its source.
+        sources: Of the items; read in the consumer's thread.
+        threads: At least 1; two items a thread are made ahead.
+        waited: Called with the seconds that the consumer waited for an item.
+    """
+    sources = iter(sources)
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+        queue = deque()
+        try:
+            for source in islice(sources, 2 * threads):
+                queue.append(pool.submit(make, source))
+            while queue:
+                begin = time.perf_counter()
+                item = queue.popleft().result()
+                waited(time.perf_counter() - begin)
+                for source in islice(sources, 1):
+                    queue.append(pool.submit(make, source))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
     """Drop what is written to the process's stderr while a block runs.
 
     TensorFlow writes notes about CPU features and absent GPUs before any

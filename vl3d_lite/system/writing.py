@@ -1,6 +1,8 @@
 """An output file that is there complete or not at all."""
 
+import contextlib
 import errno
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,3 +77,62 @@ def unwritable(target: Path, error: OSError) -> ResourceError:
     return ResourceError(
         f"{target}: cannot be written ({error.strerror or error}). {remedy}"
     )
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write `path` into a ResourceError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        remedy = (
+            "free some space or choose another --output"
+            if error.errno in _FULL
+            else "choose a folder that can be written"
+        )
+        raise ResourceError(
+            f"{path}: cannot be written ({reason}); {remedy}"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes `path`'s place at the end.
+
+    Where the block raises, what was written is removed and `path` stays as it
+    was.
+    """
+    part = path.with_name(f".{os.getpid()}.part-{path.name}")
+    with output_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all.
+
+    Raises:
+        ResourceError: The disk is full or the place cannot be written.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,6 +1,6 @@
 """Starting a training from the weights of another run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import SpecError
 from vl3d_lite.model.ensemble import first_member
+from vl3d_lite.spec.difference import differing
 from vl3d_lite.spec.schema.spec import Spec, feature_columns
 
 HEAD = "logits"
@@ -112,17 +113,3 @@ def _differences(spec: Spec, start_spec: Spec) -> str:
         )
     ]
     return "; ".join(found[:5]) or "its layers were made by another version"
-
-
-def differing(now, before, key: str) -> Iterator[tuple[str, object, object]]:
-    """Key, value now and value before of each entry that is another one."""
-    if isinstance(now, dict) and isinstance(before, dict):
-        for name in now:
-            yield from differing(now[name], before.get(name), f"{key}.{name}")
-    elif isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
-        for number, (one, other) in enumerate(zip(now, before, strict=True)):
-            yield from differing(one, other, f"{key}[{number}]")
-    elif now != before:
-        if isinstance(now, list):
-            now, before = f"of {len(now)} entries", f"of {len(before or [])}"
-        yield key, now, before

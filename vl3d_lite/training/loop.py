@@ -1,87 +1,34 @@
-"""Training: steps, validation, checkpoints, and going on after an interruption."""
+"""The training loop: steps, validation, early stopping."""
 
-import csv
 import importlib.util
-import io
-import json
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
 from vl3d_lite.errors import DataError, DivergedError, SpecError
-from vl3d_lite.model.backend import make_deterministic, uses_accelerator
-from vl3d_lite.model.cost import TRAINING_BREAK_EVEN, pays_to_compile
-from vl3d_lite.runs.folder import RunFolder, replacing, write_text
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.history import history_csv
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.system.writing import replacing, write_text
+from vl3d_lite.training.checkpoints import (
+    Progress,
+    averaged_weights,
+    load_variables,
+    restore,
+    save,
+    save_variables,
+)
+from vl3d_lite.training.compilation import compile_model
 from vl3d_lite.training.joined_optimizer import innermost
-from vl3d_lite.training.losses import PointCrossEntropy
-from vl3d_lite.training.optimizers import build_optimizer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Progress:
-    """Where a training stands; what a checkpoint holds beside the variables."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    best_score: float = -math.inf
-    best_epoch: int = -1
-    epochs_without_gain: int = 0
-    plateau_epochs: int = 0
-    history: list[dict] = field(default_factory=list)
-
-    def to_json(self) -> str:
-        """As text; an infinite score becomes null."""
-        content = asdict(self)
-        if math.isinf(self.best_score):
-            content["best_score"] = None
-        return json.dumps(content)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Progress":
-        """The inverse of `to_json`."""
-        content = json.loads(text)
-        if content["best_score"] is None:
-            content["best_score"] = -math.inf
-        return cls(**content)
-
-
-def choose_jit(spec: Spec, total_steps: int) -> bool:
-    """Whether training compiles with XLA, and say so.
-
-    `auto` compiles on a GPU, and on a CPU where the training is long enough to
-    repay the time XLA takes to compile.
-    """
-    setting = spec.training.jit
-    if setting != "auto":
-        return setting == "on"
-    if keras.backend.backend() == "torch":
-        return False
-    if uses_accelerator():
-        return True
-    points = spec.points_per_batch
-    jit = pays_to_compile(spec, total_steps)
-    logger.info(
-        "jit: auto chose %s (%d steps of %d points; XLA pays from about %d such steps)",
-        "XLA" if jit else "no XLA",
-        total_steps,
-        points,
-        math.ceil(TRAINING_BREAK_EVEN / points),
-    )
-    return jit
 
 
 def class_weights(spec: Spec, labels: list[np.ndarray]) -> list[float] | None:
@@ -116,22 +63,6 @@ def require_tensorboard(spec: Spec) -> None:
             "`training.tensorboard` needs the package tensorboard; install it with "
             "`pip install tensorboard`, or set it to false"
         )
-
-
-def compile_model(
-    model: keras.Model, spec: Spec, total_steps: int, weights: list[float] | None
-) -> None:
-    """Give a network its optimizer and loss, and XLA where it pays."""
-    training = spec.training
-    jit = choose_jit(spec, total_steps)
-    if training.deterministic:
-        make_deterministic(jit)
-    model.compile(
-        optimizer=build_optimizer(training, total_steps),
-        loss=PointCrossEntropy(weights, training.label_smoothing, training.lovasz),
-        jit_compile=jit,
-    )
-    model.optimizer.build(model.trainable_variables)
 
 
 def fit(
@@ -278,29 +209,6 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
         bar.write(told, file=sys.stderr)
 
 
-@contextmanager
-def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Lend a model the running mean of its weights, if its optimizer keeps one.
-
-    The statistics of BatchNormalization are running means already and stay.
-
-    Source:
-        Polyak and Juditsky, *Acceleration of Stochastic Approximation by
-        Averaging* (1992), with an exponential window.
-    """
-    if not innermost(model.optimizer).use_ema:
-        yield
-        return
-    variables = model.trainable_variables
-    own = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-    model.optimizer.finalize_variable_values(variables)
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, own, strict=True):
-            variable.assign(value)
-
-
 def _rate(optimizer):
     # The rate of the step just made, not of the one to come.
     optimizer = innermost(optimizer)
@@ -339,62 +247,3 @@ def _diverged(run, progress, inputs, labels, loss):
         f"{progress.step + 1}; the batch is saved as {run.bad_batch}. Lower "
         "`training.learning_rate`, or set `training.precision: float32`"
     )
-
-
-def history_csv(rows: list[dict]) -> str:
-    """The rows of a history as CSV, one epoch a line."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def save_variables(path, variables, **more) -> None:
-    """Write the values of `variables`, in order, to an npz file."""
-    values = {
-        f"v{number}": keras.ops.convert_to_numpy(variable)
-        for number, variable in enumerate(variables)
-    }
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **values, **more)
-
-
-def load_variables(path, variables):
-    """Read what `save_variables` wrote into `variables`; give the file's rest.
-
-    Raises:
-        DataError: The file is damaged or belongs to another network.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); train again") from error
-    for number, variable in enumerate(variables):
-        value = content.pop(f"v{number}", None)
-        if value is None or value.shape != tuple(variable.shape):
-            raise DataError(
-                f"{path}: is of another network (variable {number}, {variable.path}); "
-                "train again with --overwrite"
-            )
-        variable.assign(value)
-    return content
-
-
-def save(run: RunFolder, model: keras.Model, progress: Progress) -> None:
-    """Write a checkpoint: model, optimizer, random states, and where we are."""
-    save_variables(
-        run.last_checkpoint,
-        [*model.variables, *model.optimizer.variables],
-        progress=np.array(progress.to_json()),
-    )
-
-
-def restore(run: RunFolder, model: keras.Model) -> Progress:
-    """Read the last checkpoint into the model and its optimizer."""
-    rest = load_variables(
-        run.last_checkpoint, [*model.variables, *model.optimizer.variables]
-    )
-    return Progress.from_json(str(rest["progress"]))

@@ -9,12 +9,12 @@ import pytest
 
 from tests.conftest import write_place
 from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.dataset.sizes import cloud_bytes, size_of
 from vl3d_lite.errors import DataError, ResourceError
 from vl3d_lite.guide.plan.plan import plan, prediction_batches
 from vl3d_lite.guide.plan.text import plan_text
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.training import memory
-from vl3d_lite.training.memory import cloud_bytes, size_of
+from vl3d_lite.training import memory, remedies
 
 
 def planned(place, *sets, **options):
@@ -79,7 +79,7 @@ def test_flagged_points_are_told_and_count_for_no_class(mine):
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):
-    assert usual.parameters == trained.read_receipt()["parameters"]
+    assert usual.parameters == trained.read_provenance()["parameters"]
     assert usual.steps == 8
 
 
@@ -160,7 +160,7 @@ def test_what_never_fits_is_refused_with_exit_code_4(place, tmp_path, command):
 
 def test_clouds_beyond_memory_are_refused(place, monkeypatch):
     free = memory.estimate(read_spec(place / "spec.yaml").spec).host
-    monkeypatch.setattr(memory, "memory_limit", lambda: free + 1000)
+    monkeypatch.setattr(remedies, "memory_limit", lambda: free + 1000)
     with pytest.raises(ResourceError, match="of memory"):
         planned(place)
 

@@ -11,7 +11,7 @@ from vl3d_lite.model.layers import (
     gather_neighbors,
     is_present,
     is_real,
-    settle,
+    materialize,
 )
 
 MISSING = [-1, 7, 12, -100]
@@ -121,7 +121,7 @@ class Settle(keras.layers.Layer):
     """Make a layer of the function, for the modes of the contract."""
 
     def call(self, values, neighbors):
-        return settle(values, neighbors)
+        return materialize(values, neighbors)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -132,7 +132,7 @@ def test_settling_leaves_every_bit(rng, dtype, first):
     values = rng.normal(size=(2, 7, 3)).astype(dtype)
     values[0, 0] = np.nan, np.inf, -0.0
     neighbors = np.full((2, 7, 4), first, "int32")
-    result = numpy_of(settle(values, neighbors))
+    result = numpy_of(materialize(values, neighbors))
     assert result.dtype == values.dtype
     assert result.tobytes() == values.tobytes()
 

@@ -30,8 +30,8 @@ from vl3d_lite.guide.init.split import (
     write_block,
 )
 from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
-from vl3d_lite.runs.folder import output_errors, write_text
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system.writing import output_errors, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.dataset.centers import TrainingCenters
-from vl3d_lite.dataset.extractor import FieldCutter
+from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud, reduce_cloud
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.guide.init.survey import WITHHELD, Survey
@@ -255,7 +255,7 @@ def probe_fields(prepared: PreparedCloud, spec: Spec, count: int) -> np.ndarray:
 
     The fields are drawn and cut as training does.
     """
-    cutter = FieldCutter(prepared, spec)
+    cutter = FieldExtractor(prepared, spec)
     if (prepared.labels >= 0).any():
         draw = TrainingCenters([cutter], spec).epoch(0, count)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.guide.init.survey import Survey
-from vl3d_lite.runs.folder import replacing
+from vl3d_lite.system.writing import replacing
 
 KEPT = 0.5  # of a cloud's labelled points must stay where others border on it
 SHARE = 0.2  # of the points, to validate on

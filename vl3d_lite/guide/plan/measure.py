@@ -14,12 +14,15 @@ from vl3d_lite.dataset.batches import (
 )
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.kernels.export import export_model_kernels
-from vl3d_lite.model.backend import Inference, prepare_backend, save_model
+from vl3d_lite.model.backend import prepare_backend
+from vl3d_lite.model.files import save_model
 from vl3d_lite.model.kernels import kernels_of
 from vl3d_lite.model.network import build_network
+from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.votes import softmax
 from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.training.loop import class_weights, compile_model
+from vl3d_lite.training.compilation import compile_model
+from vl3d_lite.training.loop import class_weights
 
 WARM_STEPS = 1  # after the one that traces
 STEPS, SECONDS = 8, 20.0  # timed, at most

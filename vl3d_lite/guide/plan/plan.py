@@ -11,6 +11,7 @@ from vl3d_lite.clouds.reading import LasSummary, describe_las, read_las
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.files import check_clouds
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
+from vl3d_lite.dataset.sizes import SWEEP, CloudSize
 from vl3d_lite.guide.init.sizing import probe_fields, sweep_counts, widest_footprint
 from vl3d_lite.guide.init.survey import ground_density, nearest_distance
 from vl3d_lite.guide.plan.cloud_facts import CloudFacts
@@ -18,15 +19,9 @@ from vl3d_lite.guide.plan.warnings import warnings_of
 from vl3d_lite.model.cost import count_parameters
 from vl3d_lite.spec.reader import LoadedSpec
 from vl3d_lite.spec.schema.spec import Spec, feature_columns
-from vl3d_lite.system.stderr import hushed
-from vl3d_lite.training.memory import (
-    SWEEP,
-    CloudSize,
-    Memory,
-    compiles,
-    require_memory_for,
-    steps_per_epoch,
-)
+from vl3d_lite.system.stderr import silenced_stderr
+from vl3d_lite.training.memory import Memory, compiles, steps_per_epoch
+from vl3d_lite.training.remedies import require_memory_for
 
 PROBED_FIELDS = 100  # of a training cloud
 SAMPLED_FIELDS = 10  # where each is sampled by farthest points, which takes long
@@ -261,7 +256,7 @@ def prediction_batches(clouds: Sequence[CloudFacts], spec: Spec) -> int:
 def _timing(
     loaded: LoadedSpec, clouds: Sequence[CloudFacts], steps: int, threads: int
 ) -> Timing:
-    with hushed():
+    with silenced_stderr():
         from vl3d_lite.guide.plan.measure import probe
 
     spec = loaded.spec

@@ -103,7 +103,7 @@ def _fields(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
                 "first: cells hold one point each; raise `fields.grid_size`"
             )
     widest = max(cloud.footprint for cloud in train)
-    width = 2 * usual_reach(spec, train)
+    width = 2 * typical_radius(spec, train)
     if widest and width < widest:
         yield (
             f"a field is about {width:.0f} m wide and the widest building "
@@ -112,7 +112,7 @@ def _fields(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
         )
 
 
-def usual_reach(spec: Spec, train: Sequence[CloudFacts]) -> float:
+def typical_radius(spec: Spec, train: Sequence[CloudFacts]) -> float:
     """How far most fields reach in meters: less than the radius where cells abound."""
     cells = sum(cloud.cells[0] for cloud in train)
     area = sum(cloud.points / cloud.density for cloud in train)

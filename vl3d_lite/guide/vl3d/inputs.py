@@ -40,7 +40,7 @@ def classes(
         names = names or [f"C{number}" for number in range(count or 0)]
         groups = {name: [code] for code, name in enumerate(names)}
     if weights is not None and len(weights) != len(groups):
-        raise model.complain(
+        raise model.add_error(
             ("model_handling", "class_weight"),
             f"a list with one number for each of the {len(groups)} classes",
             weights,
@@ -72,12 +72,12 @@ def _groups(
             for group in groups
         )
         if not fits:
-            raise part.complain(
+            raise part.add_error(
                 ("class_groups",), "lists of names from `input_class_names`", groups
             )
         outputs = outputs or [f"C{number}" for number in range(len(groups))]
         if len(set(outputs)) != len(groups):
-            raise part.complain(
+            raise part.add_error(
                 ("output_class_names",),
                 f"one name for each of the {len(groups)} groups, each another",
                 outputs,

@@ -48,13 +48,13 @@ def _fields(before, kind, finest, hierarchical, notes) -> dict:
         for edge in edges
     )
     if not good or not edges:
-        raise around.complain(("radius",), "a length in meters", radius)
+        raise around.add_error(("radius",), "a length in meters", radius)
     fields: dict[str, Any] = {}
     if not any(edges):
         notes.append("fields: radius 0 means the whole cloud to VL3D: nearest points")
         return {"shape": "nearest"}
     if not all(edges):
-        raise around.complain(("radius",), "lengths above 0", radius)
+        raise around.add_error(("radius",), "lengths above 0", radius)
     if shape in ("sphere", "cylinder"):
         fields |= {"shape": shape, "radius": edges[0]}
         area = math.pi * edges[0] ** 2
@@ -64,7 +64,7 @@ def _fields(before, kind, finest, hierarchical, notes) -> dict:
         fields |= {"shape": "box", "size": [2 * edge for edge in edges[:axes]]}
         area = 4 * edges[0] * edges[min(1, len(edges) - 1)]
     else:
-        raise around.complain(
+        raise around.add_error(
             ("type",), "sphere, cylinder, rectangular2D or rectangular3D", shape
         )
     spacing = float(f"{math.sqrt(area / finest):.2g}")
@@ -117,7 +117,7 @@ def _hierarchical(model, before, extraction, points, notes) -> dict:
     widths = extraction.wholes("feature_space_dims")
     neighbors = before.wholes("num_pwise_neighbors") or [16] * depth
     if widths is None:
-        raise extraction.complain(
+        raise extraction.add_error(
             ("feature_space_dims",), "a list of whole numbers", None
         )
     for name, owner, values, wanted in (
@@ -126,7 +126,7 @@ def _hierarchical(model, before, extraction, points, notes) -> dict:
         ("feature_space_dims", extraction, widths, sum(operations)),
     ):
         if len(values) != wanted:
-            raise owner.complain((name,), f"a list of {wanted} entries", values)
+            raise owner.add_error((name,), f"a list of {wanted} entries", values)
     ends = [sum(operations[: number + 1]) - 1 for number in range(depth)]
     channels = [widths[end] for end in ends]
     if len(set(widths)) > len(set(channels)):
@@ -216,7 +216,7 @@ def _filters(model: Part, notes: list[str]) -> dict:
 def _replaced(train: Part, before: Part, notes: list[str]) -> dict:
     points = before.whole("num_points", default=FLAT_POINTS)
     if points < FLAT_STAGES[-1][0]:
-        raise before.complain(
+        raise before.add_error(
             ("num_points",), f"at least {FLAT_STAGES[-1][0]}, one a stage", points
         )
     stages = [

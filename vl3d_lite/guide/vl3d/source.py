@@ -189,7 +189,7 @@ class Part:
             None,
         )
 
-    def complain(self, keys: tuple, expected: str, received: Any) -> SpecError:
+    def add_error(self, keys: tuple, expected: str, received: Any) -> SpecError:
         """The error of a value that is not what VL3D would take."""
         name = self.source.name((*self.base, *keys))
         return SpecError(
@@ -202,7 +202,7 @@ class Part:
         if value is None:
             return default
         if not fits(value):
-            raise self.complain(keys, expected, value)
+            raise self.add_error(keys, expected, value)
         return value
 
 

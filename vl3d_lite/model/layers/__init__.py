@@ -39,8 +39,8 @@ from vl3d_lite.model.layers.neighborhood import (
     gather_neighbors,
     is_present,
     is_real,
+    materialize,
     neighbor_offsets,
-    settle,
 )
 from vl3d_lite.model.layers.pooling import (
     NeighborMaxPool,
@@ -83,7 +83,7 @@ __all__ = [
     "get_group",
     "is_present",
     "is_real",
+    "materialize",
     "neighbor_offsets",
     "segment_envelope_gated_softmax",
-    "settle",
 ]

@@ -124,7 +124,7 @@ def neighbor_offsets(coordinates, neighbors):
     return ops.where(is_present(neighbors, coordinates)[..., None], offsets, 0.0)
 
 
-def settle(values, neighbors):
+def materialize(values, neighbors):
     """Have XLA store `values` before they are gathered.
 
     XLA joins the cheap operations that made a tensor with the gather that reads

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from vl3d_lite.spec.base import Code, Fraction, PositiveFloat, Section, Trouble
+from vl3d_lite.spec.base import Code, Fraction, PositiveFloat, Section, Violation
 
 COMPUTED_FEATURES = (
     "height",
@@ -52,12 +52,12 @@ class ClassSpec(Section):
     def _one_code_is_a_list(cls, value):
         return value if isinstance(value, list | tuple) else [value]
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._what_to_write_troubles()]
 
-    def _what_to_write_troubles(self) -> Iterator[Trouble]:
+    def _what_to_write_troubles(self) -> Iterator[Violation]:
         if self.write is None and len(self.codes) > 1:
-            yield Trouble(
+            yield Violation(
                 "a class of several codes needs `write`, the code it is written as. "
                 f"Received: codes {self.codes} only",
                 (("codes",),),
@@ -97,24 +97,24 @@ class FeatureSpec(Section):
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
     """Several radii in meters: one feature each."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._radius_troubles()]
 
-    def _radius_troubles(self) -> Iterator[Trouble]:
+    def _radius_troubles(self) -> Iterator[Violation]:
         if self.radius is not None and self.radii is not None:
-            yield Trouble("give `radius` or `radii`, not both", (("radii",),))
+            yield Violation("give `radius` or `radii`, not both", (("radii",),))
         needs = (*EIGENVALUE_FEATURES, "density")
         has = self.radius is not None or self.radii is not None
         may = (*needs, "height", "height_above_ground")
         if has and self.name not in may:
             close = get_close_matches(self.name, may, n=1)
             guess = f"; did you mean `{close[0]}`?" if close else ""
-            yield Trouble(
+            yield Violation(
                 f"`{self.name}` has no radius, only {', '.join(may)} have one{guess}",
                 (("radius",), ("radii",)),
             )
         if not has and self.name in needs:
-            yield Trouble(
+            yield Violation(
                 f"`{self.name}` needs a radius in meters: "
                 f"{{name: {self.name}, radius: 1.5}}",
                 (("name",),),
@@ -154,30 +154,30 @@ class FieldsSpec(Section):
     prediction_centers: Literal["grid", "farthest"] = "grid"
     """Where fields are centered in validation and prediction."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._shape_troubles()]
 
-    def _shape_troubles(self) -> Iterator[Trouble]:
+    def _shape_troubles(self) -> Iterator[Violation]:
         if self.shape == "box":
             if self.size is None:
-                yield Trouble(
+                yield Violation(
                     "a box needs `size: [x, y]` or `size: [x, y, z]` in meters",
                     (("shape",),),
                 )
             if self.radius is not None:
-                yield Trouble("a box has a `size`, not a `radius`", (("radius",),))
+                yield Violation("a box has a `size`, not a `radius`", (("radius",),))
         else:
             if self.size is not None:
-                yield Trouble(
+                yield Violation(
                     f"a {self.shape} has a `radius`, not a `size`", (("size",),)
                 )
             if self.radius is None and self.shape != "nearest":
-                yield Trouble(
+                yield Violation(
                     f"a {self.shape} needs a `radius` in meters", (("shape",),)
                 )
         reach = self.reach
         if reach is not None and reach < self.grid_size:
-            yield Trouble(
+            yield Violation(
                 f"a field must reach at least one cell of `grid_size` = "
                 f"{self.grid_size:g} m. Received: a reach of {reach:g} m",
                 (("radius",), ("size",), ("grid_size",)),
@@ -214,12 +214,12 @@ class StageSpec(Section):
     """Blocks in order: kpconvx, kpconvd (no attention), gva, envelope, gqa (every
     point attends to all of its field; for coarse stages of at most 2048 points)."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._neighbors_troubles()]
 
-    def _neighbors_troubles(self) -> Iterator[Trouble]:
+    def _neighbors_troubles(self) -> Iterator[Violation]:
         if self.neighbors > self.points:
-            yield Trouble(
+            yield Violation(
                 f"a point of {self.points} has at most {self.points} neighbors, "
                 f"itself included. Received: {self.neighbors}",
                 (("neighbors",), ("points",)),
@@ -252,12 +252,12 @@ class KPConvXSpec(Section):
     drop_path: Fraction = 0.0
     """Probability of dropping a block of a sample in training."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._shells_troubles()]
 
-    def _shells_troubles(self) -> Iterator[Trouble]:
+    def _shells_troubles(self) -> Iterator[Violation]:
         if len(self.shell_radii) != len(self.shell_points):
-            yield Trouble(
+            yield Violation(
                 "`shell_radii` and `shell_points` must be equally long. Received: "
                 f"{len(self.shell_radii)} and {len(self.shell_points)} entries",
                 (("shell_points",), ("shell_radii",)),
@@ -314,12 +314,12 @@ class SourceWeightsSpec(Section):
     """Values of the dimension that mean weight 0; all others weigh 1, e.g.
     {dimension: withheld, mute: [1]} or {dimension: classification, mute: [7, 18]}."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._code_troubles()]
 
-    def _code_troubles(self) -> Iterator[Trouble]:
+    def _code_troubles(self) -> Iterator[Violation]:
         if self.mute is None and self.dimension in CODED_DIMENSIONS:
-            yield Trouble(
+            yield Violation(
                 f"`{self.dimension}` is no weight; name the values that mute a "
                 f"point: {{dimension: {self.dimension}, mute: "
                 f"{CODED_DIMENSIONS[self.dimension]}}}",
@@ -401,20 +401,20 @@ class GQASpec(Section):
     drop_path: Fraction = 0.0
     """Probability of dropping the block of a sample in training."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._head_troubles(), self._flash_troubles()]
 
-    def _head_troubles(self) -> Iterator[Trouble]:
+    def _head_troubles(self) -> Iterator[Violation]:
         if self.num_query_heads % self.num_key_value_heads:
-            yield Trouble(
+            yield Violation(
                 "must be a multiple of `num_key_value_heads` = "
                 f"{self.num_key_value_heads}. Received: {self.num_query_heads}",
                 (("num_query_heads",), ("num_key_value_heads",)),
             )
 
-    def _flash_troubles(self) -> Iterator[Trouble]:
+    def _flash_troubles(self) -> Iterator[Violation]:
         if self.flash_attention and self.dropout:
-            yield Trouble(
+            yield Violation(
                 "flash attention has no dropout; set `dropout: 0` or leave "
                 f"`flash_attention` out. Received: dropout {self.dropout:g}",
                 (("flash_attention",), ("dropout",)),
@@ -476,12 +476,12 @@ class DecoderSpec(Section):
     """Units that encode relative positions, seen from each element of the group;
     0 for none."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._head_troubles()]
 
-    def _head_troubles(self) -> Iterator[Trouble]:
+    def _head_troubles(self) -> Iterator[Violation]:
         if self.copies % self.heads:
-            yield Trouble(
+            yield Violation(
                 f"must divide `copies` = {self.copies}. Received: {self.heads}",
                 (("heads",), ("copies",)),
             )
@@ -515,7 +515,7 @@ class ModelSpec(Section):
     """Turns (C) or turns and mirrors (D) of a cloud that leave the logits as they
     are: the network sees as many turned copies and costs as many times more."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         numbers = range(len(vars(self).get("stages", ())))
         return [
             self._decoder_troubles(),
@@ -527,21 +527,21 @@ class ModelSpec(Section):
             self._source_troubles(),
         ]
 
-    def _source_troubles(self) -> Iterator[Trouble]:
+    def _source_troubles(self) -> Iterator[Violation]:
         names = {name for stage in self.stages for name in stage.blocks}
         gated = "gva" in names and self.gva.softmax == "envelope"
         if self.source_weights is not None and not gated and "envelope" not in names:
-            yield Trouble(
+            yield Violation(
                 "`source_weights` would do nothing: they weigh points in `gva` "
                 "blocks with `gva.softmax: envelope` and in `envelope` blocks, and "
                 "the stages have none",
                 (("source_weights",),),
             )
 
-    def _size_troubles(self, number: int) -> Iterator[Trouble]:
+    def _size_troubles(self, number: int) -> Iterator[Violation]:
         before, points = self.stages[number - 1].points, self.stages[number].points
         if points > before:
-            yield Trouble(
+            yield Violation(
                 f"must be at most the {before} points of the stage before. "
                 f"Received: {points}",
                 (("stages", number, "points"),),
@@ -549,21 +549,21 @@ class ModelSpec(Section):
 
     def _group_troubles(
         self, number: int, block: str, key: str = "groups"
-    ) -> Iterator[Trouble]:
+    ) -> Iterator[Violation]:
         stage, groups = self.stages[number], getattr(getattr(self, block), key)
         if block in stage.blocks and stage.channels % groups:
-            yield Trouble(
+            yield Violation(
                 f"must be a multiple of `{block}.{key}` = {groups}. "
                 f"Received: {stage.channels}",
                 (("stages", number, "channels"), (block, key)),
             )
 
-    def _decoder_troubles(self) -> Iterator[Trouble]:
+    def _decoder_troubles(self) -> Iterator[Violation]:
         decoder = self.decoder
         if decoder.type != "equivariant_transformer":
             return
         if self.symmetry not in ("none", decoder.group):
-            yield Trouble(
+            yield Violation(
                 f"must be `model.symmetry` = {self.symmetry}, whose turned copies the "
                 f"decoder joins. Received: {decoder.group}",
                 (("decoder", "group"), ("symmetry",)),
@@ -571,19 +571,19 @@ class ModelSpec(Section):
         pairs = self.stages[0].points * self.stages[-1].points
         wide = max(decoder.heads, GROUP_ORDERS[decoder.group] * decoder.position_units)
         if decoder.attention == "full" and pairs * wide > MOST_PAIR_NUMBERS:
-            yield Trouble(
+            yield Violation(
                 f"full attention keeps {pairs * wide * 4 / 2**20:.0f} MiB a field, of "
                 f"{MOST_PAIR_NUMBERS * 4 / 2**20:.0f} at most; use `local`, fewer "
                 "points, or `position_units: 0`. Received: full",
                 (("decoder", "attention"),),
             )
 
-    def _token_troubles(self, number: int) -> Iterator[Trouble]:
+    def _token_troubles(self, number: int) -> Iterator[Violation]:
         stage = self.stages[number]
         if "gqa" in stage.blocks and stage.points > MOST_TOKENS:
             heads = self.gqa.num_query_heads
             size = 4 * heads * stage.points**2 / 2**20
-            yield Trouble(
+            yield Violation(
                 f"`gqa` scores all pairs of a stage's points and may have at most "
                 f"{MOST_TOKENS}. Received: {stage.points} points, which with {heads} "
                 f"heads make {size:.0f} MiB a field; move `gqa` to a coarser stage",
@@ -617,13 +617,13 @@ class AugmentationSpec(Section):
     """Largest slope (rise over run) of the plane that a training cloud is tilted
     onto before all but the first reduction, upright things staying upright."""
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [self._one_grid_troubles()]
 
-    def _one_grid_troubles(self) -> Iterator[Trouble]:
+    def _one_grid_troubles(self) -> Iterator[Violation]:
         for name in ("thinning", "slope"):
             if self.grids == 1 and getattr(self, name):
-                yield Trouble(
+                yield Violation(
                     f"`{name}` changes all reductions but the first, and `grids` is 1: "
                     "set it to 2 or more",
                     ((name,),),
@@ -768,7 +768,7 @@ class Spec(Section):
     evaluation: EvaluationSpec = EvaluationSpec()
     export: ExportSpec = ExportSpec()
 
-    def searches(self) -> list[Iterator[Trouble]]:
+    def violations(self) -> list[Iterator[Violation]]:
         return [
             self._class_troubles(),
             self._name_troubles(),
@@ -778,84 +778,84 @@ class Spec(Section):
             self._unsure_troubles(),
         ]
 
-    def _direction_troubles(self) -> Iterator[Trouble]:
+    def _direction_troubles(self) -> Iterator[Violation]:
         if self.model.symmetry == "none":
             return
         for number, feature in enumerate(self.features):
             if feature.name in DIRECTED:
-                yield Trouble(
+                yield Violation(
                     f"`{feature.name}` depends on the direction a cloud lies in, so "
                     f"`model.symmetry: {self.model.symmetry}` cannot hold; leave the "
                     "feature or the symmetry out",
                     (("features", number),),
                 )
 
-    def _feature_troubles(self) -> Iterator[Trouble]:
+    def _feature_troubles(self) -> Iterator[Violation]:
         columns = []
         for number, feature in enumerate(self.features):
             for column in feature_columns([feature]):
                 if column in columns:
-                    yield Trouble(
+                    yield Violation(
                         f"the feature `{column}` is listed twice",
                         (("features", number),),
                     )
                 columns.append(column)
 
-    def _weight_troubles(self) -> Iterator[Trouble]:
+    def _weight_troubles(self) -> Iterator[Violation]:
         weights = self.training.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
-            yield Trouble(
+            yield Violation(
                 f"must have one entry for each of the {len(self.classes)} classes. "
                 f"Received: {len(weights)}",
                 (("training", "class_weights"),),
             )
         if isinstance(weights, list) and not any(weights):
-            yield Trouble(
+            yield Violation(
                 f"must not all be 0: nothing would be learned. Received: {weights}",
                 (("training", "class_weights"),),
             )
 
-    def _unsure_troubles(self) -> Iterator[Trouble]:
+    def _unsure_troubles(self) -> Iterator[Violation]:
         wanted = self.prediction.unsure_code
         for name, entry in self.classes.items():
             if wanted is not None and wanted in (*entry.codes, entry.code):
-                yield Trouble(
+                yield Violation(
                     f"must be a code of no class, so that unsure points can be told "
                     f"from others. Received: {wanted}, a code of class `{name}`",
                     (("prediction", "unsure_code"),),
                 )
         if self.prediction.unsure is not None and self.unsure_code is None:
-            yield Trouble(
+            yield Violation(
                 "codes 1 and 0 are classes; name the code of unsure points by "
                 "`unsure_code`",
                 (("prediction", "unsure"),),
             )
 
-    def _name_troubles(self) -> Iterator[Trouble]:
+    def _name_troubles(self) -> Iterator[Violation]:
         for name in self.classes:
             if not name.strip():
-                yield Trouble("a class needs a name", (("classes", name),))
+                yield Violation("a class needs a name", (("classes", name),))
         if "probabilities" not in self.prediction.write:
             return
         for name in self.classes:
             dimension = f"p_{name}"
             fits = len(dimension) <= LONGEST_DIMENSION
             if not (fits and dimension.isascii() and dimension.isprintable()):
-                yield Trouble(
+                yield Violation(
                     f"`probabilities` names `{dimension}`, a dimension LAS gives "
                     f"{LONGEST_DIMENSION} ASCII characters. Received: "
                     f"{len(dimension)}; rename the class",
                     (("classes", name),),
                 )
 
-    def _class_troubles(self) -> Iterator[Trouble]:
+    def _class_troubles(self) -> Iterator[Violation]:
         owner: dict[int, str] = {}
         # A reader has already complained about an entry that lacks its codes.
         entries = {n: e for n, e in self.classes.items() if "codes" in vars(e)}
         for name, entry in entries.items():
             for place, code in enumerate(entry.codes):
                 if code in owner:
-                    yield Trouble(
+                    yield Violation(
                         f"code {code} of class `{name}` is already claimed by class "
                         f"`{owner[code]}`",
                         (("classes", name, "codes", place),),
@@ -863,7 +863,7 @@ class Spec(Section):
                 owner.setdefault(code, name)
         for name, entry in entries.items():
             if entry.write is not None and owner.get(entry.write, name) != name:
-                yield Trouble(
+                yield Violation(
                     f"class `{name}` must not be written as {entry.write}, a code of "
                     f"class `{owner[entry.write]}`",
                     (("classes", name, "write"),),

@@ -10,7 +10,7 @@ Shapes: ``B`` fields, ``M`` centers, ``K`` neighbors, ``C`` channels, ``G`` grou
 
 from keras import ops
 
-from vl3d_lite.model.layers.neighborhood import settle
+from vl3d_lite.model.layers.neighborhood import materialize
 
 
 def encode_offsets(offsets, kernel, bias):
@@ -65,7 +65,7 @@ def narrow_matmul(hidden, kernel, neighbors):
             columns = ops.transpose(ops.reshape(upstream, (-1, kernel.shape[1])))
             of_kernel = ops.matmul(columns, ops.reshape(hidden, (-1, kernel.shape[0])))
             # Settled, or XLA would turn the product round again.
-            of_kernel = settle(of_kernel[None], neighbors)[0]
+            of_kernel = materialize(of_kernel[None], neighbors)[0]
             of_hidden = ops.matmul(upstream, ops.transpose(kernel))
             return of_hidden, ops.transpose(of_kernel), None
 
@@ -92,7 +92,7 @@ def pool_by_attention(alpha, hidden, neighbors):
             upstream = given(upstream, torch_passes)
             # As rows of G, or XLA would go on with the transpose of alpha.
             rows = ops.reshape(alpha, (1, -1, alpha.shape[-1]))
-            rows = ops.reshape(settle(rows, neighbors), ops.shape(alpha))
+            rows = ops.reshape(materialize(rows, neighbors), ops.shape(alpha))
             of_alpha = ops.matmul(hidden, ops.swapaxes(upstream, -1, -2))
             return of_alpha, ops.matmul(rows, upstream), None
 

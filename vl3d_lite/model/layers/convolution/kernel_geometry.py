@@ -7,7 +7,11 @@ from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
-from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_present, settle
+from vl3d_lite.model.layers.neighborhood import (
+    gather_neighbors,
+    is_present,
+    materialize,
+)
 
 INFLUENCES = ("linear", "constant", "gaussian")
 
@@ -101,7 +105,7 @@ def kernel_geometry(
     """
     offsets = neighbor_offsets(support, neighbors, centers)
     nearest = nearest_kernel_point(offsets, kernel_points)
-    nearest = settle(ops.cast(nearest, offsets.dtype), neighbors)
+    nearest = materialize(ops.cast(nearest, offsets.dtype), neighbors)
     nearest = ops.cast(nearest, "int32")
     weights = kernel_influence(offsets, kernel_points, nearest, sigma, influence)
     present = is_present(neighbors, support)

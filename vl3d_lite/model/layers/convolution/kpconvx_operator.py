@@ -7,7 +7,7 @@ from vl3d_lite.model.layers.neighborhood import (
     at_least_float32,
     flat_rows,
     is_present,
-    settle,
+    materialize,
 )
 
 # Neighbors added up at once. XLA on a CPU writes out a sum of 8 in registers; one
@@ -101,7 +101,7 @@ class _Parts:
             self.width = modulations.shape[-1] // self.points
 
     def forward(self):
-        features = settle(self.features, self.neighbors)
+        features = materialize(self.features, self.neighbors)
         modulations = self.modulations
         total = 0.0
         for start in range(0, self.neighbors.shape[-1], CHUNK):
@@ -113,8 +113,8 @@ class _Parts:
 
     def gradient(self, upstream):
         """Gradients of features, influence, weights and modulations."""
-        features = settle(self.features, self.neighbors)
-        upstream = settle(upstream, self.neighbors)[:, :, None]
+        features = materialize(self.features, self.neighbors)
+        upstream = materialize(upstream, self.neighbors)[:, :, None]
         gradients = [
             self._of_features(upstream),
             self._of_influence(features, upstream),

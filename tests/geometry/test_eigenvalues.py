@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vl3d_lite.geometry import shape
-from vl3d_lite.geometry.shape import density, eigenvalue_features
+from vl3d_lite.geometry import eigenvalues as shape
+from vl3d_lite.geometry.eigenvalues import density, eigenvalue_features
 
 
 def shape_by_loops(xyz, radius, limit=32):

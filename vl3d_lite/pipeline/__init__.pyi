@@ -1,0 +1,13 @@
+from .ensemble import combine as combine
+from .evaluate import evaluate as evaluate
+from .evaluate import rotations as rotations
+from .evaluate import score as score
+from .export import export as export
+from .opening import load_network as load_network
+from .opening import open_calibration as open_calibration
+from .opening import open_run as open_run
+from .predict import predict as predict
+from .predict import repeat_predictions as repeat_predictions
+from .run import run as run
+from .train import train as train
+from .verify import verify as verify

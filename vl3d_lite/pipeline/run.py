@@ -1,0 +1,76 @@
+"""The whole of a spec: train, export, predict and evaluate."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from vl3d_lite.dataset.files import (
+    check_clouds,
+)
+from vl3d_lite.errors import InterruptedRunError, VL3DError
+from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.pipeline.evaluate import evaluate
+from vl3d_lite.pipeline.predict import predict
+from vl3d_lite.pipeline.train import train
+from vl3d_lite.prediction.outcomes import Outputs, read_outcomes
+from vl3d_lite.prediction.writing import check_additions, class_column
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
+from vl3d_lite.spec.reader import LoadedSpec
+from vl3d_lite.spec.schema.spec import Spec
+
+logger = logging.getLogger(__name__)
+
+
+def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
+    """Train, export, predict and evaluate: everything a spec describes.
+
+    Raises:
+        VL3DError: Of the first step that failed. A cloud that cannot be
+            predicted keeps none of the others from being scored.
+    """
+    clouds = loaded.clouds["predict"]
+    # Names that clash are told before the training, not after it.
+    Outputs(folder.predictions, clouds, resume=True, overwrite=options.overwrite)
+    _check_predictable(clouds, loaded.spec, options)
+    train(loaded, folder, options)
+    if not clouds:
+        return None
+    try:
+        predict(folder, clouds, folder.predictions, options)
+    except InterruptedRunError:
+        raise
+    except VL3DError:
+        if read_outcomes(folder.predictions):
+            _evaluate_run(loaded.spec, folder)
+        raise
+    return _evaluate_run(loaded.spec, folder)
+
+
+def _check_predictable(clouds: Sequence[Path], spec: Spec, options: Options) -> None:
+    """Tell before the training which clouds cannot be predicted after it.
+
+    Raises:
+        VL3DError: Of the first one, if none can.
+    """
+    troubles = []
+    for path in clouds:
+        try:
+            check_clouds([path], spec, census=False)
+            check_additions(path, spec, replace=options.replace)
+        except VL3DError as error:
+            troubles.append(error)
+    if troubles and len(troubles) == len(clouds):
+        raise troubles[0]
+    for trouble in troubles:
+        logger.warning("this cloud will not be predicted: %s", trouble)
+
+
+def _evaluate_run(spec: Spec, folder: RunFolder) -> Evaluation | None:
+    if not class_column(spec):
+        logger.info(
+            "`prediction.write` names neither `prediction` nor `classification`; "
+            "there is nothing to evaluate"
+        )
+        return None
+    return evaluate(folder, folder.predictions)
