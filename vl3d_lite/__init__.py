@@ -1,3 +1,5 @@
 """LAS point clouds in, classified LAS point clouds out."""
 
-__version__ = "0.1.0"
+from vl3d_lite.system.version import __version__
+
+__all__ = ["__version__"]

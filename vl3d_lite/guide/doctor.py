@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import vl3d_lite
 from vl3d_lite.report.text import fact_lines
 from vl3d_lite.runs.provenance import package_versions
 from vl3d_lite.system.resources import NVIDIA, container_memory, cpu_limit, memory_limit
+from vl3d_lite.system.version import __version__
 
 SECONDS = 600  # the tests of a machine that works take about ten
 LITTLE_MEMORY = 2 << 30
@@ -105,7 +105,7 @@ def run_probe(what: str, folder: str, seconds: float = SECONDS) -> Probe:
     """Try `what` of `guide.self_test` in a process of its own."""
     # A check of a backend must not depend on where the command was typed.
     command = [sys.executable, "-m", "vl3d_lite.guide.self_test", what, folder]
-    root = str(Path(vl3d_lite.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     try:
         done = subprocess.run(
@@ -168,7 +168,7 @@ def _versions() -> list[Finding]:
     system = f"{platform.system()} {platform.release()} {platform.machine()}"
     packages = package_versions()
     return [
-        Finding("vl3d_lite", vl3d_lite.__version__),
+        Finding("vl3d_lite", __version__),
         Finding("python", f"{platform.python_version()} ({sys.executable})"),
         Finding("system", system),
         Finding("packages", ", ".join(f"{n} {v}" for n, v in packages.items())),

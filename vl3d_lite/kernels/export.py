@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from vl3d_lite import __version__
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.kernels.files import (
     MANIFEST,
@@ -32,6 +31,7 @@ from vl3d_lite.kernels.files import (
     read_kernel,
     read_kernels,
 )
+from vl3d_lite.system.version import __version__
 from vl3d_lite.system.writing import output_errors
 
 __all__ = [

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import vl3d_lite
 from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.system.version import __version__
 from vl3d_lite.system.writing import output_errors, write_json
 
 _SCORES = (
@@ -169,10 +169,10 @@ class RunFolder:
                 )
                 raise DataError(f"{self.root}: {path.name} is missing; {remedy}")
         version = self.read_provenance().get("vl3d_lite", "unknown")
-        if _series(version) != _series(vl3d_lite.__version__):
+        if _series(version) != _series(__version__):
             raise DataError(
                 f"{self.root}: written by vl3d_lite {version}, this is "
-                f"{vl3d_lite.__version__}; install that version or train again"
+                f"{__version__}; install that version or train again"
             )
 
     def read_provenance(self) -> dict:

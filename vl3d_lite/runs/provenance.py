@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-import vl3d_lite
 from vl3d_lite.system.resources import (
+from vl3d_lite.system.version import __version__
     cpu_limit,
     gpu_names,
     physical_memory,
@@ -49,7 +49,7 @@ def network_hash(text: str) -> str:
 def environment() -> dict:
     """Versions of what computes, and the machine it runs on."""
     return {
-        "vl3d_lite": vl3d_lite.__version__,
+        "vl3d_lite": __version__,
         "python": platform.python_version(),
         "packages": package_versions(),
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
