@@ -13,12 +13,12 @@ import numpy as np
 import yaml
 
 from vl3d_lite.system.resources import (
-from vl3d_lite.system.version import __version__
     cpu_limit,
     gpu_names,
     physical_memory,
     processor_name,
 )
+from vl3d_lite.system.version import __version__
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
 
