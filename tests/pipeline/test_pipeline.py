@@ -36,8 +36,8 @@ from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.model.backend import uses_accelerator
 from vl3d_lite.prediction import classifier as classify
 from vl3d_lite.prediction.outcomes import read_outcomes
-from vl3d_lite.report.run_page import read_history
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.history import read_history
 from vl3d_lite.runs.options import Options
 from vl3d_lite.runs.provenance import array_hash, file_hash, network_hash
 from vl3d_lite.spec.reader import read_spec
@@ -194,14 +194,14 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
         [place / "test.laz"],
         tmp_path / "out",
         OPTIONS,
-        [f"prediction.write=[{written}, confidence]", f"prediction.unsure={threshold}"],
+        [f"prediction.write=[{written}, confidence]", f"prediction.min_confidence={threshold}"],
     )
     after = predicted(tmp_path / "out")
     unsure = np.asarray(before.confidence) < np.float32(threshold)
     assert 0.2 < unsure.mean() < 0.4
     expected = np.where(unsure, 1, before.prediction)
     np.testing.assert_array_equal(after[written], expected)
-    np.testing.assert_array_equal(after.guess, before.prediction)
+    np.testing.assert_array_equal(after.prediction_raw, before.prediction)
     metrics = pipeline.evaluate(copy, tmp_path / "out").to_dict()["pooled"]
     whole = json.loads(trained.metrics.read_text())["pooled"]
     assert metrics["confusion"] == whole["confusion"]
@@ -365,7 +365,7 @@ def test_classification_is_overwritten_save_for_codes_to_keep(trained, place, tm
         [tmp_path / "noisy.laz"],
         tmp_path / "out",
         OPTIONS,
-        ["prediction.write=[prediction, classification]", "prediction.keep=[18]"],
+        ["prediction.write=[prediction, classification]", "prediction.keep_codes=[18]"],
     )
     after = predicted(tmp_path / "out", "noisy.laz")
     assert (after.classification[:100] == 18).all()
@@ -398,7 +398,7 @@ def test_kept_codes_are_not_scored_as_predictions(trained, place, tmp_path):
         [place / "test.laz"],
         tmp_path / "out",
         OPTIONS,
-        ["prediction.write=[classification]", "prediction.keep=[6]"],
+        ["prediction.write=[classification]", "prediction.keep_codes=[6]"],
     )
     result = pipeline.evaluate(copy, tmp_path / "out")
     roofs = int(np.sum(laspy.read(place / "test.laz").classification == 6))
@@ -643,10 +643,10 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
 @pytest.mark.parametrize("renamed", [False, True], ids=["same", "renamed"])
 def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, renamed):
     caplog.set_level("INFO")
-    settings = [f"training.start_from={trained.root}", "training.learning_rate=1e-12"]
+    settings = [f"training.initial_weights={trained.root}", "training.learning_rate=1e-12"]
     if renamed:
         settings.append(
-            "classes={ground: 2, tree: {codes: [3, 5], write: 5}, building: 6}"
+            "classes={ground: 2, tree: {codes: [3, 5], output_code: 5}, building: 6}"
         )
     run = RunFolder(tmp_path / "run")
     pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *settings]), run, OPTIONS)
@@ -679,11 +679,11 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
             "this spec reorders them",
         ),
         ("model.stages.1.channels=24", r"`model.stages\[1\].channels` is 24, was 16"),
-        ("training.start_from=.", "not a run folder"),
+        ("training.initial_weights=.", "not a run folder"),
     ],
 )
 def test_a_start_that_does_not_fit_is_told(trained, place, tmp_path, change, message):
-    settings = [f"training.start_from={trained.root}", change]
+    settings = [f"training.initial_weights={trained.root}", change]
     loaded = read_spec(place / "spec.yaml", settings)
     run = RunFolder(tmp_path / "run")
     with pytest.raises((SpecError, DataError), match=message):

@@ -80,8 +80,8 @@ def training(folder: Path) -> Iterator[dict]:
     """Write a small cloud, train a small network on it as `train` does."""
     import laspy
 
-    from vl3d_lite.report.run_page import read_history
     from vl3d_lite.runs.folder import RunFolder
+    from vl3d_lite.runs.history import read_history
     from vl3d_lite.spec.reader import read_spec
     from vl3d_lite.system.resources import cpu_limit
     from vl3d_lite.system.stderr import silenced_stderr

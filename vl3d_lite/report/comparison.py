@@ -8,8 +8,8 @@ from typing import Any
 
 from vl3d_lite.errors import DataError, SpecError, VL3DError
 from vl3d_lite.prediction.outcomes import read_outcomes
-from vl3d_lite.report.run_page import read_history
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.history import read_history
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.spec.schema.spec import Spec, feature_columns
 

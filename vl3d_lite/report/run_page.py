@@ -1,6 +1,5 @@
 """The page and the plots of one run, from what lies in its folder."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.history import read_history
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.writing import write_bytes
 
@@ -52,12 +52,12 @@ def write_run_report(
             class_codes=[entry.code for entry in spec.classes.values()],
             evaluation=evaluation,
             temperature=_calibration(run, outcomes),
-            unsure=_threshold(outcomes),
+            min_confidence=_threshold(outcomes),
             history=history,
             clouds=_views(spec, folder, outcomes),
             places=places,
             confident_disagreements=confident_disagreements(places, spec),
-            place_distance=spec.place_distance,
+            link_distance=spec.link_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
             spec_text=run.spec.read_text(),
             facts=facts,
@@ -77,16 +77,8 @@ def _calibration(run, outcomes) -> dict | None:
 
 
 def _threshold(outcomes) -> float | None:
-    thresholds = {outcome.unsure for outcome in outcomes}
+    thresholds = {outcome.min_confidence for outcome in outcomes}
     return thresholds.pop() if len(thresholds) == 1 else None
-
-
-def read_history(path: Path) -> list[dict]:
-    """The rows of history.csv; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _views(spec, folder, outcomes) -> Iterator[CloudView]:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.history import history_csv
+from vl3d_lite.runs.history import write_history
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.writing import replacing, write_text
+from vl3d_lite.system.writing import replacing
 from vl3d_lite.training.checkpoints import (
     Progress,
     averaged_weights,
@@ -201,7 +201,7 @@ def _end_epoch(model, batches, spec, run, progress, validate, bar):
     ended = progress.epoch == training.epochs or _stops_early(training, progress)
     if ended or progress.epoch % training.checkpoint_every == 0:
         save(run, model, progress)
-    write_text(run.history, history_csv(progress.history))
+    write_history(run.history, progress.history)
     told = f"epoch {progress.epoch}/{training.epochs}: loss {loss:.4f}"
     if "miou" in scores:
         told += f", validation mIoU {scores['miou']:.4f}"
