@@ -1,5 +1,27 @@
 """The commands, one per file: where files meet models."""
 
-import lazy_loader
+# Eager: a lazy name that is also the name of its module would give the module.
+from vl3d_lite.pipeline.ensemble import combine
+from vl3d_lite.pipeline.evaluate import evaluate, rotations, score
+from vl3d_lite.pipeline.export import export
+from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
+from vl3d_lite.pipeline.predict import predict, repeat_predictions
+from vl3d_lite.pipeline.run import run
+from vl3d_lite.pipeline.train import train
+from vl3d_lite.pipeline.verify import verify
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = [
+    "combine",
+    "evaluate",
+    "export",
+    "load_network",
+    "open_calibration",
+    "open_run",
+    "predict",
+    "repeat_predictions",
+    "rotations",
+    "run",
+    "score",
+    "train",
+    "verify",
+]
