@@ -55,7 +55,7 @@ def stages(with_gva: bool = True, last: str = "") -> str:
 
 GQA = "{head_dim: 24, num_query_heads: 8, num_key_value_heads: 2}"
 DECODER = (
-    "{type: equivariant_transformer, group: C4, copies: 32, heads: 4, "
+    "{type: equivariant_transformer, group: C4, multiplicity: 32, heads: 4, "
     "dim_feedforward: 256}"
 )
 NETWORKS = {

@@ -45,7 +45,7 @@ FIELDS = {
     "cylinder, nearest transfer": {
         "shape": "cylinder",
         "radius": 12,
-        "transfer": "nearest",
+        "interlevel_neighbors": "nearest",
     },
     "sphere": {"shape": "sphere", "radius": 12},
     "box, 2D": {"shape": "box", "size": [20, 20]},

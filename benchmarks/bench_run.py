@@ -66,7 +66,7 @@ def make_spec(folder: Path, stages, sizes: argparse.Namespace) -> Path:
         "seed": 7,
         "classes": {
             "ground": 2,
-            "vegetation": {"codes": [3, 4, 5], "write": 5},
+            "vegetation": {"codes": [3, 4, 5], "output_code": 5},
             "building": 6,
             "other": 1,
         },

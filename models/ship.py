@@ -70,11 +70,11 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
     }
     if temperature is not None:
         content["prediction"]["temperature"] = temperature
-    if content["training"].get("start_from"):
-        content["training"]["start_from"] = PurePath(
-            content["training"]["start_from"]
+    if content["training"].get("initial_weights"):
+        content["training"]["initial_weights"] = PurePath(
+            content["training"]["initial_weights"]
         ).name
-        receipt["started_from"]["model"] = content["training"]["start_from"]
+        receipt["started_from"]["model"] = content["training"]["initial_weights"]
     # What was written then, not today's defaults: the network's hash is of it.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)

@@ -14,7 +14,7 @@ SPEC = """\
 seed: 3
 classes:
   ground: 2
-  vegetation: {codes: [3, 5], write: 5}
+  vegetation: {codes: [3, 5], output_code: 5}
   building: 6
 clouds: {train: [train.laz], validation: [val.laz], predict: [test.laz]}
 features: [height, return_ratio, relative_intensity]

@@ -61,10 +61,10 @@ COMBINATIONS = {
         "clouds.validation=[val.laz]",
         "training.class_weights=[1, 2, 3]",
         "training.label_smoothing=0.1",
-        "model.kpconvx.order=official",
+        "model.kpconvx.order=apple",
         "model.kpconvx.influence=gaussian",
         "prediction.write=[classification, entropy]",
-        "prediction.keep=[6]",
+        "prediction.keep_codes=[6]",
     ],
     "nearest": [
         "fields={shape: nearest, grid_size: 0.5}",
@@ -83,7 +83,7 @@ COMBINATIONS = {
         "model.stages.1.blocks=[envelope]",
     ],
     "nearest transfer": [
-        "fields.transfer=nearest",
+        "fields.interlevel_neighbors=nearest",
         "training.jit=on",
         "model.stages.0.blocks=[kpconvd]",
         "model.stages.1.blocks=[kpconvd]",

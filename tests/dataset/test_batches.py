@@ -44,7 +44,7 @@ def differ(one, two):
     ("fields", "model"),
     [
         (CYLINDER, {}),
-        ({**CYLINDER, "transfer": "nearest"}, {}),
+        ({**CYLINDER, "interlevel_neighbors": "nearest"}, {}),
         ({**CYLINDER, "sampling": "farthest"}, {}),
         (CYLINDER, {"upsampling": "interpolated"}),
         ({"shape": "sphere", "radius": 2, "grid_size": 0.5}, {}),

@@ -10,7 +10,7 @@ from vl3d_lite.spec.schema.spec import Spec
 
 SPEC = Spec.model_validate(
     {
-        "classes": {"ground": 2, "green": {"codes": [3, 5], "write": 5}},
+        "classes": {"ground": 2, "green": {"codes": [3, 5], "output_code": 5}},
         "features": ["height"],
         "fields": {"radius": 5, "grid_size": 0.5},
         "model": {"stages": [{"points": 64, "channels": 8}]},

@@ -7,8 +7,8 @@ from tests.field_clouds import CYLINDER, make_cloud, make_spec, prepared
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.extractor import (
     FieldExtractor,
+    interlevel_widths,
     nearest_along_curve,
-    transfer_widths,
 )
 from vl3d_lite.dataset.prepared import prepare_cloud
 
@@ -73,13 +73,13 @@ def test_a_field_holds_the_points_of_its_shape(name, points):
     assert len(rows) > 40
 
 
-@pytest.mark.parametrize("transfer", ["parents", "nearest"])
+@pytest.mark.parametrize("interlevel_neighbors", ["parents", "nearest"])
 @pytest.mark.parametrize(
     "points", [(400, 120, 40), (400, 60, 9)], ids=["roomy", "narrow"]
 )
 @pytest.mark.parametrize("place", ["middle", "first point"])
-def test_levels_are_renumbered_as_the_loops_do(transfer, points, place):
-    spec = make_spec({**CYLINDER, "transfer": transfer}, points)
+def test_levels_are_renumbered_as_the_loops_do(interlevel_neighbors, points, place):
+    spec = make_spec({**CYLINDER, "interlevel_neighbors": interlevel_neighbors}, points)
     cloud = prepared(spec)
     center = CENTER if place == "middle" else cloud.xyz[0]
     field = FieldExtractor(cloud, spec).cut(center)
@@ -204,7 +204,7 @@ def test_degenerate_clouds_give_fields(local, name, sampling):
     count = len(field.indices)
     assert count >= 1
     assert field.neighbors[0][:, 0].tolist() == list(range(count))
-    widths, up = transfer_widths(spec)
+    widths, up = interlevel_widths(spec)
     for number in range(2):
         assert field.down[number].shape == (len(field.xyz[number + 1]), widths[number])
         assert field.up[number].shape == (len(field.xyz[number]), up)

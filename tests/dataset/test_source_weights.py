@@ -28,13 +28,13 @@ def test_a_dimension_is_the_weight():
 
 
 def test_values_that_mute_weigh_nothing_and_all_others_one():
-    weights = weights_of(np.uint8([2, 7, 18, 0, 7]), mute=[7, 18])
+    weights = weights_of(np.uint8([2, 7, 18, 0, 7]), zero_weight_values=[7, 18])
     np.testing.assert_array_equal(weights, [1, 0, 0, 1, 0])
 
 
 def test_cells_take_the_mean_of_weights_and_not_the_weight_of_mean_codes():
     cloud = make_cloud()
-    spec = spec_of({"dimension": "code", "mute": [7, 18]})
+    spec = spec_of({"dimension": "code", "zero_weight_values": [7, 18]})
     cloud.attributes["code"] = np.resize(np.uint8([7, 18, 2]), len(cloud.local))
     prepared = prepare_cloud(cloud, spec)
     cells = prepared.cell_of_point
@@ -72,7 +72,9 @@ def test_refuses_values_that_are_no_weights(values, message):
 
 
 def test_values_that_are_no_weights_may_mute():
-    np.testing.assert_array_equal(weights_of([-1.0, 0.5], mute=[-1]), [0, 1])
+    np.testing.assert_array_equal(
+        weights_of([-1.0, 0.5], zero_weight_values=[-1]), [0, 1]
+    )
 
 
 def test_refuses_a_cloud_without_the_dimension():
@@ -92,7 +94,9 @@ def test_warns_when_no_point_may_speak(caplog):
 def test_refuses_codes_as_weights(name):
     with pytest.raises(ValidationError, match="is no weight; name the values"):
         SourceWeightsSpec(dimension=name)
-    assert SourceWeightsSpec(dimension=name, mute=[1]).mute == [1]
+    assert SourceWeightsSpec(
+        dimension=name, zero_weight_values=[1]
+    ).zero_weight_values == [1]
 
 
 def test_refuses_weights_that_nothing_would_use():

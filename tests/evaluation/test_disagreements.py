@@ -139,7 +139,9 @@ def test_confident_disagreements_have_more_confident_points_than_asked_for():
         points=2,
         always=10,
     )
-    spec = make_spec(evaluation={"points": 2, "confident": 0.9, "distance": 3.0})
+    spec = make_spec(
+        evaluation={"min_points": 2, "min_confidence": 0.9, "link_distance": 3.0}
+    )
     confident = confident_disagreements(places, spec)
     assert [(place.points, place.confident_points) for place in confident] == [
         (6, 6),

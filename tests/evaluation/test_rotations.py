@@ -17,7 +17,7 @@ from vl3d_lite.evaluation.rotations import (
 from vl3d_lite.model.network import build_network
 
 BLOCKS = {"kpconvx": {"groups": 4, "hidden_ratio": 1}, "gva": {"groups": 4}}
-HEAD = {"type": "equivariant_transformer", "group": "C2", "copies": 4, "heads": 2}
+HEAD = {"type": "equivariant_transformer", "group": "C2", "multiplicity": 4, "heads": 2}
 
 
 @pytest.fixture

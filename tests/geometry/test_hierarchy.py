@@ -40,7 +40,7 @@ def test_levels_are_means_of_nested_grid_cells():
 def test_transfer_by_distance_names_the_nearest_points(interpolate, up):
     xyz, keys = cells()
     levels = build_hierarchy(
-        xyz, keys, [5, 4, 4], transfer="nearest", interpolate=interpolate
+        xyz, keys, [5, 4, 4], interlevel_neighbors="nearest", interpolate=interpolate
     ).levels
     for fine, coarse, k in zip(levels, levels[1:], [5, 4], strict=False):
         for source, queries, rows, count in (
@@ -72,10 +72,13 @@ def test_neighbors_beyond_their_radius_are_missing():
     assert not (levels[1].neighbors < 0).any()
 
 
-@pytest.mark.parametrize("transfer", ["parents", "nearest"])
-def test_one_point_goes_through_all_levels(transfer):
+@pytest.mark.parametrize("interlevel_neighbors", ["parents", "nearest"])
+def test_one_point_goes_through_all_levels(interlevel_neighbors):
     levels = build_hierarchy(
-        np.ones((1, 3)), np.zeros(1, np.uint64), [3, 2], transfer=transfer
+        np.ones((1, 3)),
+        np.zeros(1, np.uint64),
+        [3, 2],
+        interlevel_neighbors=interlevel_neighbors,
     ).levels
     assert levels[0].neighbors.tolist() == [[0, -1, -1]]
     assert levels[0].up[:, 0].tolist() == [0]

@@ -10,8 +10,8 @@ from vl3d_lite.spec.reader import read_spec
 CHANGES = {
     "as it is": [],
     "strided": ["model.downsampling=strided"],
-    "official": ["model.kpconvx.order=official"],
-    "official, strided": ["model.kpconvx.order=official", "model.downsampling=strided"],
+    "apple": ["model.kpconvx.order=apple"],
+    "apple, strided": ["model.kpconvx.order=apple", "model.downsampling=strided"],
     "deformable": ["model.kpconvx.deformable=true", "model.kpconvx.drop_path=0.1"],
     "a weight a channel": ["model.gva.weights=channels"],
     "multiplier": [
@@ -43,10 +43,12 @@ CHANGES = {
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
     "turned copies": ["model.symmetry=C4"],
     "equivariant head": [
-        "model.decoder={type: equivariant_transformer, group: C3, copies: 6, heads: 2}"
+        "model.decoder={type: equivariant_transformer, group: C3, multiplicity: 6, "
+        "heads: 2}"
     ],
     "equivariant head with all": [
-        "model.decoder={type: equivariant_transformer, group: D3, copies: 4, heads: 2, "
+        "model.decoder={type: equivariant_transformer, group: D3, multiplicity: 4, "
+        "heads: 2, "
         "layers: 2, norm: layernorm, self_attention: local, dim_feedforward: 50}",
     ],
     "equivariant head without biases": [

@@ -111,10 +111,10 @@ def logits_of(model, batch):
     return keras.ops.convert_to_numpy(model(batch, training=False))
 
 
-@pytest.mark.parametrize("order", ["seed", "official"])
+@pytest.mark.parametrize("order", ["vl3d", "apple"])
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_builds_and_learns(block, order):
-    if block in ("gva", "gqa", "envelope") and order == "official":
+    if block in ("gva", "gqa", "envelope") and order == "apple":
         pytest.skip("the attention has one order")
     model, shapes = make_model([block], kpconvx={"order": order})
     batch = make_batch(shapes)

@@ -15,7 +15,7 @@ from vl3d_lite.training.losses import PointCrossEntropy
 
 HEAD = {
     "type": "equivariant_transformer",
-    "copies": 4,
+    "multiplicity": 4,
     "heads": 2,
     "dim_feedforward": 24,
     "position_units": 4,
@@ -192,8 +192,8 @@ def validate(changes, **more):
     ("match", "changes", "more"),
     [
         (
-            r"must divide `copies` = 16",
-            {"decoder": {**HEAD, "copies": 16, "heads": 3}},
+            r"must divide `multiplicity` = 16",
+            {"decoder": {**HEAD, "multiplicity": 16, "heads": 3}},
             {},
         ),
         (r"must be `model.symmetry`", {"decoder": HEAD, "symmetry": "C8"}, {}),

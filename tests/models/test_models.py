@@ -192,7 +192,7 @@ def test_a_shipped_run_names_what_it_started_from_without_its_place(
     shutil.copytree(trained.root, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     spec = yaml.safe_load(run.spec.read_text())
-    spec["training"]["start_from"] = str(tmp_path / "town")
+    spec["training"]["initial_weights"] = str(tmp_path / "town")
     run.spec.write_text(yaml.safe_dump(spec))
     run.update_provenance(
         started_from={"model": str(tmp_path / "town" / "model.keras")}

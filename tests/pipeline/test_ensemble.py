@@ -277,7 +277,7 @@ def test_a_training_starts_from_the_first_of_combined_runs(
     kernels = []
     for number, start in enumerate((trained, both)):
         loaded = read_spec(
-            place / "spec.yaml", [f"training.start_from={start.root}", *settings]
+            place / "spec.yaml", [f"training.initial_weights={start.root}", *settings]
         )
         run = RunFolder(tmp_path / str(number))
         pipeline.train(loaded, run, OPTIONS)

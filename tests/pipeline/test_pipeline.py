@@ -194,7 +194,10 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
         [place / "test.laz"],
         tmp_path / "out",
         OPTIONS,
-        [f"prediction.write=[{written}, confidence]", f"prediction.min_confidence={threshold}"],
+        [
+            f"prediction.write=[{written}, confidence]",
+            f"prediction.min_confidence={threshold}",
+        ],
     )
     after = predicted(tmp_path / "out")
     unsure = np.asarray(before.confidence) < np.float32(threshold)
@@ -643,7 +646,10 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
 @pytest.mark.parametrize("renamed", [False, True], ids=["same", "renamed"])
 def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, renamed):
     caplog.set_level("INFO")
-    settings = [f"training.initial_weights={trained.root}", "training.learning_rate=1e-12"]
+    settings = [
+        f"training.initial_weights={trained.root}",
+        "training.learning_rate=1e-12",
+    ]
     if renamed:
         settings.append(
             "classes={ground: 2, tree: {codes: [3, 5], output_code: 5}, building: 6}"

@@ -106,8 +106,8 @@ def test_a_negative_weight_is_refused_with_its_point(run, tmp_path):
         ("model.gva.softmax=plain", None),
         ("model.gva.softmax=gated", r"must be one of: plain, envelope"),
         ("model.envelope.heads=3", r"must be a multiple of `envelope.heads` = 3"),
-        ("model.source_weights={mute: [1]}", r"dimension"),
-        ("model.source_weights={dimension: withheld, mute: [1]}", None),
+        ("model.source_weights={zero_weight_values: [1]}", r"dimension"),
+        ("model.source_weights={dimension: withheld, zero_weight_values: [1]}", None),
     ],
 )
 def test_specs_are_checked_as_they_are_read(town, setting, message):

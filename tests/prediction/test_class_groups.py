@@ -11,7 +11,7 @@ SPEC = Spec.model_validate(
     {
         "classes": {
             "ground": 2,
-            "vegetation": {"codes": [3, 4, 5], "write": 5},
+            "vegetation": {"codes": [3, 4, 5], "output_code": 5},
             "building": 6,
             "other": 1,
         },
@@ -57,7 +57,7 @@ def test_all_else_of_the_spec_stays():
     spec, _ = fold_spec(SPEC, "ground, above=*")
     assert spec.fields == SPEC.fields
     assert spec.model == SPEC.model
-    assert spec.unsure_code == 0
+    assert spec.reject_code == 0
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
         monkeypatch.setattr(classify, name, replacement)
     monkeypatch.setattr(classify.provenance, "file_hash", lambda _: "")
     settings = SimpleNamespace(
-        grids=1, votes=1, keep=(), unsure=None, model_dump=lambda **_: {}
+        grids=1, votes=1, keep_codes=(), min_confidence=None, model_dump=lambda **_: {}
     )
     paths, done = [Path("large"), Path("small")], []
     outputs = SimpleNamespace(

@@ -18,7 +18,7 @@ from vl3d_lite.report.color_files import (
 from vl3d_lite.report.palette import class_palette
 from vl3d_lite.spec.reader import read_spec
 
-UNSURE = ["prediction.unsure=0.6", "prediction.keep=[2, 7, 18]"]
+UNSURE = ["prediction.min_confidence=0.6", "prediction.keep_codes=[2, 7, 18]"]
 
 
 @pytest.fixture

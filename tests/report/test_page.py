@@ -189,7 +189,9 @@ def test_the_page_scores_all_points_and_the_sure_ones(tmp_path):
     prediction = np.array([0, 1, 1, 2])
     confidence = np.array([0.9, 0.4, 0.8, 0.7])
     cloud = Scored("a", labels, prediction, confidence, sure=confidence >= 0.6)
-    report = make_report(tmp_path, evaluation=evaluate([cloud], NAMES), unsure=0.6)
+    report = make_report(
+        tmp_path, evaluation=evaluate([cloud], NAMES), min_confidence=0.6
+    )
     page = read_page(tmp_path, report)
     assert "Points below a confidence of 0.6 were left unclassified: 25.0 %" in (
         page.words

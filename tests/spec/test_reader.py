@@ -13,7 +13,7 @@ GOOD = """\
 seed: 7
 classes:
   ground: 2
-  vegetation: {codes: [3, 4, 5], write: 5}
+  vegetation: {codes: [3, 4, 5], output_code: 5}
   building: 6
 clouds:
   train: [town.laz]
@@ -124,7 +124,12 @@ BAD = {
         "`training.epochs` must be at least 1. Received: 0",
     ),
     "at an open end": ("radius: 20", "radius: 0.0", "10:35", "must be above 0"),
-    "above the range": ("write: 5", "write: 256", "5:41", "must be at most 255"),
+    "above the range": (
+        "output_code: 5",
+        "output_code: 256",
+        "5:47",
+        "must be at most 255",
+    ),
     "item out of range": (
         "[3, 4, 5]",
         "[3, 4, 500]",
@@ -220,12 +225,17 @@ BAD = {
         "code 4 of class `building` is already claimed by class `vegetation`",
     ),
     "several codes, none to write": (
-        ", write: 5",
+        ", output_code: 5",
         "",
         "5:23",
-        "a class of several codes needs `write`",
+        "a class of several codes needs `output_code`",
     ),
-    "written as another class": ("write: 5", "write: 2", "5:41", "class `ground`"),
+    "written as another class": (
+        "output_code: 5",
+        "output_code: 2",
+        "5:47",
+        "class `ground`",
+    ),
     "groups that do not divide": (
         "channels: 64",
         "channels: 60",
@@ -532,7 +542,7 @@ class TestOverrides:
             "training.learning_rate=1e-4",
             "model.stages.1.channels=128",
             "features=[height, {name: density, radius: 2}]",
-            "classes.ground.write=9",
+            "classes.ground.output_code=9",
             "fields.shape=nearest",
             "training.schedule.warmup=0",
             "training.gradient_clipping=",
@@ -542,7 +552,10 @@ class TestOverrides:
         assert spec.training.learning_rate == 1e-4
         assert [stage.channels for stage in spec.model.stages] == [32, 128]
         assert spec.features[1].radius == 2.0
-        assert (spec.classes["ground"].codes, spec.classes["ground"].write) == ([2], 9)
+        assert (spec.classes["ground"].codes, spec.classes["ground"].output_code) == (
+            [2],
+            9,
+        )
         assert spec.fields.shape == "nearest"
         assert spec.training.schedule.warmup == 0.0
         assert spec.training.gradient_clipping is None
@@ -609,7 +622,7 @@ def test_globs_and_folders_are_expanded_once_and_sorted(folder):
         [],
         ["training.gradient_clipping=null", "training.learning_rate=1e-7"],
         ["fields.sampling=farthest", "training.class_weights=[1, 2, 3]"],
-        ["classes.no=[8, 9]", "classes.no.write=9", "seed=4294967295"],
+        ["classes.no=[8, 9]", "classes.no.output_code=9", "seed=4294967295"],
         ["fields={shape: box, size: [3, 4], grid_size: 1}", "features=['~', 'on']"],
     ],
 )
@@ -664,11 +677,15 @@ def test_every_shipped_spec_is_valid():
 
 def test_the_run_to_start_from_is_relative_to_the_spec(folder):
     Path("runs/first").mkdir(parents=True)
-    text = GOOD.replace("learning_rate: 1e-3", "start_from: runs/first")
-    assert "start_from" in text
+    text = GOOD.replace("learning_rate: 1e-3", "initial_weights: runs/first")
+    assert "initial_weights" in text
     spec = read(text).spec
-    assert spec.training.start_from == str(Path("runs/first").absolute())
+    assert spec.training.initial_weights == str(Path("runs/first").absolute())
     gone = text.replace("runs/first", "runs/second")
-    with pytest.raises(SpecError, match=r"start_from` must be a run folder.*runs/sec"):
+    with pytest.raises(
+        SpecError, match=r"initial_weights` must be a run folder.*runs/sec"
+    ):
         read(gone)
-    assert read(gone, check_files=False).spec.training.start_from.endswith("second")
+    assert read(gone, check_files=False).spec.training.initial_weights.endswith(
+        "second"
+    )

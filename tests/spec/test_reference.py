@@ -12,7 +12,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 UPDATE = "run `python -m vl3d_lite.spec.reference docs/`"
 
 GOOD = """
-classes: {ground: 2, vegetation: [4], building: {codes: [6, 7], write: 6}}
+classes: {ground: 2, vegetation: [4], building: {codes: [6, 7], output_code: 6}}
 features: [height, {name: planarity, radius: 1.5}]
 fields: {radius: 20, grid_size: 0.5}
 model: {stages: [{points: 64, channels: 8}]}

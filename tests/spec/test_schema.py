@@ -8,7 +8,7 @@ def spec(**changes):
     return Spec.model_validate(
         {
             "classes": {"ground": 2, "other": [3, 4], "roof": {"codes": 6}}
-            | {"other": {"codes": [3, 4], "write": 3}},
+            | {"other": {"codes": [3, 4], "output_code": 3}},
             "features": ["height"],
             "fields": {"radius": 20, "grid_size": 0.5},
             "model": {"stages": [{"points": 64, "channels": 16}] * 2},
@@ -53,15 +53,15 @@ def test_reach_is_half_of_the_shortest_horizontal_extent(fields, reach):
 
 def test_farthest_point_sampling_has_no_grid_parents():
     built = spec(fields={"radius": 20, "grid_size": 0.5, "sampling": "farthest"})
-    assert built.fields.transfer == "nearest"
-    assert spec().fields.transfer == "parents"
+    assert built.fields.interlevel_neighbors == "nearest"
+    assert spec().fields.interlevel_neighbors == "parents"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"classes": {"a": 1, "b": 1}}, "code 1 of class `b` is already claimed"),
-        ({"classes": {"a": [1, 2], "b": 3}}, "needs `write`"),
+        ({"classes": {"a": [1, 2], "b": 3}}, "needs `output_code`"),
         ({"features": ["height", "height"]}, "`height` is listed twice"),
         ({"features": ["planarity"]}, "`planarity` needs a radius"),
         ({"training": {"class_weights": [1]}}, "one entry for each of the 3 classes"),
@@ -70,14 +70,14 @@ def test_farthest_point_sampling_has_no_grid_parents():
         ({"model": {"stages": [{"points": 64, "channels": 12}]}}, "multiple of `gva"),
         ({"model": {"stages": [{"points": 9, "channels": 8}]}}, "at most 9 neighbors"),
         (
-            {"classes": {"a": 1, "b": 2}, "prediction": {"unsure_code": 2}},
+            {"classes": {"a": 1, "b": 2}, "prediction": {"reject_code": 2}},
             "Received: 2, a code of class `b`",
         ),
         (
-            {"classes": {"a": 1, "b": 0}, "prediction": {"unsure": 0.6}},
+            {"classes": {"a": 1, "b": 0}, "prediction": {"min_confidence": 0.6}},
             "codes 1 and 0 are classes",
         ),
-        ({"prediction": {"unsure": 1.5}}, "less than or equal to 1"),
+        ({"prediction": {"min_confidence": 1.5}}, "less than or equal to 1"),
         ({"training": {"augmentation": {"slope": 0.3}}}, "`grids` is 1"),
         ({"training": {"augmentation": {"thinning": 0.3}}}, "`thinning` changes all"),
     ],
@@ -130,11 +130,11 @@ def test_channels_are_bound_only_by_blocks_that_group_them():
     [
         ({"a": 2, "b": 6}, {}, 1),
         ({"a": 1, "b": 6}, {}, 0),
-        ({"a": {"codes": [3, 4], "write": 1}, "b": 6}, {}, 0),
+        ({"a": {"codes": [3, 4], "output_code": 1}, "b": 6}, {}, 0),
         ({"a": 1, "b": 0}, {}, None),
-        ({"a": 1, "b": 0}, {"unsure": 0.5, "unsure_code": 7}, 7),
+        ({"a": 1, "b": 0}, {"min_confidence": 0.5, "reject_code": 7}, 7),
     ],
 )
 def test_unsure_points_get_a_code_that_is_no_class(classes, prediction, code):
     built = spec(classes=classes, prediction=prediction)
-    assert built.unsure_code == code
+    assert built.reject_code == code

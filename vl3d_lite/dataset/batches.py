@@ -6,7 +6,11 @@ import numpy as np
 
 from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
 from vl3d_lite.dataset.centers import TrainingCenters
-from vl3d_lite.dataset.extractor import FieldExtractor, ReceptiveField, transfer_widths
+from vl3d_lite.dataset.extractor import (
+    FieldExtractor,
+    ReceptiveField,
+    interlevel_widths,
+)
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
@@ -36,7 +40,7 @@ def batch_spec(
     """
     stages = spec.model.stages
     real, whole = np.dtype(np.float32), np.dtype(np.int32)
-    down, up = transfer_widths(spec)
+    down, up = interlevel_widths(spec)
     result = {"features": ((stages[0].points, n_features), real)}
     if spec.model.source_weights is not None:
         result["source_weights"] = ((stages[0].points, 1), real)

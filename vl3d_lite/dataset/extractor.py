@@ -48,11 +48,14 @@ def field_shape(fields: FieldsSpec) -> Shape:
     return Shape(np.full(2 if fields.shape == "cylinder" else 3, reach), round=True)
 
 
-def transfer_widths(spec: Spec) -> tuple[list[int], int]:
+def interlevel_widths(spec: Spec) -> tuple[list[int], int]:
     """Slots of `down` at each level but the last, and of `up`."""
     stages = spec.model.stages[:-1]
     up = INTERPOLATED if spec.model.upsampling == "interpolated" else 1
-    if spec.fields.transfer == "nearest" or spec.fields.sampling == "farthest":
+    if (
+        spec.fields.interlevel_neighbors == "nearest"
+        or spec.fields.sampling == "farthest"
+    ):
         return [stage.neighbors for stage in stages], up
     return [CHILDREN] * len(stages), up
 
@@ -70,7 +73,7 @@ class FieldExtractor:
         self.stages = spec.model.stages
         self.shape = field_shape(spec.fields)
         self.farthest = spec.fields.sampling == "farthest"
-        self.up_width = transfer_widths(spec)[1]
+        self.up_width = interlevel_widths(spec)[1]
         self.gathers_nearest = spec.fields.shape == "nearest"
         self.grid_size = spec.fields.grid_size
         self.first_reach = spec.fields.grid_size * np.sqrt(self.stages[0].points) / 2

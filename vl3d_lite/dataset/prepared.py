@@ -176,7 +176,9 @@ def prepare_cloud(
         cells.keys,
         [stage.neighbors if searched else 1 for stage in stages],
         radii=[stage.neighbor_radius for stage in stages],
-        transfer=spec.fields.transfer if searched else "parents",
+        interlevel_neighbors=spec.fields.interlevel_neighbors
+        if searched
+        else "parents",
         interpolate=searched and spec.model.upsampling == "interpolated",
         threads=threads,
         progress=progress,

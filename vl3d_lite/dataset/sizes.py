@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vl3d_lite.clouds.reading import describe_las
-from vl3d_lite.dataset.extractor import transfer_widths
+from vl3d_lite.dataset.extractor import interlevel_widths
 from vl3d_lite.dataset.files import BYTES_PER_POINT
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.errors import VL3DError
@@ -38,7 +38,7 @@ def size_of(cloud: PreparedCloud) -> CloudSize:
 def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
     """Bytes of a prepared cloud with its features and, if swept, its fields."""
     stages = spec.model.stages
-    down, up = transfer_widths(spec)
+    down, up = interlevel_widths(spec)
     cells = list(size.cells)
     while len(cells) < len(stages):
         cells.append(round(cells[-1] * SHRINKS))

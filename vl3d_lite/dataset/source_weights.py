@@ -29,14 +29,14 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
 
     Args:
         cloud: Any number of points.
-        spec: The dimension, and which of its values mute.
+        spec: The dimension, and which of its values mean weight 0.
 
     Returns:
         ``(n,)`` float32, finite, not negative.
 
     Raises:
         DataError: The dimension is missing, not one number a point, or, without
-            `mute`, negative or not finite somewhere.
+            `zero_weight_values`, negative or not finite somewhere.
     """
     name = spec.dimension
     place = f"{cloud.name or 'the cloud'}: dimension `{name}`, `model.source_weights`,"
@@ -51,8 +51,10 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
             f"{place} must have one number a point. Received: {values.shape[1]} "
             "numbers a point"
         )
-    if spec.mute is not None:
-        weights = np.where(np.isin(values, spec.mute), 0, 1).astype(np.float32)
+    if spec.zero_weight_values is not None:
+        weights = np.where(np.isin(values, spec.zero_weight_values), 0, 1).astype(
+            np.float32
+        )
     else:
         fits = (values >= 0) & (values <= np.finfo(np.float32).max)
         if not fits.all():
@@ -61,7 +63,7 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
                 f"{place} must be finite and not negative. Received: {values[point]} "
                 f"at point {point}, and {np.count_nonzero(~fits) - 1} more. Repair "
                 "the file, or name the values that mean 0 in "
-                "`model.source_weights.mute`"
+                "`model.source_weights.zero_weight_values`"
             )
         weights = values.astype(np.float32)
     if len(weights) and not weights.any():

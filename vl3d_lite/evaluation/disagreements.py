@@ -160,20 +160,20 @@ def confident_disagreements(
     places: Sequence[Disagreement], spec: Spec
 ) -> list[Disagreement]:
     """Places of more confident points than the spec asks for, the most first."""
-    limit = spec.evaluation.points
+    limit = spec.evaluation.min_points
     some = [place for place in places if place.confident_points > limit]
     return sorted(some, key=lambda place: -place.confident_points)
 
 
 def summarize_disagreements(places: Sequence[Disagreement], spec: Spec) -> dict:
     """What ``metrics.json`` says of disagreements; ``disagreements.csv`` has them."""
-    limit = spec.evaluation.points
+    limit = spec.evaluation.min_points
     listed = [place for place in places if place.points > limit]
     confident = confident_disagreements(places, spec)
     return {
         "more_than_points": limit,
-        "distance": spec.place_distance,
-        "confident_from": spec.evaluation.confident,
+        "distance": spec.link_distance,
+        "confident_from": spec.evaluation.min_confidence,
         "places": len(listed),
         "points": sum(place.points for place in listed),
         "confident_disagreements": len(confident),

@@ -13,7 +13,7 @@ from vl3d_lite.spec.schema.spec import Spec
 if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
     pass
 from vl3d_lite.prediction.outcomes import PredictedCloud
-from vl3d_lite.prediction.writing import GUESS
+from vl3d_lite.prediction.writing import PREDICTION_RAW
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
             f"{output}: holds no predicted classes; predict again with --overwrite and "
             "`prediction` or `classification` in `prediction.write`"
         )
-    classes = column if outcome.unsure is None else GUESS
+    classes = column if outcome.min_confidence is None else PREDICTION_RAW
     wanted = {column, classes, "confidence"} & set(has)
     if classes not in has:
         raise DataError(
-            f"{output}: has no dimension `{GUESS}`, the classes of unsure points; "
-            "predict again with --overwrite"
+            f"{output}: has no dimension `{PREDICTION_RAW}`, the classes of unsure "
+            "points; predict again with --overwrite"
         )
     predicted = read_las(output, dimensions=sorted(wanted))
     truth = read_las(
@@ -84,8 +84,8 @@ def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
         index_of_code[entry.code] = index
     prediction = index_of_code[predicted.attributes[classes].astype(np.int64)]
     sure = None
-    if outcome.unsure is not None:
-        sure = predicted.attributes[column] != outcome.unsure_code
+    if outcome.min_confidence is not None:
+        sure = predicted.attributes[column] != outcome.reject_code
     # A code that was kept is no prediction of the network's.
     kept = prediction < 0
     if column == "classification":

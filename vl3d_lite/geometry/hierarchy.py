@@ -54,7 +54,7 @@ def build_hierarchy(
     neighbors: Sequence[int],
     *,
     radii: Sequence[float | None] | None = None,
-    transfer: Literal["parents", "nearest"] = "parents",
+    interlevel_neighbors: Literal["parents", "nearest"] = "parents",
     interpolate: bool = False,
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -69,9 +69,9 @@ def build_hierarchy(
         keys: ``(N,)`` Morton keys of their cells, ascending.
         neighbors: Neighbors of a point at each level, itself included.
         radii: Largest distance of a neighbor at each level in meters.
-        transfer: Cells' parents and children, or the nearest points.
+        interlevel_neighbors: Cells' parents and children, or the nearest points.
         interpolate: Whether `up` names the three nearest coarse points, not
-            one: the parent, or where `transfer` says so the nearest.
+            one: the parent, or where `interlevel_neighbors` says so the nearest.
         threads: Threads that search.
         progress: Called with (points searched so far, points of all levels).
     """
@@ -94,7 +94,7 @@ def build_hierarchy(
             levels.append(Level(level_xyz, rows))
             continue
         parent, coarse = level_parents[number], points[number + 1]
-        by_distance = transfer == "nearest"
+        by_distance = interlevel_neighbors == "nearest"
         if by_distance:
             down = nearest(make_tree(level_xyz), coarse, k, threads=threads)
         else:

@@ -4,11 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vl3d_lite.spec.schema.spec import GROUP_ORDERS, ModelSpec, Spec, StageSpec
-
-# Field points after which XLA's compile time is repaid in training, on a CPU
-# (58 to 97 steps of 16,384 on one core, benchmarks/results/network.md; rounded up).
-TRAINING_BREAK_EVEN = 1_600_000
+from vl3d_lite.spec.schema.spec import GROUP_ORDERS, ModelSpec, StageSpec
 
 NORM = 4  # numbers a channel of batch normalization keeps
 AXES = 3
@@ -33,11 +29,6 @@ class LayerCost:
     stage: int
 
 
-def pays_to_compile(spec: Spec, total_steps: int) -> bool:
-    """Whether a training on a CPU is long enough to repay XLA's compile time."""
-    return total_steps * spec.points_per_batch > TRAINING_BREAK_EVEN
-
-
 def network_cost(model: ModelSpec, n_features: int, n_classes: int) -> list[LayerCost]:
     """The layers that `model.network.build_network` makes, in order.
 
@@ -59,7 +50,7 @@ def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[Layer
     if model.decoder.type == "equivariant_transformer":
         yield from _turned(_encoder(model, n_features), copies)
         yield from _equivariant(model)
-        width, copies = model.decoder.copies, 1
+        width, copies = model.decoder.multiplicity, 1
     else:
         yield from _turned(_encoder(model, n_features), copies)
         yield from _turned(_u_shaped(model), copies)
@@ -103,7 +94,7 @@ def _u_shaped(model: ModelSpec) -> Iterator[LayerCost]:
 
 def _equivariant(model: ModelSpec) -> Iterator[LayerCost]:
     decoder = model.decoder
-    order, copies = GROUP_ORDERS[decoder.group], decoder.copies
+    order, copies = GROUP_ORDERS[decoder.group], decoder.multiplicity
     width, last = order * copies, len(model.stages) - 1
     for level, channels in (
         (0, sum(stage.channels for stage in model.stages)),
@@ -163,7 +154,7 @@ def _kpconvx(
     kernel = model.kpconvx
     points = sum(kernel.shell_points)
     hidden = round(kernel.hidden_ratio * channels)
-    official = kernel.order == "official" and not strided
+    official = kernel.order == "apple" and not strided
     parameters = points * (AXES + channels)
     parameters += channels * hidden + hidden + NORM * hidden
     parameters += hidden * channels + channels + NORM * channels

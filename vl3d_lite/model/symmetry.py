@@ -74,8 +74,8 @@ def equivariant_decoder(model, inputs, skips, spacings):
             [fine, seen[f"up_{level}"][..., :1]]
         )
         fine = keras.layers.Concatenate(name=f"column_{level}")([above, skips[level]])
-    query = _lift(fine, group, settings.copies, symmetric, "query")
-    memory = _lift(skips[-1], group, settings.copies, symmetric, "memory")
+    query = _lift(fine, group, settings.multiplicity, symmetric, "query")
+    memory = _lift(skips[-1], group, settings.multiplicity, symmetric, "memory")
     call = {
         "tgt_key_padding_mask": RealPoints(name="real_points")(inputs["neighbors_0"])
     }
@@ -98,7 +98,7 @@ def equivariant_decoder(model, inputs, skips, spacings):
         if settings.attention == "local"
         else model.stages[-1].points
     )
-    representation = RegularRepresentation(group, settings.copies)
+    representation = RegularRepresentation(group, settings.multiplicity)
     for number in range(settings.layers):
         query = EquivariantTransformerDecoderLayer(
             representation,
@@ -117,7 +117,9 @@ def equivariant_decoder(model, inputs, skips, spacings):
             position_scale=spacings[-1] * math.sqrt(reach / math.pi) / 2,
             name=f"decoder_{number}",
         )(query, memory, **call)
-    return InvariantPooling(representation, settings.copies, name="pool_group")(query)
+    return InvariantPooling(representation, settings.multiplicity, name="pool_group")(
+        query
+    )
 
 
 def _lift(features, group, copies, symmetric, name):

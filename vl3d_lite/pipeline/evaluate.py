@@ -171,9 +171,9 @@ def _labelled(
                 pair.confidence,
                 spec.class_names,
                 origin=pair.origin,
-                distance=spec.place_distance,
-                confident=spec.evaluation.confident,
-                points=spec.evaluation.points,
+                distance=spec.link_distance,
+                confident=spec.evaluation.min_confidence,
+                points=spec.evaluation.min_points,
             )
             yield Scored(
                 pair.name,

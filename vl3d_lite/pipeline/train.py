@@ -67,8 +67,8 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             return
     if options.overwrite:
         run.require_apart(path for paths in loaded.clouds.values() for path in paths)
-        if spec.training.start_from is not None:
-            run.require_apart([RunFolder(Path(spec.training.start_from)).model])
+        if spec.training.initial_weights is not None:
+            run.require_apart([RunFolder(Path(spec.training.initial_weights)).model])
     require_tensorboard(spec)
     require_flash_attention(spec)
     fits = functools.partial(
@@ -213,9 +213,9 @@ def _open_start(spec: Spec) -> _Start | None:
         DataError: It is no trained run.
         SpecError: Its features are others.
     """
-    if spec.training.start_from is None:
+    if spec.training.initial_weights is None:
         return None
-    run = RunFolder(Path(spec.training.start_from))
+    run = RunFolder(Path(spec.training.initial_weights))
     start = _Start(run, *open_run(run))
     require_same_features(spec, start.scaling)
     if start.spec.fields.grid_size != spec.fields.grid_size:
@@ -283,9 +283,9 @@ def _begin_run(loaded, run, scaling, kernels: list[Kernel]) -> None:
 
 
 def _started_from(spec: Spec) -> dict:
-    if spec.training.start_from is None:
+    if spec.training.initial_weights is None:
         return {}
-    model = RunFolder(Path(spec.training.start_from)).model
+    model = RunFolder(Path(spec.training.initial_weights)).model
     return {
         "started_from": {
             "model": str(model),

@@ -43,7 +43,7 @@ def fold_spec(spec: Spec, text: str) -> tuple[Spec, list[list[int]]]:
             raise SpecError(f"--classes: the class `{name}` is made twice")
         classes[name] = {
             "codes": [value for entry in old for value in entry.codes],
-            "write": old[0].code if code is None else code,
+            "output_code": old[0].code if code is None else code,
         }
         groups.append([spec.class_names.index(other) for other in joined])
     content = spec.model_dump(exclude_unset=True)

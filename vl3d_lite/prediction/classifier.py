@@ -172,9 +172,11 @@ class Classifier:
             nearest=len(cell_of_point) - points,
             seconds=round(voted.seconds + time.monotonic() - began, 3),
             column=class_column(spec),
-            kept=list(spec.prediction.keep),
-            unsure=spec.prediction.unsure,
-            unsure_code=None if spec.prediction.unsure is None else written.unsure_code,
+            kept=list(spec.prediction.keep_codes),
+            min_confidence=spec.prediction.min_confidence,
+            reject_code=None
+            if spec.prediction.min_confidence is None
+            else written.reject_code,
             temperature=self.temperature.value,
             uncalibrated=uncalibrated,
             classes=self.classes,
@@ -196,7 +198,10 @@ class Classifier:
     def _uncalibrated(self, voted: CloudPrediction) -> dict | None:
         """Counts of confidences as the network gave them, if they can be scored."""
         # Points that keep their code are not scored, and the code is known no more.
-        kept = class_column(self.spec) == "classification" and self.spec.prediction.keep
+        kept = (
+            class_column(self.spec) == "classification"
+            and self.spec.prediction.keep_codes
+        )
         if kept or not np.any(voted.labels >= 0):
             return None
         return reliability(

@@ -32,9 +32,9 @@ class PredictedCloud:
         column: The dimension of the output that holds the classes; empty where
             none was asked for.
         kept: Codes that `classification` kept.
-        unsure: Confidence below which points were written as `unsure_code`, and
-            their class as `guess`; None where every point has its class.
-        unsure_code: See `unsure`.
+        min_confidence: Confidence below which points were written as `reject_code`, and
+            their class as `prediction_raw`; None where every point has its class.
+        reject_code: See `min_confidence`.
         temperature: That its probabilities were calibrated with; 1 means not.
         uncalibrated: Counts of the confidences before, ``{count, correct,
             total}``; None where there are no labels or no calibration.
@@ -54,8 +54,8 @@ class PredictedCloud:
     seconds: float
     column: str = "prediction"
     kept: Sequence[int] = ()
-    unsure: float | None = None
-    unsure_code: int | None = None
+    min_confidence: float | None = None
+    reject_code: int | None = None
     temperature: float = 1.0
     uncalibrated: dict | None = None
     classes: str = ""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
 logger = logging.getLogger(__name__)
 
 
-GUESS = "guess"  # the dimension of classes that unsure points would have had
+# The dimension of classes that unsure points would have had.
+PREDICTION_RAW = "prediction_raw"
 
 
 def class_column(spec: Spec) -> str:
@@ -44,8 +45,8 @@ def _added_names(spec: Spec) -> list[str]:
     names = [name for name in own if name in spec.prediction.write]
     if "probabilities" in spec.prediction.write:
         names += [f"p_{name}" for name in spec.class_names]
-    if spec.prediction.unsure is not None and class_column(spec):
-        names.append(GUESS)
+    if spec.prediction.min_confidence is not None and class_column(spec):
+        names.append(PREDICTION_RAW)
     return names
 
 
@@ -72,12 +73,12 @@ def write_prediction(
     """
     codes = np.array([entry.code for entry in spec.classes.values()], np.uint16)
     guesses = written = codes[prediction.classes]
-    if spec.prediction.unsure is not None:
-        sure = prediction.confidence >= np.float32(spec.prediction.unsure)
-        written = np.where(sure, guesses, np.uint16(spec.unsure_code))
+    if spec.prediction.min_confidence is not None:
+        sure = prediction.confidence >= np.float32(spec.prediction.min_confidence)
+        written = np.where(sure, guesses, np.uint16(spec.reject_code))
     columns = {
         "prediction": (written, np.uint16, "predicted LAS code"),
-        GUESS: (guesses, np.uint16, "predicted code, sure or not"),
+        PREDICTION_RAW: (guesses, np.uint16, "predicted code, sure or not"),
         "confidence": (prediction.confidence, np.float32, "highest probability"),
         "entropy": (prediction.entropy, np.float32, "normalized entropy"),
     }
@@ -101,7 +102,7 @@ def write_prediction(
             for name in _added_names(spec)
         },
         classification=classification,
-        keep=spec.prediction.keep,
+        keep=spec.prediction.keep_codes,
         replace=replace,
         overwrite=overwrite,
         log=logger.info,

@@ -31,10 +31,10 @@ def class_codes(spec: Spec, column: str) -> dict[int, tuple[str, str]]:
     codes = [entry.code for entry in spec.classes.values()]
     colors = class_palette(spec.class_names, codes=codes)
     found = dict(zip(codes, zip(spec.class_names, colors, strict=True), strict=True))
-    if spec.prediction.unsure is not None:
-        found.setdefault(spec.unsure_code, ("unsure", UNSURE))
+    if spec.prediction.min_confidence is not None:
+        found.setdefault(spec.reject_code, ("unsure", UNSURE))
     if column == "classification":
-        for code in spec.prediction.keep:
+        for code in spec.prediction.keep_codes:
             found.setdefault(code, ("kept", KEPT))
     return dict(sorted(found.items()))
 

@@ -91,12 +91,12 @@ class ReportData:
         temperature: What calibration found on the validation clouds, as
             ``calibration.json`` has it, and what was ``given`` instead; None where
             there was none.
-        unsure: Confidence below which points were left unclassified, or None.
+        min_confidence: Confidence below which points were left unclassified, or None.
         history: One dict an epoch, for learning curves.
         clouds: Looked at once, in order: a generator keeps one in memory.
         places: Where prediction and reference disagree, the largest first.
         confident_disagreements: Those among them where the prediction was sure.
-        place_distance: That connects the points of a place, in meters.
+        link_distance: That connects the points of a place, in meters.
         kernel_images: PNG files.
         spec_text: The spec as YAML.
         facts: Versions, timings and the like: values, or dicts of values,
@@ -109,12 +109,12 @@ class ReportData:
     class_codes: Sequence[int] | None = None
     evaluation: Evaluation | None = None
     temperature: Mapping[str, object] | None = None
-    unsure: float | None = None
+    min_confidence: float | None = None
     history: Sequence[dict] = ()
     clouds: Iterable[CloudView] = ()
     places: Sequence[Disagreement] = ()
     confident_disagreements: Sequence[Disagreement] = ()
-    place_distance: float = 1.0
+    link_distance: float = 1.0
     kernel_images: Sequence[Path] = ()
     spec_text: str = ""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -180,10 +180,12 @@ def _content(report: ReportData) -> dict:
         },
         "reliability": _reliability(evaluation) if calibrated else None,
         "temperature": report.temperature,
-        "coverage": _data_uri(plot_coverage(evaluation.pooled.coverage, report.unsure))
+        "coverage": _data_uri(
+            plot_coverage(evaluation.pooled.coverage, report.min_confidence)
+        )
         if metrics and metrics["pooled"]["coverage"]
         else None,
-        "unsure": report.unsure,
+        "min_confidence": report.min_confidence,
         "clouds": clouds,
         "places": places,
         "more_places": len(report.places) - len(places),
@@ -244,7 +246,7 @@ def _draw_place(
         report.class_names,
         colors,
         origin=cloud.origin,
-        distance=report.place_distance,
+        distance=report.link_distance,
     )
     return [_embedded(picture, picture.png()) for picture in pictures]
 

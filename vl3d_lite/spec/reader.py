@@ -312,15 +312,16 @@ class _Reader:
     def find_start(self, spec: Section, check_files: bool) -> None:
         """Make the path of the run to start from absolute in `spec`."""
         training = vars(spec).get("training")
-        start = vars(training).get("start_from") if training else None
+        start = vars(training).get("initial_weights") if training else None
         if start is None:
             return
-        place = self.places["training", "start_from"]
+        place = self.places["training", "initial_weights"]
         path = os.path.abspath(place.base / Path(start).expanduser())
-        object.__setattr__(training, "start_from", path)
+        object.__setattr__(training, "initial_weights", path)
         if check_files and not os.path.isdir(path):
             self.add_error(
-                place, f"`training.start_from` must be a run folder. Received: {start}"
+                place,
+                f"`training.initial_weights` must be a run folder. Received: {start}",
             )
 
     def _files(self, pattern: str, name: str, number: int) -> list[Path]:

@@ -31,8 +31,8 @@ def require_same_features(spec: Spec, scaling: FeatureScaling) -> None:
         if names
     ]
     raise SpecError(
-        f"`training.start_from`: {spec.training.start_from} was trained on the "
-        f"features {', '.join(wanted)}; this spec "
+        f"`training.initial_weights`: {spec.training.initial_weights} was trained on "
+        f"the features {', '.join(wanted)}; this spec "
         f"{' and '.join(differences) or 'reorders them'}. Give `features` as they were "
         "there"
     )
@@ -70,8 +70,8 @@ def take_weights(
     )
     if not fits or trained[HEAD].kernel.shape[0] != new[HEAD].kernel.shape[0]:
         raise SpecError(
-            f"`training.start_from`: {spec.training.start_from} has another network: "
-            f"{_differences(spec, start_spec)}. Give `model` as it was there"
+            f"`training.initial_weights`: {spec.training.initial_weights} has another "
+            f"network: {_differences(spec, start_spec)}. Give `model` as it was there"
         )
     for name, layer in new.items():
         if name == HEAD:

@@ -45,7 +45,7 @@ def test_what_vl3d_says_is_kept(converted, tmp_path):
     spec = read(tmp_path)
     assert spec.seed == 11
     assert spec.class_codes == {"green": [3, 4, 5], "built": [6], "rest": [2]}
-    assert spec.classes["green"].write == 3
+    assert spec.classes["green"].output_code == 3
     assert names(spec.clouds.train) == ["train.laz"]
     assert [feature.name for feature in spec.features] == ["intensity"]
     assert (spec.fields.shape, spec.fields.radius) == ("sphere", 8)

@@ -100,7 +100,10 @@ def init(
         )
     split = _split(labelled, choices, output, split_into, overwrite)
     classes = {
-        choice.name: {"codes": list(choice.codes), "write": _written(choice.codes)}
+        choice.name: {
+            "codes": list(choice.codes),
+            "output_code": _written(choice.codes),
+        }
         for choice in choices.classes
     }
     sizes = _sizes(split, classes, labelled)

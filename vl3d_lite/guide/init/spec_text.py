@@ -111,7 +111,8 @@ def _classes(facts: Facts) -> list[str]:
         entry = str(codes[0])
         if len(codes) > 1:
             entry = (
-                f"{{codes: {list(codes)}, write: {2 if 2 in codes else max(codes)}}}"
+                f"{{codes: {list(codes)}, output_code: "
+                f"{2 if 2 in codes else max(codes)}}}"
             )
         share = f"{choice.points / total:.1%}"
         told = f"{share}; {choice.why}" if choice.why else share

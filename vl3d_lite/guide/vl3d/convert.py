@@ -196,7 +196,7 @@ def _classes(
     if merged:
         notes.append(
             f"classes: {', '.join(merged)}: of several codes, the first is written. "
-            "Change `write` where another says it better"
+            "Change `output_code` where another says it better"
         )
     if comments:
         notes.append(

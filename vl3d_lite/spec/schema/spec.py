@@ -44,7 +44,7 @@ class ClassSpec(Section):
 
     codes: list[Code] = Field(min_length=1)
     """LAS classification codes that carry this class."""
-    write: Code | None = None
+    output_code: Code | None = None
     """Code written for this class. Needed where `codes` names several."""
 
     @field_validator("codes", mode="before")
@@ -56,17 +56,17 @@ class ClassSpec(Section):
         return [self._what_to_write_troubles()]
 
     def _what_to_write_troubles(self) -> Iterator[Violation]:
-        if self.write is None and len(self.codes) > 1:
+        if self.output_code is None and len(self.codes) > 1:
             yield Violation(
-                "a class of several codes needs `write`, the code it is written as. "
-                f"Received: codes {self.codes} only",
+                "a class of several codes needs `output_code`, the code it is written "
+                f"as. Received: codes {self.codes} only",
                 (("codes",),),
             )
 
     @property
     def code(self) -> int:
         """The LAS code written for this class."""
-        return self.codes[0] if self.write is None else self.write
+        return self.codes[0] if self.output_code is None else self.output_code
 
 
 Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
@@ -146,7 +146,7 @@ class FieldsSpec(Section):
     sampling: Literal["grid", "farthest"] = "grid"
     """How a field is reduced to the points of each stage: nested grid cells
     of the whole cloud, or farthest-point sampling inside each field."""
-    transfer: Literal["parents", "nearest"] = "parents"
+    interlevel_neighbors: Literal["parents", "nearest"] = "parents"
     """Down- and upsampling neighbors: grid parents, or nearest points. Nearest
     points in any case where `sampling` is `farthest`, which has no parents."""
     training_centers: Literal["balanced", "random", "grid", "farthest"] = "balanced"
@@ -185,8 +185,8 @@ class FieldsSpec(Section):
 
     @model_validator(mode="after")
     def _farthest_points_have_no_parents(self):
-        if self.sampling == "farthest" and self.transfer == "parents":
-            object.__setattr__(self, "transfer", "nearest")
+        if self.sampling == "farthest" and self.interlevel_neighbors == "parents":
+            object.__setattr__(self, "interlevel_neighbors", "nearest")
         return self
 
     @property
@@ -245,7 +245,7 @@ class KPConvXSpec(Section):
     """Consecutive channels that share one modulation."""
     hidden_ratio: PositiveFloat = 4.0
     """Hidden channels of the pointwise MLP, as a multiple of the channels."""
-    order: Literal["seed", "official"] = "seed"
+    order: Literal["vl3d", "apple"] = "vl3d"
     """Normalization and activation as in VL3D's layer or in Apple's code."""
     deformable: bool = False
     """Train the positions of the kernel points."""
@@ -310,18 +310,19 @@ class SourceWeightsSpec(Section):
     dimension: str = Field(min_length=1)
     """A LAS or extra dimension whose values are the weights: not negative, best
     0 to 1, such as a confidence. Cells of the grid take the mean of their points."""
-    mute: list[float] | None = Field(default=None, min_length=1)
+    zero_weight_values: list[float] | None = Field(default=None, min_length=1)
     """Values of the dimension that mean weight 0; all others weigh 1, e.g.
-    {dimension: withheld, mute: [1]} or {dimension: classification, mute: [7, 18]}."""
+    {dimension: withheld, zero_weight_values: [1]} or
+    {dimension: classification, zero_weight_values: [7, 18]}."""
 
     def violations(self) -> list[Iterator[Violation]]:
         return [self._code_troubles()]
 
     def _code_troubles(self) -> Iterator[Violation]:
-        if self.mute is None and self.dimension in CODED_DIMENSIONS:
+        if self.zero_weight_values is None and self.dimension in CODED_DIMENSIONS:
             yield Violation(
                 f"`{self.dimension}` is no weight; name the values that mute a "
-                f"point: {{dimension: {self.dimension}, mute: "
+                f"point: {{dimension: {self.dimension}, zero_weight_values: "
                 f"{CODED_DIMENSIONS[self.dimension]}}}",
                 (("dimension",),),
             )
@@ -443,9 +444,9 @@ class DecoderSpec(Section):
     group: Group = "C4"
     """Turns (C) or turns and mirrors (D) about the vertical axis that the decoder
     commutes with."""
-    copies: Annotated[int, Field(ge=1)] = 16
-    """Copies of the group's regular representation; channels are copies times the
-    order of the group."""
+    multiplicity: Annotated[int, Field(ge=1)] = 16
+    """Copies of the group's regular representation; channels are `multiplicity`
+    times the order of the group."""
     heads: Annotated[int, Field(ge=1)] = 4
     """Attention heads; they split the copies."""
     layers: Annotated[int, Field(ge=1, le=16)] = 1
@@ -480,10 +481,11 @@ class DecoderSpec(Section):
         return [self._head_troubles()]
 
     def _head_troubles(self) -> Iterator[Violation]:
-        if self.copies % self.heads:
+        if self.multiplicity % self.heads:
             yield Violation(
-                f"must divide `copies` = {self.copies}. Received: {self.heads}",
-                (("heads",), ("copies",)),
+                f"must divide `multiplicity` = {self.multiplicity}. "
+                f"Received: {self.heads}",
+                (("heads",), ("multiplicity",)),
             )
 
 
@@ -680,7 +682,7 @@ class TrainingSpec(Section):
     augmentation: AugmentationSpec = AugmentationSpec()
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Epochs without gain in validation mIoU after which training stops."""
-    start_from: str | None = None
+    initial_weights: str | None = None
     """A run folder, relative to the spec, whose weights and feature scaling training
     starts from. Features and network must be the same; classes may differ."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
@@ -716,23 +718,23 @@ class PredictionSpec(Section):
     temperature: PositiveFloat | None = None
     """Temperature in place of the fitted one, such as that of a run that left some
     of its training clouds out and validated on them."""
-    unsure: Fraction | None = None
-    """Confidence below which a point is written as `unsure_code`, e.g. 0.6."""
-    unsure_code: Code | None = None
+    min_confidence: Fraction | None = None
+    """Confidence below which a point is written as `reject_code`, e.g. 0.6."""
+    reject_code: Code | None = None
     """Code of unsure points: 1 (unclassified) by default, or 0 (never classified)
     where 1 is a class."""
-    keep: list[Code] = Field([])
+    keep_codes: list[Code] = Field([])
     """Codes left untouched where `classification` is written, e.g. 7, 9, 18."""
 
 
 class EvaluationSpec(Section):
     """Where a report says to look: places where prediction and reference disagree."""
 
-    confident: Fraction = 0.9
+    min_confidence: Fraction = 0.9
     """Confidence from which on a wrong point may be an error of the reference."""
-    points: Annotated[int, Field(ge=0)] = 20
+    min_points: Annotated[int, Field(ge=0)] = 20
     """Places of more connected wrong points than this are listed."""
-    distance: PositiveFloat = 2.0
+    link_distance: PositiveFloat = 2.0
     """Wrong points so near each other, in grid sizes, are connected."""
 
 
@@ -753,7 +755,7 @@ class Spec(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of every random choice."""
     classes: dict[str, ClassSpec] = Field(min_length=2)
-    """Name: code, list of codes, or {codes, write}. Codes that no class names
+    """Name: code, list of codes, or {codes, output_code}. Codes that no class names
     are ignored in the loss and in scores."""
     clouds: CloudsSpec = CloudsSpec()
     ignored_flags: list[Flag] = Field([])
@@ -775,7 +777,7 @@ class Spec(Section):
             self._feature_troubles(),
             self._weight_troubles(),
             self._direction_troubles(),
-            self._unsure_troubles(),
+            self._reject_code_troubles(),
         ]
 
     def _direction_troubles(self) -> Iterator[Violation]:
@@ -815,20 +817,20 @@ class Spec(Section):
                 (("training", "class_weights"),),
             )
 
-    def _unsure_troubles(self) -> Iterator[Violation]:
-        wanted = self.prediction.unsure_code
+    def _reject_code_troubles(self) -> Iterator[Violation]:
+        wanted = self.prediction.reject_code
         for name, entry in self.classes.items():
             if wanted is not None and wanted in (*entry.codes, entry.code):
                 yield Violation(
                     f"must be a code of no class, so that unsure points can be told "
                     f"from others. Received: {wanted}, a code of class `{name}`",
-                    (("prediction", "unsure_code"),),
+                    (("prediction", "reject_code"),),
                 )
-        if self.prediction.unsure is not None and self.unsure_code is None:
+        if self.prediction.min_confidence is not None and self.reject_code is None:
             yield Violation(
                 "codes 1 and 0 are classes; name the code of unsure points by "
-                "`unsure_code`",
-                (("prediction", "unsure"),),
+                "`reject_code`",
+                (("prediction", "min_confidence"),),
             )
 
     def _name_troubles(self) -> Iterator[Violation]:
@@ -862,11 +864,14 @@ class Spec(Section):
                     )
                 owner.setdefault(code, name)
         for name, entry in entries.items():
-            if entry.write is not None and owner.get(entry.write, name) != name:
+            if (
+                entry.output_code is not None
+                and owner.get(entry.output_code, name) != name
+            ):
                 yield Violation(
-                    f"class `{name}` must not be written as {entry.write}, a code of "
-                    f"class `{owner[entry.write]}`",
-                    (("classes", name, "write"),),
+                    f"class `{name}` must not be written as {entry.output_code}, a "
+                    f"code of class `{owner[entry.output_code]}`",
+                    (("classes", name, "output_code"),),
                 )
 
     @property
@@ -880,10 +885,10 @@ class Spec(Section):
         return {name: entry.codes for name, entry in self.classes.items()}
 
     @property
-    def unsure_code(self) -> int | None:
+    def reject_code(self) -> int | None:
         """The code of unsure points; None where 1 and 0 are taken."""
-        if self.prediction.unsure_code is not None:
-            return self.prediction.unsure_code
+        if self.prediction.reject_code is not None:
+            return self.prediction.reject_code
         taken = {code for e in self.classes.values() for code in (*e.codes, e.code)}
         return next((code for code in (1, 0) if code not in taken), None)
 
@@ -898,9 +903,9 @@ class Spec(Section):
         return self.prediction.batch_size or self.training.batch_size
 
     @property
-    def place_distance(self) -> float:
+    def link_distance(self) -> float:
         """Distance in meters that connects wrong points."""
-        return self.evaluation.distance * self.fields.grid_size
+        return self.evaluation.link_distance * self.fields.grid_size
 
     @property
     def spacings(self) -> list[float]:
