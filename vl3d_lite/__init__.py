@@ -1,5 +1,6 @@
 """LAS point clouds in, classified LAS point clouds out."""
 
-from vl3d_lite.system.version import __version__
+import lazy_loader
 
-__all__ = ["__version__"]
+# Lazy: `import vl3d_lite` answers at once, and loads Keras only where a name needs it.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,6 @@
 """Tensors: layers, networks and the backend. Keras lives here."""
+
+import lazy_loader
+
+# Lazy: `cost` and `compilation` answer without Keras, which `layers` loads.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
