@@ -189,7 +189,7 @@ def build(form, jit, stages=STAGES):
     import keras
 
     from vl3d_lite.model import network
-    from vl3d_lite.spec.schema.spec import ModelSpec
+    from vl3d_lite.spec.schema.network import ModelSpec
     from vl3d_lite.training.joined_optimizer import JoinedOptimizer
     from vl3d_lite.training.losses import PointCrossEntropy
 

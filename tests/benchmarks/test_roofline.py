@@ -3,7 +3,7 @@ import pytest
 from benchmarks.bench_network import CLASSES, FEATURES, STAGES, as_spec
 from benchmarks.roofline import Work, forward_work, network_work
 from vl3d_lite.model.cost import LayerCost, count_parameters
-from vl3d_lite.spec.schema.spec import ModelSpec
+from vl3d_lite.spec.schema.network import ModelSpec
 
 COSTS = [LayerCost("unary", 10, 3, 2, 0), LayerCost("unary", 7, 5, 0, 1)]
 

@@ -11,15 +11,11 @@ from vl3d_lite import pipeline
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema.spec import (
-    FieldsSpec,
-    KPConvXSpec,
-    ModelSpec,
-    PredictionSpec,
-    ScheduleSpec,
-    StageSpec,
-    TrainingSpec,
-)
+from vl3d_lite.spec.schema.blocks import KPConvXSpec
+from vl3d_lite.spec.schema.clouds import FieldsSpec
+from vl3d_lite.spec.schema.network import ModelSpec, StageSpec
+from vl3d_lite.spec.schema.results import PredictionSpec
+from vl3d_lite.spec.schema.training import ScheduleSpec, TrainingSpec
 
 SMALL = [
     "model.stages.0.points=96",

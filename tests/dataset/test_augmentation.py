@@ -4,7 +4,7 @@ import pytest
 from tests.field_clouds import make_spec, prepared
 from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
 from vl3d_lite.dataset.extractor import FieldExtractor
-from vl3d_lite.spec.schema.spec import AugmentationSpec
+from vl3d_lite.spec.schema.training import AugmentationSpec
 
 OFF = {"rotation": False, "flip": False, "scale": 0}
 

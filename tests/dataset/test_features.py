@@ -9,7 +9,7 @@ from vl3d_lite.dataset.features import (
     return_ratio,
 )
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import FeatureSpec
+from vl3d_lite.spec.schema.clouds import FeatureSpec
 
 
 def features(*specs):

@@ -8,7 +8,7 @@ from tests.field_clouds import make_cloud, make_spec
 from vl3d_lite.dataset.prepared import prepare_cloud
 from vl3d_lite.dataset.source_weights import dimensions_to_read, point_weights
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import SourceWeightsSpec
+from vl3d_lite.spec.schema.blocks import SourceWeightsSpec
 
 
 def weights_of(values, **spec):

@@ -20,7 +20,8 @@ from vl3d_lite.model.layers import (
 )
 from vl3d_lite.model.network import BLOCKS, DOWNSAMPLING, UPSAMPLING, build_network
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema.spec import GQASpec, Initializer, ModelSpec
+from vl3d_lite.spec.schema.blocks import GQASpec, Initializer
+from vl3d_lite.spec.schema.network import ModelSpec
 from vl3d_lite.training.losses import PointCrossEntropy
 
 POINTS = (48, 12)

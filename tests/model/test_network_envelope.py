@@ -10,7 +10,7 @@ from vl3d_lite.dataset.prepared import prepare_cloud
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.model.layers import EnvelopeGatedAttention, GroupedVectorAttentionLayer
 from vl3d_lite.model.network import build_network
-from vl3d_lite.spec.schema.spec import ModelSpec
+from vl3d_lite.spec.schema.network import ModelSpec
 
 SHAPES_OF_WEIGHTED = {
     **SHAPES,

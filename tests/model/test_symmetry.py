@@ -10,7 +10,8 @@ from tests.model.test_network import SHAPES, logits_of, make_batch, make_model
 from vl3d_lite.model.layers import EquivariantTransformerDecoderLayer, get_group
 from vl3d_lite.model.network import build_network
 from vl3d_lite.model.symmetry import CoarseNeighbors
-from vl3d_lite.spec.schema.spec import ModelSpec, Spec
+from vl3d_lite.spec.schema.network import ModelSpec
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.training.losses import PointCrossEntropy
 
 HEAD = {

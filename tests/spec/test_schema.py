@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from vl3d_lite.spec.schema.spec import FeatureSpec, Spec, feature_columns
+from vl3d_lite.spec.schema.clouds import FeatureSpec, feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 
 
 def spec(**changes):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vl3d_lite.spec.schema.spec import TrainingSpec
+from vl3d_lite.spec.schema.training import TrainingSpec
 from vl3d_lite.training.checkpoints import averaged_weights
 from vl3d_lite.training.optimizers import build_optimizer
 

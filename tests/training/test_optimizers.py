@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from vl3d_lite.spec.schema.spec import TrainingSpec
+from vl3d_lite.spec.schema.training import TrainingSpec
 from vl3d_lite.training.joined_optimizer import innermost
 from vl3d_lite.training.optimizers import SCHEDULES, OneCycle, build_optimizer
 

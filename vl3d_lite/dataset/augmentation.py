@@ -6,7 +6,7 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.extractor import ReceptiveField
-from vl3d_lite.spec.schema.spec import AugmentationSpec
+from vl3d_lite.spec.schema.training import AugmentationSpec
 
 
 def move_points(

@@ -9,7 +9,8 @@ from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.geometry.regions import Shape
 from vl3d_lite.geometry.subsampling import farthest_points, run_starts
-from vl3d_lite.spec.schema.spec import FieldsSpec, Spec
+from vl3d_lite.spec.schema.clouds import FieldsSpec
+from vl3d_lite.spec.schema.spec import Spec
 
 PROBES = 64  # fields drawn to see how far they reach where a cloud is dense
 PROBED_SHARE = 0.25  # of the probes may reach less far than lattices assume

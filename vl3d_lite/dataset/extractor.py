@@ -10,7 +10,8 @@ from vl3d_lite.geometry.hierarchy import CHILDREN, INTERPOLATED
 from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
 from vl3d_lite.geometry.regions import BoxTree, Shape
 from vl3d_lite.geometry.subsampling import farthest_points, run_starts
-from vl3d_lite.spec.schema.spec import FieldsSpec, Spec
+from vl3d_lite.spec.schema.clouds import FieldsSpec
+from vl3d_lite.spec.schema.spec import Spec
 
 ALONG_CURVE = 4  # points looked at before and behind a place in the curve
 

@@ -8,7 +8,7 @@ from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.errors import DataError
 from vl3d_lite.geometry.eigenvalues import density, eigenvalue_features
 from vl3d_lite.geometry.height import height_above_minimum, height_above_opening
-from vl3d_lite.spec.schema.spec import (
+from vl3d_lite.spec.schema.clouds import (
     COMPUTED_FEATURES,
     EIGENVALUE_FEATURES,
     FeatureSpec,

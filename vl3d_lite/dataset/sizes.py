@@ -9,7 +9,8 @@ from vl3d_lite.dataset.extractor import interlevel_widths
 from vl3d_lite.dataset.files import BYTES_PER_POINT
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.errors import VL3DError
-from vl3d_lite.spec.schema.spec import Spec, feature_columns
+from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.resources import memory_limit
 
 SHRINKS = 0.4  # cells of a level for each of the level before, where not counted

@@ -7,7 +7,8 @@ import numpy as np
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import SourceWeightsSpec, Spec
+from vl3d_lite.spec.schema.blocks import SourceWeightsSpec
+from vl3d_lite.spec.schema.spec import Spec
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
-"""What a trained network does on a cloud: modulations, coverage, attention."""
+"""Statistics of a trained network on a cloud: modulations, neighbors, attention."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -17,70 +18,92 @@ from vl3d_lite.model.layers import (
     KPConvXLayer,
 )
 from vl3d_lite.model.layers.convolution.kernel_geometry import kernel_geometry
-from vl3d_lite.spec.schema.spec import GROUP_ORDERS, Spec
+from vl3d_lite.spec.schema.network import GROUP_ORDERS
+from vl3d_lite.spec.schema.spec import Spec
 
-FIELDS = 32  # of a cloud, spread evenly over it
+FIELDS = 32  # per cloud, evenly spread; more change no statistic visibly
 
 
 def measure_kernels(
     model: keras.Model, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
 ) -> dict:
-    """What ``statistics.json`` of a kernels folder holds.
+    """Measure the content of ``statistics.json`` of a kernels folder.
 
-    The shape is that of `kernel_page.read_statistics`; beside it stand the
-    cloud's name, the number of fields, and where classes come from. The class
-    of a center is its label, or what the network says of it where the cloud has
-    no labels; at coarser levels the most frequent of its descendants.
+    The format is that of `kernels.page.read_statistics`, plus the name of the
+    cloud, the number of fields, and the origin of the classes. The class of a
+    center is its label, or the predicted class where the cloud has no labels; at
+    coarser levels it is the most frequent class of its descendants.
 
-    Modulations are those of a layer's first block, over real points and groups
-    of channels; coverage counts present neighbors; entropy is that of a real
-    point's attention over log of its neighbors (`gqa`: of the field's points), of
-    points that have two.
+    Modulations are those of the first block of a layer, over real points and
+    groups of channels. Neighbor shares count present neighbors. The entropy of the
+    attention of a real point is divided by the logarithm of the number of its
+    neighbors (`gqa`: of the points of the field), over points with at least two.
 
     Args:
         model: The network.
-        cloud: At least one field of it is looked at, at most `FIELDS`.
-        spec: Of the run.
-        scaling: Of the features.
+        cloud: A sample of at least one and at most `FIELDS` of its fields is used.
+        spec: Spec of the run.
+        scaling: Scaling of the features.
     """
-    probes = [
-        PROBES[type(layer)](layer, len(spec.classes))
+    accumulators = [
+        ACCUMULATORS[type(layer)](layer, len(spec.classes))
         for layer in model.layers
-        if type(layer) in PROBES
+        if type(layer) in ACCUMULATORS
     ]
     inner = keras.Model(
-        model.inputs, [model.outputs[0], *(probe.layer.input for probe in probes)]
+        model.inputs,
+        [model.outputs[0], *(entry.layer.input for entry in accumulators)],
     )
-    labelled = bool((cloud.labels >= 0).any())
+    labeled = bool((cloud.labels >= 0).any())
     copies = GROUP_ORDERS[spec.model.symmetry]
     fields = 0
     for inputs, labels in _sample(cloud, spec, scaling):
         logits, *tensors = inner(inputs, training=False)
-        if not labelled:
-            said = np.argmax(ops.convert_to_numpy(logits), axis=-1)
-            labels = np.where((inputs["neighbors_0"] >= 0).any(axis=-1), said, -1)
+        if not labeled:
+            predicted = np.argmax(ops.convert_to_numpy(logits), axis=-1)
+            labels = np.where((inputs["neighbors_0"] >= 0).any(axis=-1), predicted, -1)
         classes = _classes_of_levels(inputs, labels, spec)
         fields += int((inputs["neighbors_0"] >= 0).any(axis=(1, 2)).sum())
-        for probe, values in zip(probes, tensors, strict=True):
-            # Turned copies of the fields lie one after the other.
-            probe.add(values, np.tile(classes[probe.level], (copies, 1)))
-    found = {"layers": {}, "attention": {}}
-    for probe in probes:
-        found[probe.part][probe.layer.name] = probe.result(spec.class_names)
+        for entry, values in zip(accumulators, tensors, strict=True):
+            # The rotated copies of a batch are concatenated along the batch axis.
+            entry.add(values, np.tile(classes[entry.level], (copies, 1)))
+    found: dict[str, dict[str, dict]] = {"layers": {}, "attention": {}}
+    for entry in accumulators:
+        found[entry.part][entry.layer.name] = entry.result(spec.class_names)
     return {
         "cloud": cloud.name,
         "fields": fields,
-        "classes_from": "labels" if labelled else "prediction",
+        "classes_from": "labels" if labeled else "prediction",
         **found,
     }
 
 
-class KernelProbe:
-    """Modulations and coverage of one kernel point convolution.
+class Accumulator(Protocol):
+    """Statistics of one layer, accumulated over batches of its inputs.
+
+    Attributes:
+        part: The part of ``statistics.json``, ``layers`` or ``attention``.
+        layer: The layer.
+        level: Level of the layer's centers; 0 is the finest.
+    """
+
+    part: str
+    layer: Any
+    level: int
+
+    def add(self, inputs: list, classes: np.ndarray) -> None:
+        """Add a batch of the layer's inputs, ``classes (B, M)`` of its centers."""
+
+    def result(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """The entry of the layer in ``statistics.json``."""
+
+
+class ConvolutionStatistics:
+    """Modulations and neighbor shares of one kernel point convolution.
 
     Args:
         layer: A `KPConvXLayer` of a network.
-        n_classes: Classes.
+        n_classes: Number of classes.
     """
 
     part = "layers"
@@ -88,14 +111,14 @@ class KernelProbe:
     def __init__(self, layer: KPConvXLayer, n_classes: int):
         self.layer = layer
         self.level = _level(layer)
-        self.counts = np.zeros((n_classes + 1, layer.mq))  # last: without a class
+        self.counts = np.zeros((n_classes + 1, layer.mq))  # last row: no class
         self.moments = np.zeros((3, layer.mq))
 
     def add(self, inputs: list, classes: np.ndarray) -> None:
-        """Count what the layer does with a batch of its inputs.
+        """Add the counts and modulations of a batch.
 
         Args:
-            inputs: As the layer is called with.
+            inputs: Inputs of the layer's call.
             classes: ``(B, M)`` int, class of each center; -1 where unknown.
         """
         layer, (X, F, N) = self.layer, inputs[:3]
@@ -114,12 +137,12 @@ class KernelProbe:
             for row, power in enumerate((ones, values, values**2)):
                 self.moments[row] += power.sum(axis=(0, 2))
 
-    def result(self, class_names: list[str]) -> dict:
-        """Lists of one number a kernel point."""
+    def result(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Lists of one number per kernel point."""
         of_class = dict(zip(class_names, self.counts, strict=False))
-        found = {
-            "coverage": _shares(self.counts.sum(axis=0)),
-            "coverage_by_class": {
+        found: dict[str, Any] = {
+            "neighbor_share": _shares(self.counts.sum(axis=0)),
+            "neighbor_share_by_class": {
                 name: _shares(counts)
                 for name, counts in of_class.items()
                 if any(counts)
@@ -134,8 +157,8 @@ class KernelProbe:
         return found
 
 
-class AttentionProbe:
-    """Entropy of one attention over neighbors.
+class NeighborAttentionEntropy:
+    """Entropy of the attention of one layer over neighbors.
 
     Args:
         layer: A `GroupedVectorAttentionLayer` or `EnvelopeGatedAttention` of a
@@ -147,7 +170,7 @@ class AttentionProbe:
     def __init__(self, layer: keras.layers.Layer, _n_classes: int):
         self.layer = layer
         self.level = _level(layer)
-        self.total, self.count = 0, 0
+        self.total, self.count = np.zeros(1), 0  # broadcast to ``(groups,)``
 
     def add(self, inputs: list, _classes: np.ndarray) -> None:
         """Add the entropies of a batch of the layer's inputs."""
@@ -156,19 +179,21 @@ class AttentionProbe:
         several = neighbors > 1
         alpha = ops.cast(self.layer.attention_weights(inputs), "float32")
         alpha = ops.convert_to_numpy(alpha)[several].astype(np.float64)  # (n, K, G)
-        # With an envelope, a null mass takes part of the whole.
+        # With an envelope, the weights of a point sum to less than 1.
         alpha /= np.maximum(alpha.sum(axis=1, keepdims=True), 1e-30)
         entropy = -np.sum(alpha * np.log(np.maximum(alpha, 1e-30)), axis=1)
-        self.total += (entropy / np.log(neighbors[several])[:, None]).sum(axis=0)
+        self.total = self.total + (entropy / np.log(neighbors[several])[:, None]).sum(
+            axis=0
+        )
         self.count += int(several.sum())
 
-    def result(self, _class_names: list[str]) -> dict:
-        """One number a group."""
+    def result(self, _class_names: Sequence[str]) -> dict[str, Any]:
+        """One number per group."""
         return {"entropy": (self.total / max(self.count, 1)).tolist()}
 
 
-class FieldAttentionProbe:
-    """Entropy of the heads of one attention among all points of a field.
+class FieldAttentionEntropy:
+    """Entropy of the attention heads of one layer among all points of a field.
 
     Args:
         layer: A `FieldAttentionLayer` of a network.
@@ -184,7 +209,7 @@ class FieldAttentionProbe:
     def add(self, inputs: list, _classes: np.ndarray) -> None:
         """Add the entropies of a batch of the layer's inputs."""
         X, _, N = inputs
-        real = _present(N, X).any(axis=-1)  # (B, R)
+        real = np.any(_present(N, X), axis=-1)  # (B, R)
         scores = ops.cast(self.layer.attention_scores(inputs), "float32")
         for rows, heads in zip(real, ops.convert_to_numpy(scores), strict=True):
             points = int(rows.sum())
@@ -195,23 +220,23 @@ class FieldAttentionProbe:
             self.total += entropy / np.log(points)
             self.count += points
 
-    def result(self, _class_names: list[str]) -> dict:
-        """One number a head."""
+    def result(self, _class_names: Sequence[str]) -> dict[str, Any]:
+        """One number per head."""
         return {"entropy": (self.total / max(self.count, 1)).tolist()}
 
 
-PROBES = {
-    KPConvXLayer: KernelProbe,
-    GroupedVectorAttentionLayer: AttentionProbe,
-    EnvelopeGatedAttention: AttentionProbe,
-    FieldAttentionLayer: FieldAttentionProbe,
+ACCUMULATORS: dict[type, Callable[[Any, int], Accumulator]] = {
+    KPConvXLayer: ConvolutionStatistics,
+    GroupedVectorAttentionLayer: NeighborAttentionEntropy,
+    EnvelopeGatedAttention: NeighborAttentionEntropy,
+    FieldAttentionLayer: FieldAttentionEntropy,
 }
 
 
 def _sample(
     cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
 ) -> Iterator[tuple[Inputs, np.ndarray]]:
-    """Batches of fields of a cloud, and ``(B, R_0)`` labels."""
+    """Yield batches of fields of a cloud, and their ``(B, R_0)`` labels."""
     source = FieldSource(cloud, spec, scaling)
     sweep = cover(cloud, spec, seed=spec.seed, cutter=source.cutter)
     chosen = np.unique(np.linspace(0, len(sweep) - 1, FIELDS).astype(int))
@@ -228,7 +253,7 @@ def _sample(
 def _classes_of_levels(
     inputs: Inputs, labels: np.ndarray, spec: Spec
 ) -> list[np.ndarray]:
-    """``(B, R_l)`` class of each point of each level; -1 where none is known."""
+    """``(B, R_l)`` class of each point of each level; -1 where it is unknown."""
     n_classes = len(spec.classes)
     counts = (labels[..., None] == np.arange(n_classes)).astype(np.int64)
     found = []
@@ -245,15 +270,16 @@ def _classes_of_levels(
 
 
 def _level(layer: keras.layers.Layer) -> int:
-    """The level of a layer's centers, told by the input that lists neighbors."""
-    # An input, or the layer that repeats one for turned copies and carries its name.
+    """The level of a layer's centers, read from the name of its neighbor input."""
+    # The source is an input, or the layer that repeats it for rotated copies and
+    # has its name.
     source = layer.input[2]._keras_history.operation.name
     kind, _, number = source.rpartition("_")
     return int(number) + kind.endswith("down")
 
 
 def _present(neighbors, support) -> np.ndarray:
-    rows = ops.convert_to_numpy(neighbors)
+    rows: np.ndarray = ops.convert_to_numpy(neighbors)
     return (rows >= 0) & (rows < support.shape[1])
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vl3d_lite.spec.schema.spec import GROUP_ORDERS, ModelSpec, StageSpec
+from vl3d_lite.spec.schema.network import GROUP_ORDERS, ModelSpec, StageSpec
 
 NORM = 4  # numbers a channel of batch normalization keeps
 AXES = 3

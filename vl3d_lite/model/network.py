@@ -23,12 +23,8 @@ from vl3d_lite.model.layers import (
     get_group,
 )
 from vl3d_lite.model.symmetry import equivariant_decoder, turned_inputs
-from vl3d_lite.spec.schema.spec import (
-    ConstraintSpec,
-    ModelSpec,
-    RegularizerSpec,
-    StageSpec,
-)
+from vl3d_lite.spec.schema.blocks import ConstraintSpec, RegularizerSpec
+from vl3d_lite.spec.schema.network import ModelSpec, StageSpec
 
 
 def build_network(
@@ -186,7 +182,7 @@ def _kpconvx(model, place, features, name, attention=True):
         groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
         drop_path=kernel.drop_path,
-        order=kernel.order,
+        order={"seed": "vl3d", "official": "apple"}.get(kernel.order, kernel.order),
         attention=attention,
         name=name,
     )([place.xyz, features, place.neighbors, *place.geometry])

@@ -1,8 +1,6 @@
 """Combine runs: one run folder whose network says the mean of what several say."""
 
 import logging
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,9 +31,10 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.difference import differing
 from vl3d_lite.spec.reader import dump_spec
-from vl3d_lite.spec.schema.spec import PredictionSpec, Spec
+from vl3d_lite.spec.schema.results import PredictionSpec
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.writing import output_errors, write_json, write_text
+from vl3d_lite.system.writing import replacing_entries, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -262,9 +261,12 @@ def _write(
     temperature: Temperature,
     kernels: list[Kernel] | None,
 ) -> None:
-    root = run.root.resolve()
-    draft = RunFolder(root.with_name(f".{os.getpid()}.part-{root.name}"))
-    try:
+    with replacing_entries(
+        run.root,
+        clear=lambda _: run.create(overwrite=True),
+        last=run.provenance.name,  # with it the folder is a run
+    ) as folder:
+        draft = RunFolder(folder)
         draft.create(overwrite=False)
         write_text(draft.spec, dump_spec(_without_temperature(members[0].spec)))
         write_text(draft.features, members[0].scaling.to_json())
@@ -273,9 +275,6 @@ def _write(
         if kernels is not None:
             save_kernels(draft.initial_kernels, kernels)
         write_json(draft.provenance, _receipt(draft, members, model))
-        _publish(draft, run)
-    finally:
-        shutil.rmtree(draft.root, ignore_errors=True)
 
 
 def _without_temperature(spec: Spec) -> Spec:
@@ -310,17 +309,3 @@ def _receipt(draft: RunFolder, members: Sequence[Member], model: keras.Model) ->
         "inputs": list(inputs.values()),
         **network_facts(draft, model),
     }
-
-
-def _publish(draft: RunFolder, run: RunFolder) -> None:
-    """Put a finished folder in its place; what others left there stays."""
-    with output_errors(run.root):
-        if not run.exists():
-            draft.root.replace(run.root.resolve())
-            return
-        run.create(overwrite=True)
-        # The receipt last: with it the folder is a run.
-        for path in sorted(
-            draft.root.iterdir(), key=lambda path: path == draft.provenance
-        ):
-            path.replace(run.root / path.name)

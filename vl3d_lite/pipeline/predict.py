@@ -24,7 +24,7 @@ from vl3d_lite.prediction.writing import class_column
 from vl3d_lite.report.color_files import write_color_files
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import PredictionSpec
+from vl3d_lite.spec.schema.results import PredictionSpec
 from vl3d_lite.system.background import LookAhead
 from vl3d_lite.system.interrupts import Interrupts
 

@@ -11,7 +11,8 @@ from vl3d_lite.prediction.outcomes import read_outcomes
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.history import read_history
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema.spec import Spec, feature_columns
+from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 
 NOTHING = "\N{EN DASH}"
 OVERALL = {

@@ -9,7 +9,8 @@ from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import SpecError
 from vl3d_lite.model.ensemble import first_member
 from vl3d_lite.spec.difference import differing
-from vl3d_lite.spec.schema.spec import Spec, feature_columns
+from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 
 HEAD = "logits"
 

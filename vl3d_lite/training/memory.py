@@ -4,7 +4,6 @@ A sum of parts that each say what they are for; the constants were measured
 (benchmarks/bench_plan.py holds the sum against runs).
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,16 +12,10 @@ import numpy as np
 from vl3d_lite.dataset.batches import batch_spec
 from vl3d_lite.dataset.files import BYTES_PER_POINT
 from vl3d_lite.dataset.sizes import CloudSize, cloud_bytes
-from vl3d_lite.model.cost import (
-    LayerCost,
-    count_parameters,
-    network_cost,
-    pays_to_compile,
-)
-from vl3d_lite.spec.schema.spec import Spec, feature_columns
-
-logger = logging.getLogger(__name__)
-
+from vl3d_lite.model.cost import LayerCost, count_parameters, network_cost
+from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.training.compilation import compiles
 
 MEBI = 2**20
 RUNTIME = 760 * MEBI  # Python with Keras and TensorFlow, before a network is built
@@ -76,14 +69,6 @@ class Memory:
         return self.step + self.weights + self.batches
 
 
-def compiles(spec: Spec, total_steps: int) -> bool:
-    """Whether training on a CPU compiles with XLA, as `train.choose_jit` does."""
-    setting = spec.training.jit
-    if setting != "auto":
-        return setting == "on"
-    return pays_to_compile(spec, total_steps)
-
-
 def estimate(
     spec: Spec,
     train: Sequence[CloudSize] = (),
@@ -111,7 +96,7 @@ def estimate(
     steps = spec.training.epochs * steps_per_epoch(
         spec, sum(size.cells[0] for size in train)
     )
-    jit = accelerator or compiles(spec, steps)
+    jit = compiles(spec, steps, accelerator=accelerator)
     own = [cloud_bytes(spec, size) for size in train]
     held_out = [cloud_bytes(spec, size, swept=True) for size in validation]
     later = [cloud_bytes(spec, size, swept=True) for size in predict]

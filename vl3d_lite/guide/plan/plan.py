@@ -18,9 +18,11 @@ from vl3d_lite.guide.plan.cloud_facts import CloudFacts
 from vl3d_lite.guide.plan.warnings import warnings_of
 from vl3d_lite.model.cost import count_parameters
 from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec, feature_columns
+from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.stderr import silenced_stderr
-from vl3d_lite.training.memory import Memory, compiles, steps_per_epoch
+from vl3d_lite.training.compilation import compiles
+from vl3d_lite.training.memory import Memory, steps_per_epoch
 from vl3d_lite.training.remedies import require_memory_for
 
 PROBED_FIELDS = 100  # of a training cloud
