@@ -132,7 +132,7 @@ def test_ply_is_colored_by_the_norm_of_the_weights(tmp_path, kernel):
 
 READ_BY_OPEN3D = """
 import json, sys
-from vl3d_lite.open3d_support import load_open3d
+from vl3d_lite.geometry.open3d import load_open3d
 cloud = load_open3d().io.read_point_cloud(sys.argv[1])
 json.dump([[list(row) for row in rows] for rows in (cloud.points, cloud.colors)],
           sys.stdout)

@@ -1,58 +1,12 @@
-"""Writing whole or not at all, and what a run folder refuses."""
+"""What a run folder holds, and what it refuses."""
 
-import errno
 import json
-from pathlib import Path
 
 import pytest
 
-from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.system.writing import replacing, write_json, write_text
-
-
-def test_a_file_appears_whole_in_a_folder_that_is_made(tmp_path):
-    write_text(tmp_path / "new/deep/note.txt", "größe")
-    assert (tmp_path / "new/deep/note.txt").read_bytes() == "größe".encode()
-    assert [path.name for path in (tmp_path / "new/deep").iterdir()] == ["note.txt"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_write_leaves_the_old_file_alone(tmp_path, error):
-    target = tmp_path / "note.txt"
-    write_text(target, "old")
-
-    def fail():
-        with replacing(target) as part:
-            part.write_text("half")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_a_full_disk_is_a_resource_error_with_a_remedy(tmp_path, monkeypatch):
-    def full(self, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ResourceError, match=r"No space left.*free some space"):
-        write_text(tmp_path / "note.txt", "text")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_file_in_place_of_a_folder_is_a_resource_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="cannot be written"):
-        write_text(tmp_path / "file/note.txt", "text")
-
-
-def test_json_refuses_what_no_reader_could_read(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "run.json", {"loss": float("nan")})
-    assert not list(tmp_path.iterdir())
+from vl3d_lite.system.writing import write_json, write_text
 
 
 def test_overwriting_removes_an_earlier_run(tmp_path):

@@ -3,7 +3,8 @@
 import logging
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,7 @@ from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.system.writing import unwritable, written_beside
+from vl3d_lite.system.writing import output_errors, replacing
 
 COPC = "copc"
 LONGEST_VLR = 0xFFFF
@@ -84,7 +85,10 @@ def write_las(
     try:
         rewriting = Rewriting(header, added, classification, keep, replace, log)
         copy = _Copy(header, rewriting, compress, log)
-        with written_beside(target) as file:
+        with (
+            replacing(target, make_folder=False) as draft,
+            _opened_for_lazrs(draft) as file,
+        ):
             copy.write(file)
     except MemoryError as error:
         raise ResourceError(
@@ -93,7 +97,7 @@ def write_las(
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
-    try:
+    with output_errors(target):
         if target.exists() and target.samefile(source):
             raise SpecError(
                 f"{target}: is the input itself, which is never changed. "
@@ -106,8 +110,40 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
                 f"{target}: exists already. Give --overwrite to replace it, or name "
                 "another output."
             )
-    except OSError as error:
-        raise unwritable(target, error) from error
+
+
+@contextmanager
+def _opened_for_lazrs(path: Path) -> Iterator["_ErrorKeepingFile"]:
+    """Open a file to write; an error of the disk passes through lazrs unchanged."""
+    with open(path, "wb") as binary:
+        file = _ErrorKeepingFile(binary)
+        try:
+            yield file
+        except lazrs.LazrsError as error:
+            raise file.error or error from error
+
+
+class _ErrorKeepingFile:
+    """A file that keeps its `OSError`, of which lazrs passes on only the text."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, data: bytes | np.ndarray) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        try:
+            self.file.flush()
+        except OSError as error:
+            self.error = error
+            raise
 
 
 class _Copy:
@@ -131,7 +167,7 @@ class _Copy:
         self.raw = self._header_block()
         self.evlrs = [r for r in header.evlrs if self._is_kept(r)]
 
-    def write(self, file: BinaryIO) -> None:
+    def write(self, file: _ErrorKeepingFile) -> None:
         vlrs = self._vlr_bytes()
         gap = self._gap()
         raw = self.raw
@@ -219,7 +255,7 @@ class _Copy:
             file.seek(start)
             return file.read(self.header.data_start - start)
 
-    def _write_points(self, file: BinaryIO) -> None:
+    def _write_points(self, file: _ErrorKeepingFile) -> None:
         packer = lazrs.ParLasZipCompressor(file, self.laz) if self.laz else None
         channel = standard_dimensions(self.header.point_format).get("scanner_channel")
         fragile = self.header.point_format in LAYERED_WAVEFORMS and (
@@ -251,7 +287,7 @@ class _Copy:
                 "lazrs). Give a .las file and name a .las output."
             )
 
-    def _write_evlrs(self, file: BinaryIO) -> None:
+    def _write_evlrs(self, file: _ErrorKeepingFile) -> None:
         first = file.tell()
         raw, minor = self.raw, self.raw[25]
         for record in self.evlrs:

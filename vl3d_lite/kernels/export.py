@@ -11,10 +11,7 @@ VL3D's layout, one folder per layer and stage (``INIT_<layer>``,
 """
 
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +29,7 @@ from vl3d_lite.kernels.files import (
     read_kernels,
 )
 from vl3d_lite.system.version import __version__
-from vl3d_lite.system.writing import output_errors
+from vl3d_lite.system.writing import replacing_entries
 
 __all__ = [
     "Kernel",
@@ -107,28 +104,25 @@ def export_kernel(
     }
     if past is not None:
         manifest["change_norm"] = np.linalg.norm(W - past, axis=(1, 2))
-    # Beside a new folder, to be renamed as a whole; inside one that stands, whose
-    # parent may be read-only (a mounted output folder).
-    parent = directory if directory.is_dir() else directory.parent
-    draft = parent / f".{directory.name}.{uuid.uuid4().hex}"
-    with output_errors(directory):
-        try:
-            draft.mkdir(parents=True)
-            np.savetxt(draft / f"{prefix}Q.csv", Q, fmt=f"%.{_DIGITS}f")
-            for file, block in zip(manifest["W"]["files"], W, strict=True):
-                np.savetxt(draft / file, block, fmt=f"%.{_DIGITS}f")
-            text = json.dumps(manifest, indent=2, default=_plain)
-            (draft / f"{prefix}{MANIFEST}").write_text(text + "\n", encoding="utf-8")
-            (draft / f"{prefix}kernel.ply").write_text(
-                _ply(name, Q, W), encoding="ascii"
-            )
-            if plots:
-                from vl3d_lite.kernels.plots import plot_kernel
+    stale = re.compile(re.escape(prefix) + r"(W\d+\.csv|Wdiff_\w+\.png)")
 
-                plot_kernel(draft, Q, W, past, name=name, sigma=sigma, prefix=prefix)
-            _publish(draft, directory, prefix)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    def remove_stale(new: set[str]) -> None:
+        for file in directory.iterdir():
+            if file.name not in new and stale.fullmatch(file.name):
+                file.unlink()
+
+    manifest_name = f"{prefix}{MANIFEST}"
+    with replacing_entries(directory, clear=remove_stale, last=manifest_name) as draft:
+        np.savetxt(draft / f"{prefix}Q.csv", Q, fmt=f"%.{_DIGITS}f")
+        for file, block in zip(manifest["W"]["files"], W, strict=True):
+            np.savetxt(draft / file, block, fmt=f"%.{_DIGITS}f")
+        text = json.dumps(manifest, indent=2, default=_plain)
+        (draft / manifest_name).write_text(text + "\n", encoding="utf-8")
+        (draft / f"{prefix}kernel.ply").write_text(_ply(name, Q, W), encoding="ascii")
+        if plots:
+            from vl3d_lite.kernels.plots import plot_kernel
+
+            plot_kernel(draft, Q, W, past, name=name, sigma=sigma, prefix=prefix)
     return directory
 
 
@@ -217,19 +211,6 @@ def _checked(name, Q, W, past):
                 "export an earlier checkpoint"
             )
     return Q, W, past
-
-
-def _publish(draft: Path, directory: Path, prefix: str) -> None:
-    if draft.parent != directory:
-        draft.rename(directory)
-        return
-    new = {file.name for file in draft.iterdir()}
-    stale = re.compile(re.escape(prefix) + r"(W\d+\.csv|Wdiff_\w+\.png)")
-    for file in draft.iterdir():
-        os.replace(file, directory / file.name)
-    for file in directory.iterdir():
-        if file.name not in new and stale.fullmatch(file.name):
-            file.unlink()
 
 
 def _ply(name: str, Q: np.ndarray, W: np.ndarray) -> str:

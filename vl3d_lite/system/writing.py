@@ -1,138 +1,149 @@
-"""An output file that is there complete or not at all."""
+"""Outputs that are complete or absent: written beside their place, then renamed."""
 
-import contextlib
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
-
-import lazrs
 
 from vl3d_lite.errors import ResourceError
 
+_REMEDIES = {
+    errno.ENOENT: "create the folder first",
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some space or write elsewhere",
+    errno.EFBIG: "free some space or write elsewhere",
+}
+_OTHER_REMEDY = "check the folder's permissions or write elsewhere"
+
 
 @contextmanager
-def written_beside(target: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `target` when it is complete and vanishes otherwise.
+def output_errors(path: Path) -> Iterator[None]:
+    """Convert every `OSError` of a block that writes `path`.
 
     Raises:
-        ResourceError: The file cannot be written.
+        ResourceError: The operating system refused an operation. The message
+            names the path, the reason and the remedy.
     """
-    part = target.with_name(target.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            guard = _Guard(file)
-            try:
-                yield guard
-            except lazrs.LazrsError as error:
-                raise guard.problem or error from error
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        _remove(part)
-        raise unwritable(target, error) from error
-    except BaseException:
-        _remove(part)
-        raise
-
-
-def _remove(part: Path) -> None:
-    with suppress(OSError):
-        part.unlink()
-
-
-class _Guard:
-    """A file that remembers the error which the compressor words anew."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.problem: OSError | None = None
-        self.seek, self.tell = file.seek, file.tell
-
-    def write(self, data: bytes) -> int:
-        return self._remember(self.file.write, data)
-
-    def flush(self) -> None:
-        self._remember(self.file.flush)
-
-    def _remember(self, action: Callable, *arguments: bytes) -> int | None:
-        try:
-            return action(*arguments)
-        except OSError as error:
-            self.problem = error
-            raise
-
-
-def unwritable(target: Path, error: OSError) -> ResourceError:
-    """The error of an output that the system refuses, with a remedy."""
-    remedy = {
-        errno.ENOSPC: "Free some space or write elsewhere.",
-        errno.EDQUOT: "Free some space or write elsewhere.",
-        errno.ENOENT: "Create the folder first.",
-    }.get(error.errno, "Check the folder's permissions or write elsewhere.")
-    return ResourceError(
-        f"{target}: cannot be written ({error.strerror or error}). {remedy}"
-    )
-
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write `path` into a ResourceError."""
     try:
         yield
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        remedy = (
-            "free some space or choose another --output"
-            if error.errno in _FULL
-            else "choose a folder that can be written"
-        )
+        remedy = _REMEDIES.get(error.errno or 0, _OTHER_REMEDY)
+        reason = error.strerror or error
         raise ResourceError(
             f"{path}: cannot be written ({reason}); {remedy}"
         ) from error
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes `path`'s place at the end.
+@contextmanager
+def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
+    """Replace one file by what a block writes.
 
-    Where the block raises, what was written is removed and `path` stays as it
-    was.
+    The block writes a draft beside `path`, whose name ends like that of `path`:
+    NumPy, Keras and laspy choose a format by the suffix. The draft is renamed to
+    `path` when the block ends. Where the block raises, the draft is removed and
+    `path` stays as it was.
+
+    Args:
+        path: The file.
+        make_folder: Whether missing folders above `path` are created.
+
+    Yields:
+        The path of the draft.
+
+    Raises:
+        ResourceError: The file cannot be written.
     """
-    part = path.with_name(f".{os.getpid()}.part-{path.name}")
+    draft = _draft(path.parent, path.name)
     with output_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            with part.open("rb") as written:
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            # Without it a crash of the machine may leave an empty file.
+            with draft.open("rb+") as written:
                 os.fsync(written.fileno())
-            part.replace(path)
+            draft.replace(path)
         finally:
-            part.unlink(missing_ok=True)
+            # The error that ended the block matters more than one of removing.
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_entries(
+    folder: Path,
+    *,
+    clear: Callable[[set[str]], None] = lambda names: None,
+    last: str = "",
+) -> Iterator[Path]:
+    """Put the files that a block writes into a folder, all of them or none.
+
+    A folder that does not exist appears as a whole. In one that exists, files of
+    the same names are replaced one by one, and other files stay.
+
+    Args:
+        folder: The folder.
+        clear: Called before the files move into a folder that exists, with their
+            names; it removes what they make obsolete.
+        last: Name of the file that moves last: the one that marks the folder as
+            complete.
+
+    Yields:
+        An empty draft folder.
+
+    Raises:
+        ResourceError: The folder or a file in it cannot be written.
+    """
+    target = folder.resolve()
+    # Inside a folder that exists: its parent may be read-only (a mounted output).
+    draft = _draft(target if target.is_dir() else target.parent, target.name)
+    with output_errors(folder):
+        try:
+            shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+            draft.mkdir(parents=True)
+            yield draft
+            if not target.exists():
+                draft.rename(target)
+                return
+            entries = sorted(draft.iterdir(), key=lambda entry: entry.name == last)
+            clear({entry.name for entry in entries})
+            for entry in entries:
+                entry.replace(target / entry.name)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft(parent: Path, name: str) -> Path:
+    return parent / f".{os.getpid()}.part-{name}"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all.
+    """Write bytes to a file, completely or not at all.
 
     Raises:
-        ResourceError: The disk is full or the place cannot be written.
+        ResourceError: The file cannot be written.
     """
-    with replacing(path) as part:
-        part.write_bytes(data)
+    with replacing(path) as draft:
+        draft.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write text as UTF-8 to a file, completely or not at all.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON to `path`, whole or not at all."""
+    """Write a dict as indented JSON to a file, completely or not at all.
+
+    Raises:
+        ResourceError: The file cannot be written.
+        ValueError: A number is not finite, which JSON cannot hold.
+    """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
