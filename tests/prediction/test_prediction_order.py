@@ -17,7 +17,7 @@ from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.model import backend
 from vl3d_lite.prediction import classifier as classify
 from vl3d_lite.prediction.votes import CellPrediction, predict_cells
-from vl3d_lite.system.background import ahead
+from vl3d_lite.system.background import prefetch
 from vl3d_lite.system.interrupts import Interrupts
 
 
@@ -202,7 +202,7 @@ def test_threads_end_when_voting_stops(at_once):
             return 50
 
         def __iter__(self):
-            return ahead(lambda number: (number, np.array([[0]])), range(50), 2)
+            return prefetch(lambda number: (number, np.array([[0]])), range(50), 2)
 
     class Third:
         calls = 0
@@ -222,7 +222,7 @@ def test_threads_end_when_voting_stops(at_once):
         )
     assert kept.traceback  # it holds what the call held
     names = [thread.name for thread in threading.enumerate()]
-    assert not any(name.startswith("ahead") for name in names)
+    assert not any(name.startswith("prefetch") for name in names)
 
 
 def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):

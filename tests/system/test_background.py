@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from vl3d_lite.errors import ResourceError
-from vl3d_lite.system.background import LookAhead
+from vl3d_lite.errors import DataError, ResourceError
+from vl3d_lite.system.background import LookAhead, prefetch
 
 
 def always(_):
@@ -28,10 +28,10 @@ def test_the_next_item_is_made_while_this_one_is_used():
             time.sleep(0.001)
         assert 3 not in made
         assert [items.take(2), items.take(3)] == [20, 30]
-    assert made == {1: "MainThread", 2: "clouds", 3: "clouds"}
+    assert made == {1: "MainThread", 2: "lookahead", 3: "lookahead"}
 
 
-def test_what_does_not_fit_beside_is_made_when_it_is_asked_for():
+def test_an_item_that_may_not_be_made_ahead_is_made_when_it_is_taken():
     made = []
 
     def make(key):
@@ -40,10 +40,10 @@ def test_what_does_not_fit_beside_is_made_when_it_is_asked_for():
     with LookAhead(make, "abc", lambda key: key == "c") as items:
         for key in "abc":
             items.take(key)
-    assert made == ["MainThread", "MainThread", "clouds"]
+    assert made == ["MainThread", "MainThread", "lookahead"]
 
 
-def test_an_item_nobody_asks_for_is_finished_before_another_is_made():
+def test_a_skipped_item_is_finished_before_another_is_made():
     begun, running = threading.Event(), []
 
     def make(key):
@@ -62,7 +62,7 @@ def test_an_item_nobody_asks_for_is_finished_before_another_is_made():
         assert items.take("last") == "last"
 
 
-def test_an_error_is_raised_where_its_item_is_asked_for():
+def test_an_error_is_raised_where_its_item_is_taken():
     def make(key):
         if key == "bad":
             raise ValueError("no such cloud")
@@ -75,27 +75,61 @@ def test_an_error_is_raised_where_its_item_is_asked_for():
         assert items.take("fine") == "fine"
 
 
-def test_work_put_off_is_done_before_the_next_item_and_before_leaving():
+def test_deferred_work_is_done_before_the_next_item_and_before_leaving():
     done = []
     with LookAhead(done.append, [1, 2], always) as items:
-        items.later(lambda: (time.sleep(0.02), done.append("written")))
+        items.defer(lambda: (time.sleep(0.02), done.append("written")))
         items.take(1)
         items.take(2)
-        late = items.later(lambda: time.sleep(0.02))
+        late = items.defer(lambda: time.sleep(0.02))
     assert done.index("written") < done.index(2)
     assert late.done()
 
 
-def test_what_found_no_room_beside_another_is_made_once_more_alone():
+def test_an_item_that_does_not_fit_beside_another_is_made_again_alone():
     tries = []
 
     def make(key):
         tries.append((key, here()))
-        if key == "large" and here() == "clouds":
+        if key == "large" and here() == "lookahead":
             raise ResourceError("no room")
         return key
 
     with LookAhead(make, ["small", "large"], always) as items:
         items.take("small")
         assert items.take("large") == "large"
-    assert tries[1:] == [("large", "clouds"), ("large", "MainThread")]
+    assert tries[1:] == [("large", "lookahead"), ("large", "MainThread")]
+
+
+def test_a_few_items_are_made_ahead_and_come_in_order():
+    made, waits = [], []
+
+    def make(number):
+        made.append(number)
+        return number * number
+
+    items = prefetch(make, range(50), 2, waits.append)
+    assert next(items) == 0
+    time.sleep(0.05)
+    assert len(made) <= 5
+    assert list(items) == [n * n for n in range(1, 50)]
+    assert len(waits) == 50
+    assert min(waits) >= 0
+
+
+def test_waiting_for_slow_items_is_counted():
+    waits = []
+    list(prefetch(lambda _: time.sleep(0.02), range(3), 1, waits.append))
+    assert sum(waits) >= 0.04
+
+
+def test_an_error_in_a_thread_is_raised_where_its_item_is_due():
+    def make(number):
+        if number == 3:
+            raise DataError("town.laz: broken")
+        return number
+
+    items = prefetch(make, range(9), 2, lambda _: None)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(DataError, match="broken"):
+        next(items)

@@ -16,7 +16,7 @@ from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.background import ahead
+from vl3d_lite.system.background import prefetch
 
 Inputs = dict[str, np.ndarray]
 
@@ -190,7 +190,7 @@ class TrainingBatches:
         """
         count = self.steps_per_epoch * self.spec.training.batch_size
         draw = self.centers.epoch(number, count)
-        return ahead(
+        return prefetch(
             lambda step: self._batch(draw, number, step),
             range(start_step, self.steps_per_epoch),
             self.threads,
@@ -262,7 +262,7 @@ class SweepBatches:
 
         The last batch is filled up with empty fields.
         """
-        return ahead(self._batch, range(len(self)), self.threads, self._waited)
+        return prefetch(self._batch, range(len(self)), self.threads, self._waited)
 
     def _waited(self, seconds: float) -> None:
         self.wait_seconds += seconds

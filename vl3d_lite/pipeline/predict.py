@@ -136,7 +136,7 @@ def _predict_all(classifier: Classifier, outputs: Outputs) -> list[VL3DError]:
                     work = functools.partial(record, path, classifier.vote(path, take))
                     # Once it is to stop, nothing waits behind the next cloud.
                     if beside and interrupts.received is None:
-                        writing.append(sweeps.later(work))
+                        writing.append(sweeps.defer(work))
                     else:
                         settle()
                         work()

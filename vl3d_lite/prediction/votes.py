@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.prediction.class_groups import fold
-from vl3d_lite.system.background import ahead
+from vl3d_lite.system.background import prefetch
 from vl3d_lite.system.interrupts import Interrupts
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def predict_cells(
     ):
         rest = iter(batches)
         first = map(answer, islice(rest, 1))  # traces and compiles, once
-        others = map(answer, rest) if at_once == 1 else ahead(answer, rest, at_once)
+        others = map(answer, rest) if at_once == 1 else prefetch(answer, rest, at_once)
         for some in (rest, others):
             threads.callback(getattr(some, "close", lambda: None))
         for indices, probabilities in chain(first, others):

@@ -1,4 +1,9 @@
-"""The next item made in a background thread while its consumer uses this one."""
+"""Work in background threads while its consumer goes on.
+
+`prefetch` makes the items of a stream in several threads, in their order.
+`LookAhead` makes one item ahead in a single thread, where a consumer may skip
+items, and does deferred work in the same thread.
+"""
 
 import contextlib
 import time
@@ -10,99 +15,39 @@ from typing import Generic, TypeVar
 
 from vl3d_lite.errors import ResourceError
 
+Source = TypeVar("Source")
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 
 
-class LookAhead(Generic[Key, Item]):
-    """Items in order, the next one made ahead; and work that is put off.
-
-    One background thread does both, one thing after the other. Leaving the block
-    waits for what is under way and drops what has not begun.
-
-    Args:
-        make: Makes the item of a key; runs in either thread, never twice at once.
-        keys: Of the items, each once, in the order they are asked for. Some may
-            never be asked for.
-        ahead: Whether the item of a key may be made while the one before it is used.
-    """
-
-    def __init__(
-        self,
-        make: Callable[[Key], Item],
-        keys: Sequence[Key],
-        ahead: Callable[[Key], bool],
-    ):
-        self._make, self._ahead = make, ahead
-        self._following = dict(pairwise(keys))
-        self._begun: tuple[Key, Future] | None = None
-        self._put_off: list[Future] = []
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="clouds")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._pool.shutdown(cancel_futures=True)
-
-    def take(self, key: Key) -> Item:
-        """The item of a key; then the next one is begun.
-
-        Raises:
-            Exception: What making it raised, wherever it was made.
-        """
-        item = self._made(key)
-        following = self._following.get(key)
-        if following is not None and self._ahead(following):
-            self._begun = following, self._pool.submit(self._make, following)
-        return item
-
-    def later(self, work: Callable[[], Item]) -> Future:
-        """Do some work in the background, before any item that is begun after it."""
-        self._put_off = [one for one in self._put_off if not one.done()]
-        self._put_off.append(self._pool.submit(work))
-        return self._put_off[-1]
-
-    def _made(self, key: Key) -> Item:
-        begun, self._begun = self._begun, None
-        if begun is not None and begun[0] == key:
-            # What did not fit beside another may well fit alone.
-            with contextlib.suppress(MemoryError, ResourceError):
-                return begun[1].result()
-        elif begun is not None:
-            wait([begun[1]])  # nobody asked for it
-        del begun
-        wait(self._put_off)
-        return self._make(key)
-
-
-Item = TypeVar("Item")
-
-
-Source = TypeVar("Source")
-
-
-def ahead(
+def prefetch(
     make: Callable[[Source], Item],
     sources: Iterable[Source],
     threads: int,
     waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Item]:
-    """Make items in background threads, a few ahead of the consumer.
+    """Make items in background threads, a few ahead of their consumer.
 
-    Items come in order. An error in a thread is raised where its item was
-    due. Closing the generator ends the threads.
+    Items come in order. An error in a thread is raised where its item is due.
+    Closing the generator ends the threads.
 
     Args:
         make: Makes an item from its source.
-        sources: Of the items; read in the consumer's thread.
-        threads: At least 1; two items a thread are made ahead.
+        sources: One for each item; read in the consumer's thread.
+        threads: At least 1. Two items for each thread are made ahead.
         waited: Called with the seconds that the consumer waited for an item.
+
+    Yields:
+        The items.
+
+    Raises:
+        Exception: The error that `make` raised.
     """
     sources = iter(sources)
-    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
-        queue = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="prefetch") as pool:
+        queue: deque[Future[Item]] = deque()
         try:
+            # Two for each thread: one is made while another waits to be taken.
             for source in islice(sources, 2 * threads):
                 queue.append(pool.submit(make, source))
             while queue:
@@ -114,3 +59,67 @@ def ahead(
                 yield item
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class LookAhead(Generic[Key, Item]):
+    """Items by key, the next one made ahead; and deferred work.
+
+    One background thread does both, one task after the other, so that at most
+    two items are in memory. Leaving the block waits for the task that runs and
+    drops those that have not begun.
+
+    Args:
+        make: Makes the item of a key. It runs in either thread, never twice at once.
+        keys: Each once, in the order in which their items are taken. Items may be
+            skipped.
+        may_prefetch: Whether the item of a key may be made while the item before
+            it is used.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Key], Item],
+        keys: Sequence[Key],
+        may_prefetch: Callable[[Key], bool],
+    ) -> None:
+        self._make, self._may_prefetch = make, may_prefetch
+        self._following = dict(pairwise(keys))
+        self._begun: tuple[Key, Future[Item]] | None = None
+        self._deferred: list[Future] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lookahead")
+
+    def __enter__(self) -> "LookAhead[Key, Item]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, key: Key) -> Item:
+        """Return the item of a key, and begin the next one.
+
+        Raises:
+            Exception: The error that `make` raised, in whichever thread.
+        """
+        item = self._item(key)
+        following = self._following.get(key)
+        if following is not None and self._may_prefetch(following):
+            self._begun = following, self._pool.submit(self._make, following)
+        return item
+
+    def defer(self, work: Callable[[], object]) -> Future:
+        """Do work in the background, before every item that is begun after it."""
+        self._deferred = [future for future in self._deferred if not future.done()]
+        self._deferred.append(self._pool.submit(work))
+        return self._deferred[-1]
+
+    def _item(self, key: Key) -> Item:
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] == key:
+            # An item that does not fit into memory beside another may fit alone.
+            with contextlib.suppress(MemoryError, ResourceError):
+                return begun[1].result()
+        elif begun is not None:
+            wait([begun[1]])  # a skipped item: `make` never runs twice at once
+        del begun  # it holds the skipped item in memory
+        wait(self._deferred)
+        return self._make(key)

@@ -1,33 +1,34 @@
-"""Keep what C++ libraries write to stderr out of a user's sight."""
+"""Suppress what C++ libraries write to stderr."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
 
-LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+STDERR = 2  # the descriptor: C++ does not write to `sys.stderr`
 
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
-    """Drop what is written to the process's stderr while a block runs.
+    """Discard what is written to the stderr of the process while a block runs.
 
-    TensorFlow writes notes about CPU features and absent GPUs before any
-    setting of its own can reach it. Where the environment sets
-    ``TF_CPP_MIN_LOG_LEVEL`` nothing is dropped. Exceptions pass as usual.
+    TensorFlow reports CPU features and absent GPUs before any setting of its own
+    can be applied. Nothing is discarded where the environment variable
+    ``TF_CPP_MIN_LOG_LEVEL`` is set. Exceptions propagate.
     """
-    if LEVEL in os.environ:
+    if LOG_LEVEL in os.environ:
         yield
         return
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.environ[LEVEL] = "2"
+    original = os.dup(STDERR)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, STDERR)
+    os.environ[LOG_LEVEL] = "2"
     try:
         yield
     finally:
-        del os.environ[LEVEL]
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        del os.environ[LOG_LEVEL]
+        os.dup2(original, STDERR)
+        os.close(original)
+        os.close(null)
