@@ -1,0 +1,94 @@
+"""Commands that look at what exists: files, runs and the installation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vl3d_lite.cli.options import (
+    Overwrite,
+    RunPaths,
+    configure_logging,
+    require_free,
+)
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system.writing import write_text
+
+
+def inspect(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="Kernel folder, run, model, or LAS or LAZ file.",
+            readable=False,
+        ),
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Also write a page with an interactive view of the kernels.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """Describe a kernel folder, run, model or LAS file."""
+    configure_logging(quiet=False)
+    from vl3d_lite.report import inspection
+
+    if html is not None:
+        require_free(html, overwrite=overwrite, remedy="name another file")
+    typer.echo(inspection.describe(path))
+    if html is not None:
+        kernels = RunFolder(path).kernels
+        page = inspection.kernel_page(kernels if kernels.is_dir() else path)
+        write_text(html, page)
+        typer.echo(f"\npage  {html}")
+
+
+def compare(
+    runs: RunPaths,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Also write a file: .html, .csv or .md.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+):
+    """Compare the specs, scores and costs of runs.
+
+    The best score in each row is marked with `*`.
+    """
+    configure_logging(quiet=False)
+    from vl3d_lite.report.comparison import compare as compare_runs
+    from vl3d_lite.report.comparison_pages import as_text, writer_of
+
+    write = None
+    if output is not None:
+        write = writer_of(output)  # refuse an unknown suffix before the slow part
+        require_free(output, overwrite=overwrite, remedy="name another file")
+    comparison = compare_runs(runs)
+    typer.echo(as_text(comparison), nl=False)
+    if output is not None and write is not None:
+        write_text(output, write(comparison))
+        typer.echo(f"\npage  {output}")
+
+
+def doctor():
+    """Check the installation.
+
+    The command prints versions, GPUs, memory, and the result of a short training,
+    with a remedy for each failure. Exit code 0 only if training works.
+    """
+    configure_logging(quiet=False)
+    from vl3d_lite.guide.doctor import describe, examine, works
+
+    findings = examine()
+    typer.echo(describe(findings))
+    if not works(findings):
+        raise typer.Exit(1)

@@ -1,0 +1,188 @@
+"""What commands share: their options, and what options become."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vl3d_lite.errors import SpecError
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
+from vl3d_lite.system.resources import cpu_limit
+from vl3d_lite.system.stderr import silenced_stderr
+
+if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of it
+    from vl3d_lite.spec.reader import LoadedSpec
+
+# `readable=False`: the reader of a file reports what cannot be read, with the
+# exit code of input data; click would end with the one of usage.
+SpecPath = Annotated[
+    Path, typer.Argument(metavar="SPEC.yaml", help="The YAML spec.", readable=False)
+]
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The run folder.", readable=False)
+]
+RunPaths = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Run folders.", readable=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a value of the spec. Repeatable."
+    ),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", metavar="FOLDER", help="Run folder. Default: runs/<name of the spec>."
+    ),
+]
+# Every flag is named here, since typer adds a `--no-...` twin to one without a name.
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Overwrite existing output.")
+]
+Replace = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Replace dimensions of the same name in the input clouds."
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="COUNT",
+        min=1,
+        help="Number of CPU threads. Default: all that the process may use.",
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Print errors only; hide logs and progress.")
+]
+
+
+def _refuse_renamed(_context: typer.Context, option: typer.CallbackParam, given: bool):
+    if given:
+        raise SpecError(
+            f"{option.opts[0]}: the option is named {RENAMED[option.opts[0]]} now"
+        )
+
+
+RENAMED = {"--probe": "--measure"}
+# An option of an earlier version: an error that names the new one.
+RenamedProbe = Annotated[
+    bool, typer.Option("--probe", hidden=True, callback=_refuse_renamed)
+]
+
+
+def configure_logging(*, quiet: bool) -> None:
+    """Log to stderr as plain messages; errors alone if `quiet`."""
+    logging.basicConfig(
+        level=logging.ERROR if quiet else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("h5py", "absl", "matplotlib", "jax"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def load_spec(
+    path: Path,
+    overrides: Sequence[str] | None,
+    *,
+    needs: Sequence[str],
+    check_files: bool = True,
+) -> "LoadedSpec":
+    """Read a spec with the values of ``--set``.
+
+    Args:
+        path: The spec.
+        overrides: ``KEY=VALUE`` each.
+        needs: Groups of clouds that must not be empty.
+        check_files: Whether the clouds must exist.
+
+    Raises:
+        DataError: The spec or a cloud cannot be read.
+        SpecError: The spec or an override is not valid.
+    """
+    from vl3d_lite.spec.reader import read_spec
+
+    return read_spec(path, overrides or (), check_files=check_files, needs=needs)
+
+
+def new_run_folder(
+    spec: Path, run: Path | None, *, resume: bool, overwrite: bool
+) -> RunFolder:
+    """The folder that a run of `spec` is written to.
+
+    Raises:
+        SpecError: The options exclude each other, or the folder holds a run that
+            neither of them covers.
+    """
+    if resume and overwrite:
+        raise SpecError("--resume and --overwrite exclude each other; give only one")
+    folder = RunFolder(run or Path("runs") / spec.stem)
+    folder.refuse_if_present(resume=resume, overwrite=overwrite)
+    return folder
+
+
+def trained_run(run: Path) -> RunFolder:
+    """A run folder that must hold a model.
+
+    Raises:
+        DataError: It holds none.
+    """
+    folder = RunFolder(run)
+    folder.require_model()
+    return folder
+
+
+def pipeline_options(
+    threads: int | None,
+    quiet: bool,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    replace: bool = False,
+) -> Options:
+    """The options of a command as the pipeline takes them."""
+    return Options(
+        threads=threads or cpu_limit(),
+        quiet=quiet,
+        resume=resume,
+        overwrite=overwrite,
+        replace=replace,
+    )
+
+
+def load_pipeline() -> ModuleType:
+    """Import the pipeline and, with it, Keras.
+
+    This takes seconds, so a command calls it after every check that can refuse.
+    """
+    with silenced_stderr():
+        from vl3d_lite import pipeline
+    return pipeline
+
+
+def require_free(path: Path, *, overwrite: bool, remedy: str) -> None:
+    """Refuse to write over a file by default.
+
+    Args:
+        path: The file to be written.
+        overwrite: Whether it may be replaced.
+        remedy: What else to do, for the message.
+
+    Raises:
+        SpecError: `path` exists and `overwrite` is false.
+    """
+    if path.exists() and not overwrite:
+        raise SpecError(
+            f"{path}: exists already; replace it with --overwrite, or {remedy}"
+        )

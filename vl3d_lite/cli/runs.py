@@ -1,0 +1,269 @@
+"""Commands that write or read a run: from training to the ensemble of runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vl3d_lite.cli.options import (
+    Overrides,
+    Overwrite,
+    Quiet,
+    Replace,
+    Resume,
+    RunOption,
+    RunPath,
+    RunPaths,
+    SpecPath,
+    Threads,
+    configure_logging,
+    load_pipeline,
+    load_spec,
+    new_run_folder,
+    pipeline_options,
+    trained_run,
+)
+from vl3d_lite.cli.specs import print_plan
+from vl3d_lite.errors import DataError, VL3DError
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system.stderr import silenced_stderr
+
+
+def run(
+    spec: SpecPath,
+    run: RunOption = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    replace: Replace = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, as `plan`, and stop.")
+    ] = False,
+):
+    """Train, predict, evaluate and export from one spec."""
+    configure_logging(quiet=quiet)
+    loaded = load_spec(spec, set_, needs=("train", "predict"))
+    if dry_run:
+        print_plan(loaded, threads, measure=False)
+        return
+    folder = new_run_folder(spec, run, resume=resume, overwrite=overwrite)
+    options = pipeline_options(
+        threads, quiet, resume=resume, overwrite=overwrite, replace=replace
+    )
+    result = load_pipeline().run(loaded, folder, options)
+    _print_outputs(folder)
+    if result is not None:
+        typer.echo("\n" + result.table())
+
+
+def train(
+    spec: SpecPath,
+    run: RunOption = None,
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Train the network of a spec into a run folder."""
+    configure_logging(quiet=quiet)
+    loaded = load_spec(spec, set_, needs=("train",))
+    folder = new_run_folder(spec, run, resume=resume, overwrite=overwrite)
+    options = pipeline_options(threads, quiet, resume=resume, overwrite=overwrite)
+    load_pipeline().train(loaded, folder, options)
+    _print_outputs(folder)
+
+
+def predict(
+    run: RunPath,
+    clouds: Annotated[
+        list[str],
+        typer.Argument(metavar="CLOUD", help="LAS or LAZ files, globs or folders."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FOLDER", help="Folder. Default: RUN/predictions."
+        ),
+    ] = None,
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes",
+            metavar="NAME[:CODE]=CLASS+CLASS,...",
+            help="Merge classes; their probabilities are summed. `*` stands for all "
+            "other classes.",
+        ),
+    ] = "",
+    set_: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    replace: Replace = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Classify clouds with a trained run.
+
+    With --classes "ground, above:1=vegetation+building+other" the prediction merges
+    classes of the run. An entry gives the name of the merged class, the code it is
+    written as (default: that of its first class), and the classes to merge.
+    """
+    configure_logging(quiet=quiet)
+    from vl3d_lite.clouds.files import find_clouds
+
+    folder = trained_run(run)
+    paths = find_clouds(clouds, Path.cwd())
+    options = pipeline_options(
+        threads, quiet, resume=resume, overwrite=overwrite, replace=replace
+    )
+    target = output or folder.predictions
+    outcomes = load_pipeline().predict(
+        folder, paths, target, options, set_ or [], classes
+    )
+    for outcome in outcomes:
+        typer.echo(
+            f"{target / outcome.output}: {outcome.voted:,} points predicted directly, "
+            f"{outcome.nearest:,} filled from the nearest predicted cell"
+        )
+
+
+def evaluate(
+    run: RunPath,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            metavar="FOLDER",
+            help="Folder of predicted clouds. Default: RUN/predictions. Scores are "
+            "written to the run; those of a shipped model to this folder.",
+        ),
+    ] = None,
+    rotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--rotations",
+            metavar="CLOUD",
+            help="LAS or LAZ file to rotate; see above.",
+            readable=False,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+):
+    """Score predicted clouds against reference labels.
+
+    With --rotations, rotate a cloud by the angles of the run's `model.symmetry` (C4
+    if it has none) and by ten other angles instead, and print how many points keep
+    their class with the symmetry and without it.
+    """
+    configure_logging(quiet=quiet)
+    folder = trained_run(run)
+    pipeline = load_pipeline()
+    if rotations is not None:
+        options = pipeline_options(None, quiet)
+        typer.echo(pipeline.rotations(folder, rotations, options).table())
+        typer.echo(f"\nrotations  {folder.rotations}")
+        return
+    clouds = predictions or folder.predictions
+    result = pipeline.evaluate(folder, clouds)
+    written = folder.scored_in(clouds)
+    if result is not None:
+        typer.echo(result.table())
+        typer.echo(f"\nscores  {written.metrics}")
+    typer.echo(f"report  {written.report}")
+
+
+def verify(run: RunPath, quiet: Quiet = False):
+    """Check a run against its record and repeat its scores.
+
+    Compare spec, model and inputs with the hashes in run.json, predict the clouds
+    again with the settings of the run, and compare predictions and scores. Exit
+    code 0: all are equal; 1: something differs; 3: nothing differs, but training
+    clouds are missing and could not be compared.
+    """
+    configure_logging(quiet=quiet)
+    folder = trained_run(run)
+    with silenced_stderr():
+        from vl3d_lite.pipeline.verify import incomplete
+        from vl3d_lite.pipeline.verify import verify as verify_run
+
+    found = verify_run(folder, quiet=quiet)
+    for line in found.lines():
+        typer.echo(line)
+    if found.differences:
+        raise VL3DError(f"{run}: {len(found.differences)} differences")
+    if found.absent:
+        raise DataError(incomplete(folder, found))
+
+
+def export(
+    run: RunPath,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FOLDER", help="Folder. Default: RUN/kernels."
+        ),
+    ] = None,
+    cloud: Annotated[
+        Path | None,
+        typer.Option(
+            "--cloud",
+            metavar="CLOUD",
+            help="LAS or LAZ file to measure modulations and attention on.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Export the kernels of a run before and after training.
+
+    With --cloud, also write statistics over the fields of that cloud. statistics.json
+    holds modulations and influence coverage by kernel point, and the entropy of
+    attention heads. attention/ holds the scores of `gqa` blocks as numbers and
+    pictures.
+    """
+    configure_logging(quiet=quiet)
+    folder = trained_run(run)
+    options = pipeline_options(threads, quiet, overwrite=overwrite)
+    load_pipeline().export(folder, output or folder.kernels, options, cloud)
+    typer.echo(f"kernels  {output or folder.kernels}")
+
+
+def ensemble(
+    runs: RunPaths,
+    run: Annotated[
+        Path, typer.Option("--run", metavar="FOLDER", help="Run folder to write.")
+    ],
+    overwrite: Overwrite = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+):
+    """Build an ensemble that averages class probabilities.
+
+    The runs must have the same spec, except for seed, training, prediction,
+    evaluation, export and clouds. The new run folder is used like any other.
+    A prediction costs as much as those of all the runs together.
+    """
+    configure_logging(quiet=quiet)
+    for path in runs:
+        trained_run(path)
+    folder = RunFolder(run)
+    options = pipeline_options(threads, quiet, overwrite=overwrite)
+    load_pipeline().combine(runs, folder, options)
+    _print_outputs(folder)
+
+
+def _print_outputs(folder: RunFolder) -> None:
+    """Print what a run folder holds, a path a line."""
+    for name, path in (
+        ("model", folder.model),
+        ("history", folder.history),
+        ("kernels", folder.kernels),
+        ("predictions", folder.predictions),
+        ("scores", folder.metrics),
+        ("report", folder.report),
+    ):
+        if path.exists():
+            typer.echo(f"{name:<12}{path}")

@@ -1,0 +1,190 @@
+"""Commands about specs: check, plan, write and convert them."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vl3d_lite.cli.options import (
+    Overrides,
+    Overwrite,
+    Quiet,
+    RenamedProbe,
+    SpecPath,
+    Threads,
+    configure_logging,
+    load_spec,
+    require_free,
+)
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.system.resources import cpu_limit, has_gpu
+from vl3d_lite.system.writing import write_text
+
+if TYPE_CHECKING:
+    from vl3d_lite.spec.reader import LoadedSpec
+
+
+def check(
+    spec: SpecPath,
+    set_: Overrides = None,
+    no_files: Annotated[
+        bool,
+        typer.Option(
+            "--no-files",
+            help="Check the spec alone; skip headers, dimensions and class codes of "
+            "the clouds.",
+        ),
+    ] = False,
+):
+    """Check a spec and the clouds it names."""
+    configure_logging(quiet=False)
+    loaded = load_spec(spec, set_, needs=(), check_files=not no_files)
+    if not no_files:
+        _check_clouds(loaded)
+    counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
+    typer.echo(f"{spec}: OK ({counts or 'no'} clouds)")
+
+
+def _check_clouds(loaded: "LoadedSpec") -> None:
+    """Raise the errors of all groups of clouds as one."""
+    from vl3d_lite.dataset.files import check_clouds
+
+    errors = []
+    for group in ("train", "validation", "predict"):
+        try:
+            check_clouds(loaded.clouds[group], loaded.spec, count_classes=group == "train")
+        except DataError as error:
+            errors.append(str(error))
+    if errors:
+        raise DataError("\n".join(errors))
+
+
+def plan(
+    spec: SpecPath,
+    set_: Overrides = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Time some training steps, for about a minute."),
+    ] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    probe: RenamedProbe = False,
+):
+    """Estimate memory, time and disk use; print warnings.
+
+    The command reads the training and validation clouds and trains nothing. If the
+    run does not fit into memory, it ends with exit code 4 and names the settings that
+    reduce memory use.
+    """
+    configure_logging(quiet=quiet)
+    print_plan(load_spec(spec, set_, needs=("train",)), threads, measure=measure)
+
+
+def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> None:
+    """Print the plan of a run.
+
+    Args:
+        loaded: The spec.
+        threads: Of the run; all available ones if None.
+        measure: Whether to time some training steps, which imports Keras.
+    """
+    from vl3d_lite.guide.plan.plan import plan
+    from vl3d_lite.guide.plan.text import plan_text
+
+    found = plan(
+        loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), probe=measure
+    )
+    typer.echo(plan_text(found), nl=False)
+
+
+def init(
+    clouds: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CLOUD", help="Labeled LAS or LAZ files, globs or folders."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="SPEC.yaml", help="Spec to write.")
+    ] = Path("spec.yaml"),
+    split_into: Annotated[
+        Path | None,
+        typer.Option(
+            "--split-into",
+            metavar="FOLDER",
+            help="Folder for the blocks of clouds that are split. Default: "
+            "<spec>_blocks beside the spec.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+):
+    """Write a commented spec for labeled clouds.
+
+    Of several labeled clouds, one is held out for validation, without the points next
+    to the others. A single cloud is split into two blocks with a gap between them;
+    blocks are written as new files. Clouds without labels become clouds to predict.
+    """
+    configure_logging(quiet=quiet)
+    from vl3d_lite.clouds.files import find_clouds
+    from vl3d_lite.guide.init.init import init as write_spec
+
+    write_spec(
+        find_clouds(clouds, Path.cwd()),
+        output,
+        split_into=split_into,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: written; next: vl3d-lite plan {output}")
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="VL3D.json", help="VL3D spec that trains.", readable=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="SPEC.yaml",
+            help="Spec to write. Default: the name of the VL3D spec with .yaml.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+):
+    """Convert a VL3D training spec.
+
+    The command prints what it chose, replaced or dropped, with reasons, and writes
+    the same text as comments into the spec.
+    """
+    configure_logging(quiet=quiet)
+    from vl3d_lite.guide.vl3d.convert import convert as convert_spec
+
+    target = output or Path(f"{source.stem}.yaml")
+    require_free(target, overwrite=overwrite, remedy="name another file with --output")
+    conversion = convert_spec(source)
+    write_text(target, conversion.text())
+    if not quiet:
+        typer.echo(conversion.report(), err=True)
+    try:
+        load_spec(target, None, needs=(), check_files=False)
+    except SpecError as error:
+        raise SpecError(
+            f"{target}: written, but incomplete: edit the keys below:\n{error}"
+        ) from None
+    typer.echo(f"spec  {target}")
+
+
+def schema():
+    """Print the JSON schema of specs.
+
+    Editors use the schema to complete and check a spec while you type.
+    """
+    from vl3d_lite.spec.reader import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
