@@ -10,7 +10,7 @@ network takes about eight minutes of one core a task::
         --table --store benchmarks/results/attention.md
 
 All networks train for as many seconds of steps: the seconds of a step are measured
-first (`plan --probe`), and the number of steps follows, so that compiling and
+first (`plan --measure`), and the number of steps follows, so that compiling and
 validating do not count. Otherwise the specs of a task are the same. The epoch that is
 best on the validation clouds is kept. A network that was measured is not again.
 """

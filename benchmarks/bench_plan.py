@@ -5,7 +5,7 @@ Run from the project root (about twenty minutes on a quiet core)::
     taskset -c 0 nice -n 5 python -m benchmarks.bench_plan
     python -m benchmarks.bench_plan --only tiny --store benchmarks/results/plan.md
 
-For each spec ``vl3d-lite plan --probe`` and then ``vl3d-lite run`` go on one core,
+For each spec ``vl3d-lite plan --measure`` and then ``vl3d-lite run`` go on one core,
 each in a process of its own. Peak RAM is the process's high water mark (VmHWM) at
 its end; training time is what the run's receipt tells, with compiling, validation
 and the export of kernels. The clouds are those of ``data/``.
@@ -63,7 +63,7 @@ GOALS = {"memory": 0.25, "time": 0.30}
 CODE = """
 import json, re, sys
 from pathlib import Path
-from vl3d_lite.cli import app
+from vl3d_lite.cli.app import app
 verb, *rest = sys.argv[1:]
 if verb == "plan":
     from vl3d_lite.guide.plan import plan
@@ -138,7 +138,7 @@ def main() -> None:
             "",
             f"{datetime.date.today()}, one core of 2 shared ones, 24 GiB, no GPU. Peak "
             "RAM of `run` in MiB; seconds of training and of preparation, foretold by "
-            f"`--probe`. Goals: {GOALS['memory']:.0%} of RAM, {GOALS['time']:.0%} of "
+            f"`--measure`. Goals: {GOALS['memory']:.0%} of RAM, {GOALS['time']:.0%} of "
             "training time.",
             "",
             "    taskset -c 0 nice -n 5 python -m benchmarks.bench_plan",

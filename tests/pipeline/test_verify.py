@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vl3d_lite.cli import app as cli
+from vl3d_lite.cli import runs as cli
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.pipeline import verify as verifying
 from vl3d_lite.pipeline.verify import Verification, verify
@@ -133,7 +133,7 @@ def test_another_spec_and_other_versions_are_told(copy):
 def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
     monkeypatch.setattr(verifying, "verify", lambda run, quiet: found)
-    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
+    monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
     found.differences.append("model.keras: was changed")
@@ -151,7 +151,7 @@ def test_a_shipped_run_is_checked_as_far_as_its_files_go(
     named = copy.read_provenance()["inputs"]
     bare = [{**entry, "path": Path(entry["path"]).name} for entry in named]
     copy.update_provenance(inputs=bare)
-    monkeypatch.setattr(cli, "_set_up", lambda quiet: None)
+    monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"2 of the clouds .* are not here") as trouble:
         cli.verify(copy.root)

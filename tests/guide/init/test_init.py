@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from tests.conftest import write_place
-from vl3d_lite.dataset.files import check_clouds, read_file
+from vl3d_lite.dataset.files import check_clouds, read_cloud
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init import spec_text
 from vl3d_lite.guide.init.init import init
@@ -41,7 +41,7 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
         "building": [6],
     }
     for group, paths in loaded.clouds.items():
-        check_clouds(paths, loaded.spec, census=group == "train")
+        check_clouds(paths, loaded.spec, count_classes=group == "train")
     assert {p.name for p in loaded.clouds["train"]} | {
         p.name for p in loaded.clouds["validation"]
     } == {"a.laz", "b.laz"}
@@ -200,7 +200,7 @@ def test_withheld_points_are_ignored_and_said(folder):
     count = int(np.count_nonzero(las.withheld))
     assert loaded.spec.ignored_flags == ["withheld"]
     assert f"{count:,} points are withheld" in text
-    labels = read_file(folder / "a.laz", loaded.spec).labels
+    labels = read_cloud(folder / "a.laz", loaded.spec).labels
     assert (labels[np.asarray(las.withheld) == 1] == -1).all()
     assert (labels >= 0).sum() == 9000 - count
 
@@ -221,7 +221,7 @@ def test_a_folder_that_is_not_there_is_told_at_once(folder):
 def test_the_command_writes_a_spec_without_keras(folder):
     code = (
         "import sys\n"
-        "from vl3d_lite.cli import app\n"
+        "from vl3d_lite.cli.app import app\n"
         "app(['init', *sys.argv[2:], '--output', sys.argv[1]], standalone_mode=False)\n"
         "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
     )

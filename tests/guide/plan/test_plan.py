@@ -111,7 +111,7 @@ def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
 def test_a_plan_needs_no_keras(place):
     code = (
         "import sys\n"
-        "from vl3d_lite.cli import app\n"
+        "from vl3d_lite.cli.app import app\n"
         "app(['plan', sys.argv[1]], standalone_mode=False)\n"
         "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
     )
