@@ -1,4 +1,4 @@
-"""Attention scores of a network on a cloud: as numbers, as pictures, by export."""
+"""Attention scores of a network on a cloud: numbers, plots and export."""
 
 import csv
 import io
@@ -67,7 +67,7 @@ def test_fields_are_few_and_spread_over_the_cloud(network, found):
     assert [entry.number for entry in found] == [0, 1, 2, 3]
     assert {entry.layer for entry in found} == {"gqa_1_0"}
     middles = np.array([entry.xyz.mean(axis=0) for entry in found])
-    assert np.ptp(middles[:, :2], axis=0).max() > 15  # of the 40 m of the place
+    assert np.ptp(middles[:, :2], axis=0).max() > 15  # of 40 m of the scan
     low = cloud.xyz.min(axis=0) + cloud.origin
     high = cloud.xyz.max(axis=0) + cloud.origin
     assert low[1] > 5_400_000
@@ -76,7 +76,7 @@ def test_fields_are_few_and_spread_over_the_cloud(network, found):
         assert (entry.xyz < high + 1).all()
 
 
-def test_points_are_those_of_the_level(network, found):
+def test_points_are_points_of_the_level(network, found):
     cloud = network[1]
     level = cloud.hierarchy.levels[1].xyz + cloud.origin
     for entry in found:
@@ -84,7 +84,7 @@ def test_points_are_those_of_the_level(network, found):
         assert gaps.max() < 1e-3
 
 
-def test_scores_are_those_of_the_field(network, found):
+def test_scores_equal_those_of_the_layer_on_the_field(network, found):
     model, cloud, spec, scaling = network
     layer = model.get_layer("gqa_1_0")
     inputs_of = type(model)(model.inputs, layer.input)
@@ -92,7 +92,7 @@ def test_scores_are_those_of_the_field(network, found):
     for entry in found:
         assert len(entry.xyz) > 20
         np.testing.assert_allclose(entry.scores.sum(axis=-1), 1, rtol=1e-4)
-        # The field is found again by its points, whatever its center.
+        # The field is identified by its points, regardless of its center.
         matched = False
         for center, rows in zip(*sweep_of(source, spec), strict=True):
             batch = empty_batch(spec, len(scaling.names), 1)
@@ -115,11 +115,11 @@ def test_scores_are_those_of_the_field(network, found):
 
 
 def sweep_of(source, spec):
-    sweep = cover(source.prepared, spec, seed=spec.seed, cutter=source.cutter)
+    sweep = cover(source.prepared, spec, seed=spec.seed, extractor=source.extractor)
     return sweep.centers, sweep.rows
 
 
-def test_what_is_written_is_what_was_measured(found, tmp_path):
+def test_written_files_contain_the_measured_scores(found, tmp_path):
     files = attention_scores.write_scores(tmp_path, iter(found), plots=True)
     assert len(files) == 16
     entry = found[2]
@@ -146,7 +146,7 @@ def test_what_is_written_is_what_was_measured(found, tmp_path):
     assert total == pytest.approx(1, rel=1e-3)
 
 
-def test_earlier_scores_go_and_other_files_stay(found, tmp_path):
+def test_earlier_scores_are_removed_and_other_files_stay(found, tmp_path):
     attention_scores.write_scores(tmp_path, iter(found), plots=True)
     folder = tmp_path / "gqa_1_0"
     (folder / "notes.txt").write_text("mine")
@@ -160,7 +160,7 @@ def pixels(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
-def test_the_heat_map_shows_high_scores_bright():
+def test_the_heat_map_draws_high_scores_bright():
     scores = np.full((1, 6, 6), 0.02)
     scores[0, :, 2] = 0.9
     picture = pixels(plot_heads(scores, "x"))
@@ -182,7 +182,7 @@ def test_the_view_marks_the_chosen_point():
     assert rows.mean() > 0.5 * orange.shape[0]
 
 
-def test_entropy_of_heads_joins_the_statistics(network, monkeypatch):
+def test_statistics_contain_the_entropy_of_each_head(network, monkeypatch):
     model, cloud, spec, scaling = network
     monkeypatch.setattr(kernel_statistics, "FIELDS", 3)
     batches = list(kernel_statistics._sample(cloud, spec, scaling))
@@ -226,7 +226,7 @@ def test_export_writes_scores_beside_the_statistics(run, place, tmp_path):
         pipeline.export(run, tmp_path / "out", OPTIONS)
 
 
-def test_flash_attention_without_a_backend_is_told_before_training(place, tmp_path):
+def test_unavailable_flash_attention_is_an_error_before_training(place, tmp_path):
     spec = read_spec(place / "spec.yaml", [*SETTINGS, "model.gqa.flash_attention=true"])
     with pytest.raises(SpecError, match=r"`model\.gqa\.flash_attention` needs JAX"):
         pipeline.train(spec, RunFolder(tmp_path / "run"), OPTIONS)

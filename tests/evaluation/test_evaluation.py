@@ -1,18 +1,12 @@
-import csv
 import json
 
 import numpy as np
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluation.evaluation import (
-    ALL_CLASSES,
-    ALL_CLOUDS,
-    Evaluation,
-    ReliabilityCounts,
-    Scored,
-    evaluate,
-)
+from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud, evaluate
+from vl3d_lite.prediction.calibration import ReliabilityCounts
+from vl3d_lite.report.score_table import score_table
 
 NAMES = ("ground", "roof, flat", "tree")
 
@@ -53,7 +47,7 @@ def test_evaluations_of_workers_add_up_in_any_split():
     )
 
 
-def test_adding_leaves_its_operands_as_they_were():
+def test_adding_evaluations_changes_neither_operand():
     a, b = evaluate([("a", *make_cloud(1))], NAMES), Evaluation(NAMES)
     before = a.to_dict()
     assert (a + a).pooled.scores.points == 2 * a.pooled.scores.points
@@ -61,12 +55,12 @@ def test_adding_leaves_its_operands_as_they_were():
     assert b.clouds == {}
 
 
-def test_evaluations_of_other_classes_do_not_add():
+def test_evaluations_of_different_classes_cannot_be_added():
     with pytest.raises(DataError, match="different classes"):
         Evaluation(("a", "b")) + Evaluation(("b", "a"))
 
 
-def test_a_class_name_that_comes_twice_is_an_error():
+def test_a_repeated_class_name_is_an_error():
     with pytest.raises(DataError, match="must differ"):
         Evaluation(("a", "a"))
 
@@ -77,7 +71,7 @@ def test_an_error_names_the_cloud():
         evaluate([("yard.las", good, good), ("town.las", good, bad)], NAMES)
 
 
-def test_metrics_are_strict_json_with_null_for_the_undefined():
+def test_metrics_are_strict_json_with_null_for_undefined_scores():
     reference, prediction = np.array([0, 0, 2, -1]), np.array([0, 2, 2, 0])
     evaluation = evaluate([("a", reference, prediction)], NAMES)
     metrics = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
@@ -103,11 +97,11 @@ def test_metrics_are_strict_json_with_null_for_the_undefined():
     assert pooled["calibration"] is None
 
 
-def test_metrics_of_no_cloud_are_json_too():
+def test_metrics_of_no_cloud_are_strict_json():
     metrics = Evaluation(NAMES).to_dict()
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert metrics["pooled"]["mcc"] is None
-    assert "0 clouds, 0 points" in Evaluation(NAMES).table()
+    assert "0 clouds, 0 points" in score_table(Evaluation(NAMES))
 
 
 def test_metrics_hold_the_reliability_bins():
@@ -124,60 +118,64 @@ def test_metrics_hold_the_reliability_bins():
     assert calibration["bins"][-1]["upper"] == 1
 
 
-def test_metrics_tell_the_error_before_calibration():
+def test_metrics_contain_the_error_before_calibration():
     labels = np.array([0, 0, 1, -1])
     after = np.array([0.9, 0.91, 0.3, 0.2])
     before = ReliabilityCounts.measure(labels, np.zeros(4, int), np.full(4, 0.5))
-    cloud = Scored("a", labels, np.zeros(4, int), after, before)
+    cloud = ScoredCloud("a", labels, np.zeros(4, int), after, before)
     evaluation = evaluate([cloud], NAMES)
     calibration = evaluation.to_dict()["pooled"]["calibration"]
     assert calibration["uncalibrated_error"] == pytest.approx(2 / 3 - 0.5)
-    assert "uncalibrated 0.167" in evaluation.table()
+    assert "uncalibrated 0.167" in score_table(evaluation)
 
 
-def test_an_error_before_calibration_is_of_all_points_or_none():
+def test_the_uncalibrated_error_is_null_unless_all_points_have_it():
     labels = np.array([0, 0, 1, -1])
     after = np.full(4, 0.9)
     before = ReliabilityCounts.measure(labels, np.zeros(4, int), np.full(4, 0.5))
     clouds = [
-        Scored("a", labels, np.zeros(4, int), after, before),
-        Scored("b", labels, np.zeros(4, int), after),
+        ScoredCloud("a", labels, np.zeros(4, int), after, before),
+        ScoredCloud("b", labels, np.zeros(4, int), after),
     ]
     metrics = evaluate(clouds, NAMES).to_dict()
     assert metrics["pooled"]["calibration"]["uncalibrated_error"] is None
     assert metrics["clouds"]["a"]["calibration"]["uncalibrated_error"] > 0
 
 
-def test_unsure_points_are_scored_by_their_guess_and_left_out_of_the_sure_ones():
+def test_rejected_points_count_by_their_class_and_not_among_accepted_points():
     reference = np.array([0, 0, 1, 2, -1])
     prediction = np.array([0, 1, 1, 0, 0])
-    sure = np.array([True, False, True, False, True])
-    evaluation = evaluate([Scored("a", reference, prediction, sure=sure)], NAMES)
+    accepted = np.array([True, False, True, False, True])
+    evaluation = evaluate(
+        [ScoredCloud("a", reference, prediction, accepted=accepted)], NAMES
+    )
     pooled = evaluation.to_dict()["pooled"]
     assert pooled["points"] == 4
     assert pooled["overall_accuracy"] == 0.5
-    assert pooled["sure"]["points"] == 2
-    assert pooled["sure"]["coverage"] == 0.5
-    assert pooled["sure"]["overall_accuracy"] == 1
-    assert pooled["sure"]["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert "sure points only (50.0 %)   mIoU 1.000   OA 1.000" in evaluation.table()
+    assert pooled["accepted"]["points"] == 2
+    assert pooled["accepted"]["coverage"] == 0.5
+    assert pooled["accepted"]["overall_accuracy"] == 1
+    assert pooled["accepted"]["confusion"] == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert "accepted points only (50.0 %)   mIoU 1.000   OA 1.000" in score_table(
+        evaluation
+    )
 
 
-def test_a_cloud_without_unsure_points_is_sure_of_all_of_its_points():
+def test_a_cloud_without_a_threshold_has_accepted_all_of_its_points():
     reference, prediction = np.array([0, 1]), np.array([0, 0])
     clouds = [
-        Scored("a", reference, prediction, sure=np.array([True, False])),
-        Scored("b", reference, prediction),
+        ScoredCloud("a", reference, prediction, accepted=np.array([True, False])),
+        ScoredCloud("b", reference, prediction),
     ]
     evaluation = evaluate(clouds, NAMES)
-    assert evaluation.to_dict()["pooled"]["sure"]["points"] == 3
-    assert evaluation.to_dict()["clouds"]["b"]["sure"] is None
+    assert evaluation.to_dict()["pooled"]["accepted"]["points"] == 3
+    assert evaluation.to_dict()["clouds"]["b"]["accepted"] is None
     alone = evaluate(clouds[1:], NAMES)
-    assert alone.to_dict()["pooled"]["sure"] is None
-    assert "sure points" not in alone.table()
+    assert alone.to_dict()["pooled"]["accepted"] is None
+    assert "accepted points" not in score_table(alone)
 
 
-def test_clouds_without_confidence_stay_out_of_calibration():
+def test_clouds_without_confidence_do_not_affect_calibration():
     a, b = make_cloud(1), make_cloud(2)
     mixed = evaluate([("a", *a), ("b", *b[:2]), ("c", *b[:2], None)], NAMES)
     alone = evaluate([("a", *a)], NAMES)
@@ -185,52 +183,3 @@ def test_clouds_without_confidence_stay_out_of_calibration():
         mixed.to_dict()["pooled"]["calibration"]
         == alone.to_dict()["pooled"]["calibration"]
     )
-
-
-def test_the_table_aligns_its_columns():
-    lines = evaluate([("a", *make_cloud(1))], NAMES).table().splitlines()
-    header = lines[0]
-    for column in ("IoU", "P", "R", "F1"):
-        end = header.index(column) + len(column)
-        for line in lines[1:6]:
-            assert line[end - 2].isdigit(), f"{column} ends at {end} in {line!r}"
-            assert line[end : end + 1] in ("", " ")
-
-
-def test_the_table_states_the_scores():
-    reference, prediction = np.array([0, 0, 2, -1]), np.array([0, 2, 2, 0])
-    table = evaluate([("a", reference, prediction)], NAMES).table()
-    rows = {line.split("  ")[0]: line.split() for line in table.splitlines() if line}
-    assert rows["tree"] == ["tree", "1", "2", "0.500", "0.500", "1.000", "0.667"]
-    assert rows["roof, flat"][2:] == ["0", "0", "-", "-", "-", "-"]
-    assert rows["mean"] == ["mean", "0.500", "0.750", "0.750", "0.667"]
-    assert "mIoU 0.500   OA 0.667   mean accuracy 0.750" in table
-    assert "calibration" not in table
-    assert table.endswith("1 cloud, 3 points, 1 ignored\n")
-
-
-def test_the_csv_has_a_row_per_cloud_and_class(tmp_path):
-    a, b = make_cloud(1), make_cloud(2)
-    evaluation = evaluate([("a", *a), ("b", *b)], NAMES)
-    evaluation.write_csv(tmp_path / "metrics.csv")
-    with (tmp_path / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        rows = {(row["cloud"], row["class"]): row for row in csv.DictReader(stream)}
-    assert set(rows) == {
-        (cloud, name)
-        for cloud in (ALL_CLOUDS, "a", "b")
-        for name in (*NAMES, ALL_CLASSES)
-    }
-    expected = evaluation.clouds["b"].scores
-    assert float(rows["b", "roof, flat"]["iou"]) == expected.iou[1]
-    assert int(rows["b", "tree"]["points"]) == expected.support[2]
-    assert float(rows["b", ALL_CLASSES]["iou"]) == expected.mean_iou
-    assert float(rows["b", ALL_CLASSES]["kappa"]) == expected.kappa
-    assert float(rows[ALL_CLOUDS, ALL_CLASSES]["mcc"]) == evaluation.scores.mcc
-    assert rows["b", "tree"]["kappa"] == ""
-
-
-def test_the_undefined_is_empty_in_the_csv(tmp_path):
-    evaluate([("a", np.array([0]), np.array([0]))], NAMES).write_csv(tmp_path / "m.csv")
-    text = (tmp_path / "m.csv").read_text(encoding="utf-8")
-    assert "nan" not in text.lower()
-    assert "a,tree,0,0,,,,,,,,\n" in text

@@ -66,7 +66,7 @@ def coarse_classes(field, labels, n_classes):
     return [int(np.argmax(row)) if row.any() else -1 for row in votes]
 
 
-def coverage_by_loops(batches, layer, support, neighbors, centers, n_classes):
+def neighbor_counts_by_loops(batches, layer, support, neighbors, centers, n_classes):
     Q = np.asarray(layer.Q, np.float64)
     counts = np.zeros((n_classes + 1, len(Q)))
     for field, labels in fields_of(batches):
@@ -88,27 +88,29 @@ def coverage_by_loops(batches, layer, support, neighbors, centers, n_classes):
         ("kpconvd_1_0", 1, "neighbors_1", 1),
     ],
 )
-def test_coverage_counts_the_nearest_kernel_points(
+def test_neighbor_shares_count_the_nearest_kernel_points(
     measured, name, support, neighbors, centers
 ):
     spec, model, _, _, batches, found = measured
-    counts = coverage_by_loops(
+    counts = neighbor_counts_by_loops(
         batches, model.get_layer(name), support, neighbors, centers, len(spec.classes)
     )
     entry = found["layers"][name]
     total = counts.sum()
     # float32 may choose the other of two kernel points at equal distances.
-    np.testing.assert_allclose(entry["coverage"], counts.sum(0) / total, atol=2e-3)
+    np.testing.assert_allclose(
+        entry["neighbor_share"], counts.sum(0) / total, atol=2e-3
+    )
     seen = {n: c for n, c in zip(spec.class_names, counts, strict=False) if c.any()}
-    assert set(entry["coverage_by_class"]) == set(seen)
+    assert set(entry["neighbor_share_by_class"]) == set(seen)
     assert len(seen) > 1
     for class_name, row in seen.items():
         np.testing.assert_allclose(
-            entry["coverage_by_class"][class_name], row / row.sum(), atol=4e-3
+            entry["neighbor_share_by_class"][class_name], row / row.sum(), atol=4e-3
         )
 
 
-def test_modulations_are_those_of_the_formula(measured):
+def test_modulations_equal_the_formula(measured):
     _, model, _, _, batches, found = measured
     layer = model.get_layer("kpconvx_0_0")
     features = keras.Model(model.inputs, layer.input[1])
@@ -141,7 +143,7 @@ def test_modulations_are_those_of_the_formula(measured):
     assert "modulation_mean" not in found["layers"]["kpconvd_1_0"]
 
 
-def test_entropy_is_that_of_the_attention(measured):
+def test_entropy_equals_that_of_the_attention_weights(measured):
     _, model, _, _, batches, found = measured
     (name,) = found["attention"]
     layer = model.get_layer(name)
@@ -161,17 +163,19 @@ def test_entropy_is_that_of_the_attention(measured):
     assert 0 < min(entropy) <= max(entropy) <= 1
 
 
-def test_without_labels_the_network_names_the_classes(measured):
+def test_classes_are_predicted_for_a_cloud_without_labels(measured):
     spec, model, cloud, scaling, *_ = measured
     blank = type(cloud)(**{**vars(cloud), "labels": np.full(len(cloud.labels), -1)})
     found = kernel_statistics.measure_kernels(model, blank, spec, scaling)
     assert found["classes_from"] == "prediction"
-    assert found["layers"]["kpconvx_0_0"]["coverage_by_class"]
+    assert found["layers"]["kpconvx_0_0"]["neighbor_share_by_class"]
     # Class by class, every center is counted once.
-    assert set(found["layers"]["strided_1"]["coverage_by_class"]) <= set(spec.classes)
+    assert set(found["layers"]["strided_1"]["neighbor_share_by_class"]) <= set(
+        spec.classes
+    )
 
 
-def test_turned_copies_count_as_fields(measured, monkeypatch):
+def test_rotated_copies_count_as_fields(measured, monkeypatch):
     spec, model, cloud, scaling, _, _ = measured
     monkeypatch.setattr(kernel_statistics, "FIELDS", 1)
     plain = kernel_statistics.measure_kernels(model, cloud, spec, scaling)
@@ -182,22 +186,24 @@ def test_turned_copies_count_as_fields(measured, monkeypatch):
     assert found["fields"] == plain["fields"]
     sample = kernel_statistics._sample
 
-    def turned(*arguments):
+    def rotated(*arguments):
         for inputs, labels in sample(*arguments):
             half = np.array([-1, -1, 1], "float32")
             names = [name for name in inputs if name.startswith("xyz_")]
             yield {**inputs, **{name: inputs[name] * half for name in names}}, labels
 
-    monkeypatch.setattr(kernel_statistics, "_sample", turned)
+    monkeypatch.setattr(kernel_statistics, "_sample", rotated)
     spec = spec.model_copy(update={"model": measured[0].model})
     other = kernel_statistics.measure_kernels(model, cloud, spec, scaling)
     for name, entry in found["layers"].items():
-        both = [np.array(x["layers"][name]["coverage"]) for x in (plain, other)]
-        np.testing.assert_allclose(entry["coverage"], np.mean(both, axis=0), atol=1e-6)
+        both = [np.array(x["layers"][name]["neighbor_share"]) for x in (plain, other)]
+        np.testing.assert_allclose(
+            entry["neighbor_share"], np.mean(both, axis=0), atol=1e-6
+        )
         assert np.abs(both[0] - both[1]).max() > 1e-3
 
 
-def test_the_page_reads_what_was_measured(measured, tmp_path):
+def test_the_kernel_page_reads_the_measured_statistics(measured, tmp_path):
     *_, found = measured
     write_json(tmp_path / "statistics.json", found)
     points = {name: 13 for name in found["layers"]}

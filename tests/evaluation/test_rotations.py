@@ -1,4 +1,4 @@
-"""Turning a cloud and asking what its points become."""
+"""Predictions of a rotated cloud."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from vl3d_lite.dataset.batches import SweepBatches, batch_spec
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.evaluation import rotations
 from vl3d_lite.evaluation.rotations import (
-    TurnedBatches,
+    RotatedBatches,
     measure_rotations,
     symmetry_of,
     with_symmetry,
@@ -23,7 +23,7 @@ HEAD = {"type": "equivariant_transformer", "group": "C2", "multiplicity": 4, "he
 @pytest.fixture
 def place(monkeypatch):
     """A small cloud and an untrained network that gives it several classes."""
-    monkeypatch.setattr(rotations, "OTHERS", (30.0,))
+    monkeypatch.setattr(rotations, "OTHER_ANGLES", (30.0,))
 
     def make(**model):
         spec = make_spec(points=(120, 40), model={**BLOCKS, **model})
@@ -55,8 +55,7 @@ def test_points_keep_their_class_with_the_symmetry_and_some_change_without(
     assert all(kept >= 0.9999 for _, _, kept, _ in own)
     assert min(plain for *_, plain in result.rows) < 0.9999
     assert result.rows[-1][:2] == ("30 degrees", False)
-    assert result.to_dict()["turns"][0]["with"] == own[0][2]
-    assert f"mean of {group}" in result.table()
+    assert result.to_dict()["rotations"][0]["with"] == own[0][2]
 
 
 @pytest.mark.parametrize(
@@ -74,13 +73,13 @@ def test_the_network_without_the_symmetry_has_the_same_weights(place, model):
             np.testing.assert_array_equal(own, other)
 
 
-def test_a_turn_moves_coordinates_and_nothing_else(place):
+def test_a_rotation_changes_coordinates_only(place):
     _, cloud, spec, scaling = place()
     batches = SweepBatches(cloud, spec, scaling, votes=1)
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    turned = TurnedBatches(batches, quarter)
-    assert len(turned) == len(batches)
-    for (inputs, rows), (other, others) in zip(batches, turned, strict=True):
+    rotated = RotatedBatches(batches, quarter)
+    assert len(rotated) == len(batches)
+    for (inputs, rows), (other, others) in zip(batches, rotated, strict=True):
         np.testing.assert_array_equal(rows, others)
         for name, value in inputs.items():
             if name.startswith("xyz_"):

@@ -69,14 +69,14 @@ def kappa_by_loops(reference, prediction, n):
     return (agreement - chance) / (1 - chance)
 
 
-def test_the_confusion_matrix_counts_pairs_and_leaves_out_ignored_points(cloud):
+def test_the_confusion_matrix_counts_pairs_and_excludes_ignored_points(cloud):
     matrix = confusion_matrix(*cloud, 4)
     np.testing.assert_array_equal(matrix, confusion_by_loops(*cloud, 4))
     assert matrix.dtype == np.int64
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.int32], ids=str)
-def test_small_and_unsigned_integers_count_alike(dtype):
+def test_small_and_unsigned_integers_are_counted_correctly(dtype):
     reference = np.array([19, 0, 19, 7], dtype)
     prediction = np.array([19, 7, 0, 7], dtype)
     matrix = confusion_matrix(reference, prediction, 20)
@@ -84,7 +84,7 @@ def test_small_and_unsigned_integers_count_alike(dtype):
 
 
 @pytest.mark.parametrize(
-    ("reference", "prediction", "complaint"),
+    ("reference", "prediction", "message"),
     [
         ([0, 1], [0, 2], "prediction must hold class indices from 0 to 1"),
         ([0, -1], [0, -1], "prediction must hold class indices from 0 to 1"),
@@ -95,8 +95,8 @@ def test_small_and_unsigned_integers_count_alike(dtype):
         ([[0, 1]], [0, 1], "reference must be a vector of integers"),
     ],
 )
-def test_what_is_no_class_index_is_an_error(reference, prediction, complaint):
-    with pytest.raises(DataError, match=complaint):
+def test_an_invalid_class_index_is_an_error(reference, prediction, message):
+    with pytest.raises(DataError, match=message):
         confusion_matrix(np.array(reference), np.array(prediction), 2)
 
 
@@ -115,10 +115,10 @@ def test_overall_scores_match_their_definitions(cloud):
     scores = Scores(confusion_matrix(*cloud, 4))
     assert scores.mcc == pytest.approx(mcc_by_covariance(*cloud, 4), rel=1e-12)
     assert scores.kappa == pytest.approx(kappa_by_loops(*cloud, 4), rel=1e-12)
-    labelled = cloud[0] >= 0
-    share = np.mean(cloud[0][labelled] == cloud[1][labelled])
+    labeled = cloud[0] >= 0
+    share = np.mean(cloud[0][labeled] == cloud[1][labeled])
     assert scores.overall_accuracy == pytest.approx(share)
-    assert scores.points == labelled.sum()
+    assert scores.points == labeled.sum()
 
 
 def test_a_matrix_small_enough_to_score_by_hand():
@@ -137,7 +137,7 @@ def test_a_matrix_small_enough_to_score_by_hand():
     assert scores.kappa == pytest.approx((0.7 - 0.62) / (1 - 0.62))
 
 
-def test_a_class_that_never_occurs_stays_out_of_every_mean():
+def test_a_class_that_never_occurs_is_excluded_from_every_mean():
     without = Scores(np.array([[6, 2], [1, 1]]))
     with_absent = Scores(np.array([[6, 0, 2], [0, 0, 0], [1, 0, 1]]))
     for metric in ("precision", "recall", "f1", "iou"):
@@ -148,7 +148,7 @@ def test_a_class_that_never_occurs_stays_out_of_every_mean():
     assert with_absent.mcc == pytest.approx(without.mcc)
 
 
-def test_a_class_that_is_only_predicted_costs_mean_iou_but_not_mean_accuracy():
+def test_a_class_that_is_only_predicted_lowers_mean_iou_but_not_mean_accuracy():
     scores = Scores(np.array([[9, 1], [0, 0]]))
     np.testing.assert_allclose(scores.iou, [0.9, 0])
     np.testing.assert_allclose(scores.recall, [0.9, 0])
@@ -216,7 +216,7 @@ def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
     assert calibration.accuracy[1] == 1
 
 
-def test_float32_rounding_above_one_is_no_error():
+def test_float32_rounding_above_one_is_accepted():
     labels = np.zeros(1, int)
     calibration = ReliabilityCounts.measure(
         labels, labels, np.array([1.0000002], np.float32)
@@ -225,17 +225,17 @@ def test_float32_rounding_above_one_is_no_error():
 
 
 @pytest.mark.parametrize("value", [np.nan, 1.1, -0.2, np.inf])
-def test_what_is_no_probability_is_an_error(value):
+def test_an_invalid_probability_is_an_error(value):
     labels = np.zeros(2, int)
     with pytest.raises(DataError, match=r"confidence must be a probability.*\d|nan"):
         ReliabilityCounts.measure(labels, labels, np.array([0.5, value]))
 
 
-def test_a_confidence_short_of_a_point_is_an_error():
+def test_a_missing_confidence_is_an_error():
     labels = np.zeros(2, int)
     with pytest.raises(DataError, match="one value for each of 2 points"):
         ReliabilityCounts.measure(labels, labels, np.array([0.5]))
 
 
-def test_the_error_of_nothing_is_nan():
+def test_the_error_of_no_points_is_nan():
     assert np.isnan(ReliabilityCounts().expected_error)

@@ -208,11 +208,11 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
     metrics = pipeline.evaluate(copy, tmp_path / "out").to_dict()["pooled"]
     whole = json.loads(trained.metrics.read_text())["pooled"]
     assert metrics["confusion"] == whole["confusion"]
-    assert metrics["sure"]["coverage"] == pytest.approx(1 - unsure.mean())
+    assert metrics["accepted"]["coverage"] == pytest.approx(1 - unsure.mean())
     truth = laspy.read(place / "test.laz").classification
     truth = np.where(truth == 3, 5, truth)
     right = (truth == after[written])[~unsure]
-    assert metrics["sure"]["overall_accuracy"] == pytest.approx(right.mean())
+    assert metrics["accepted"]["overall_accuracy"] == pytest.approx(right.mean())
     assert "were left unclassified" in copy.report.read_text()
 
 

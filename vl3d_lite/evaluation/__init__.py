@@ -1,1 +1,1 @@
-"""How good predictions are, and where they are wrong."""
+"""Scores of predictions, and where they disagree with the reference."""

@@ -1,11 +1,11 @@
-"""Where the points of a coarse stage look: attention scores as numbers and pictures.
+"""Attention scores among the points of a coarse stage, as numbers and plots.
 
-One folder per layer, for each of a few fields spread over a cloud::
+One folder per layer, with files of a few fields spread over a cloud::
 
     attention/<layer>/field_0.npz        scores (U, n, n), xyz (n, 3), chosen
-    attention/<layer>/field_0.csv        a row a point: where it is, what it receives
+    attention/<layer>/field_0.csv        one row per point: position, scores
     attention/<layer>/field_0_heads.png  scores of each head as a matrix
-    attention/<layer>/field_0_view.png   from above, where the chosen point looks
+    attention/<layer>/field_0_view.png   scores of the query point, seen from above
 """
 
 import io
@@ -30,20 +30,19 @@ from vl3d_lite.system.writing import output_errors, write_bytes
 __all__ = ["FIELDS", "FOLDER", "FieldScores", "measure_scores", "write_scores"]
 
 FOLDER = "attention"
-FIELDS = 4  # of a cloud: scores grow with the square of the points
+FIELDS = 4  # per cloud; the size of scores is quadratic in the points
 
 
 @dataclass(frozen=True)
 class FieldScores:
-    """What the points of one field attend to in one layer.
+    """Attention scores among the points of one field in one layer.
 
     Attributes:
         layer: Name of the layer.
-        number: Of the field, from 0.
-        xyz: ``(n, 3)`` float64, the real points in the coordinates of the cloud.
-        scores: ``(U, n, n)`` float32: head, who looks, who is looked at. Rows
-            sum to 1.
-        chosen: Row of the point nearest to the field's center.
+        number: Number of the field, from 0.
+        xyz: ``(n, 3)`` float64, the real points in the CRS of the cloud.
+        scores: ``(U, n, n)`` float32: head, query, key. Rows sum to 1.
+        chosen: Row of the point nearest to the center of the field.
     """
 
     layer: str
@@ -56,30 +55,30 @@ class FieldScores:
 def measure_scores(
     model: keras.Model, cloud: PreparedCloud, spec: Spec, scaling: FeatureScaling
 ) -> Iterator[FieldScores]:
-    """Scores of every `FieldAttentionLayer` on a few well-filled fields of a cloud.
+    """Yield the scores of every `FieldAttentionLayer` on a few fields of a cloud.
 
     Args:
-        model: The network; without such a layer there is nothing to yield.
-        cloud: At most `FIELDS` of its fields are looked at, spread evenly over
-            the fuller half of those that cover it.
-        spec: Of the run.
-        scaling: Of the features.
+        model: The network; nothing is yielded without such a layer.
+        cloud: At most `FIELDS` of its fields are used, evenly spread over the
+            fuller half of the fields that cover it.
+        spec: Spec of the run.
+        scaling: Scaling of the features.
     """
     layers = [layer for layer in model.layers if type(layer) is FieldAttentionLayer]
     if not layers:
         return
-    # Keras takes the list off a single output; the logits make it several.
+    # Keras unwraps a list of one output; with the logits there are at least two.
     outputs = [model.outputs[0], *(layer.input for layer in layers)]
     inner = keras.Model(model.inputs, outputs)
     source = FieldSource(cloud, spec, scaling)
-    sweep = cover(cloud, spec, seed=spec.seed, cutter=source.cutter)
+    sweep = cover(cloud, spec, seed=spec.seed, extractor=source.extractor)
     sizes = np.array([len(rows) for rows in sweep.rows])
     full = np.flatnonzero(sizes >= np.median(sizes))
-    places = np.unique(np.linspace(0, len(full) - 1, FIELDS).astype(int))
-    for number, place in enumerate(full[places]):
+    chosen_fields = full[np.unique(np.linspace(0, len(full) - 1, FIELDS).astype(int))]
+    for number, field in enumerate(chosen_fields):
         batch = empty_batch(spec, len(scaling.names), 1)
-        rows = source.write(batch, 0, sweep.centers[place], sweep.rows[place])
-        center = source.cutter.cut(sweep.centers[place], rows).center
+        rows = source.write(batch, 0, sweep.centers[field], sweep.rows[field])
+        center = source.extractor.extract(sweep.centers[field], rows).center
         _, *tensors = inner(batch, training=False)
         for layer, inputs in zip(layers, tensors, strict=True):
             real = ops.convert_to_numpy(inputs[2])[0] >= 0
@@ -95,22 +94,22 @@ def measure_scores(
 def write_scores(
     folder: Path, found: Iterator[FieldScores], *, plots: bool = True
 ) -> list[Path]:
-    """Write scores below `folder`; earlier ones of the same layers are replaced.
+    """Write scores below `folder` and remove earlier scores of the same layers.
 
     Args:
-        folder: Made where it is missing.
-        found: See `measure_scores`.
-        plots: Draw PNG files.
+        folder: The folder; it is created where it is missing.
+        found: Scores, as `measure_scores` yields them.
+        plots: Whether to draw PNG files.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
         ResourceError: The folder cannot be written.
     """
     files: list[Path] = []
     for entry in found:
-        place = folder / re.sub(r"[^0-9A-Za-z_.-]", "_", entry.layer)
+        layer_folder = folder / re.sub(r"[^0-9A-Za-z_.-]", "_", entry.layer)
         contents = {".npz": _arrays(entry), ".csv": _table(entry).encode("ascii")}
         if plots:
             title = f"{entry.layer}, field {entry.number}"
@@ -119,13 +118,13 @@ def write_scores(
                 entry.xyz, entry.scores[:, entry.chosen], entry.chosen, title
             )
         for suffix, content in contents.items():
-            path = place / f"field_{entry.number}{suffix}"
+            path = layer_folder / f"field_{entry.number}{suffix}"
             write_bytes(path, content)
             files.append(path)
     stale = re.compile(r"field_\d+(\.npz|\.csv|_heads\.png|_view\.png)")
-    for place in {file.parent for file in files}:
-        with output_errors(place):
-            for file in place.iterdir():
+    for layer_folder in {file.parent for file in files}:
+        with output_errors(layer_folder):
+            for file in layer_folder.iterdir():
                 if file not in files and stale.fullmatch(file.name):
                     file.unlink()
     return files
@@ -144,11 +143,11 @@ def _table(entry: FieldScores) -> str:
         *(f"received_{head}" for head in heads),
         *(f"from_chosen_{head}" for head in heads),
     ]
-    # A share of all attention that the points of the field pay.
+    # Mean over queries: the share of the whole attention that a key receives.
     received = entry.scores.mean(axis=1)
     columns = np.concatenate([received, entry.scores[:, entry.chosen]]).T
     rows = [
-        ",".join([*(f"{value:.3f}" for value in place), *(f"{v:.6g}" for v in values)])
-        for place, values in zip(entry.xyz, columns, strict=True)
+        ",".join([*(f"{value:.3f}" for value in point), *(f"{v:.6g}" for v in values)])
+        for point, values in zip(entry.xyz, columns, strict=True)
     ]
     return "\n".join([",".join(names), *rows, ""])

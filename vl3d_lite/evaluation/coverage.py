@@ -1,20 +1,23 @@
-"""Coverage against accuracy: what is gained by leaving doubtful points out."""
+"""Accuracy and coverage by confidence threshold."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-STEPS = 1000  # of confidence; thresholds are told to three digits
+__all__ = ["STEPS", "THRESHOLDS", "ThresholdCounts"]
+
+STEPS = 1000  # Bins of confidence: thresholds have at most three digits.
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """Counts of labelled points by confidence, in steps of ``1 / STEPS``.
+class ThresholdCounts:
+    """Counts of labeled points by confidence, in bins of width ``1 / STEPS``.
 
     Args:
-        count: ``(STEPS,)`` int64, points of such a confidence.
-        correct: ``(STEPS,)`` int64, those that got their class.
+        count: ``(STEPS,)`` int64, number of points in each bin.
+        correct: ``(STEPS,)`` int64, number of correctly predicted points.
 
     Source:
         Geifman and El-Yaniv, *Selective Classification for Deep Neural Networks*
@@ -27,42 +30,46 @@ class Coverage:
     @classmethod
     def measure(
         cls, reference: np.ndarray, prediction: np.ndarray, confidence: np.ndarray
-    ) -> "Coverage":
-        """Count the labelled points of a cloud.
+    ) -> "ThresholdCounts":
+        """Count the labeled points of a cloud.
 
         Args:
-            reference: ``(n,)`` int, -1 is left out.
-            prediction: ``(n,)`` int.
+            reference: ``(n,)`` int class index; -1 is ignored.
+            prediction: ``(n,)`` int class index.
             confidence: ``(n,)`` float in [0, 1].
         """
-        labelled = reference >= 0
-        # Rounded first: 0.7 in float32 is a little less than 0.7.
-        steps = np.round(confidence[labelled].astype(np.float64) * STEPS, 4)
+        labeled = reference >= 0
+        # Rounded before the floor: 0.7 in float32 is a little less than 0.7.
+        steps = np.round(confidence[labeled].astype(np.float64) * STEPS, 4)
         steps = np.clip(steps, 0, STEPS - 1).astype(np.int64)
-        right = reference[labelled] == prediction[labelled]
+        correct = reference[labeled] == prediction[labeled]
         return cls(
             np.bincount(steps, minlength=STEPS),
-            np.bincount(steps[right], minlength=STEPS),
+            np.bincount(steps[correct], minlength=STEPS),
         )
 
-    def __add__(self, other: "Coverage") -> "Coverage":
-        return Coverage(self.count + other.count, self.correct + other.correct)
+    def __add__(self, other: "ThresholdCounts") -> "ThresholdCounts":
+        return ThresholdCounts(self.count + other.count, self.correct + other.correct)
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
-        """What a threshold leaves, for each ``t / STEPS``, t from 0 on.
+        """Coverage and accuracy at every threshold ``t / STEPS``, ``t`` from 0 on.
 
         Returns:
-            ``(STEPS,)`` share of the points that are at least so sure, and
-            ``(STEPS,)`` share of these that are right; NaN where none are left.
+            ``(STEPS,)`` coverage, the share of points with at least this
+            confidence, and ``(STEPS,)`` accuracy of these points; NaN where none
+            is left.
         """
         left = np.cumsum(self.count[::-1])[::-1]
-        right = np.cumsum(self.correct[::-1])[::-1]
-        accuracy = np.where(left > 0, right / np.maximum(left, 1), np.nan)
+        correct = np.cumsum(self.correct[::-1])[::-1]
+        accuracy = np.where(left > 0, correct / np.maximum(left, 1), np.nan)
         return left / max(left[0], 1), accuracy
 
-    def table(self) -> list[dict]:
-        """Coverage and accuracy of a few thresholds; None where no point is left."""
-        share, accuracy = self.curve()
+    def rows(self) -> list[dict[str, Any]]:
+        """Confidence, coverage and accuracy at each of `THRESHOLDS`.
+
+        The accuracy is None where no point is left.
+        """
+        coverage, accuracy = self.curve()
         rows = []
         for threshold in THRESHOLDS:
             step = round(threshold * STEPS)
@@ -70,7 +77,7 @@ class Coverage:
             rows.append(
                 {
                     "confidence": threshold,
-                    "coverage": float(share[step]),
+                    "coverage": float(coverage[step]),
                     "accuracy": value if np.isfinite(value) else None,
                 }
             )

@@ -1,4 +1,4 @@
-"""Places: connected points on which prediction and reference disagree."""
+"""Disagreements: connected points whose prediction differs from the reference."""
 
 import csv
 import io
@@ -11,8 +11,8 @@ from scipy.sparse.csgraph import connected_components
 
 from vl3d_lite.spec.schema.spec import Spec
 
-# Half of the 26 cells around one: the other half sees the same pairs.
-_AROUND = [
+# Half of the 26 cells around a cell: the other half gives the same pairs.
+_OFFSETS = [
     (x, y, z)
     for x in (-1, 0, 1)
     for y in (-1, 0, 1)
@@ -23,20 +23,21 @@ _AROUND = [
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Connected points of one class that all got one other class.
+    """Connected points of one reference class with one other predicted class.
 
     Args:
         cloud: Name of the cloud.
-        reference: Name of the class that the reference gives.
-        prediction: Name of the class that was predicted.
-        points: How many, at least 1.
-        confident_points: Those of at least the asked confidence; 0 where no
-            confidence is known.
-        mean_confidence: NaN where none is known.
-        x: Of the point nearest to the middle, in the cloud's own coordinates.
+        reference: Name of the reference class.
+        prediction: Name of the predicted class.
+        points: Number of points, at least 1.
+        confident_points: Number of points of at least the minimum confidence; 0
+            where the confidence is unknown.
+        mean_confidence: In [0, 1]; NaN where the confidence is unknown.
+        x: Coordinates of the point nearest to the centroid, in the CRS of the
+            cloud; so are `y` and `z`.
         y: See `x`.
         z: See `x`.
-        x_min: Extent, in the cloud's own coordinates; so are the next five.
+        x_min: Extent in the CRS of the cloud; so are the next five.
     """
 
     cloud: str
@@ -65,130 +66,163 @@ def find_disagreements(
     class_names: Sequence[str],
     *,
     origin: np.ndarray,
-    distance: float,
-    confident: float,
-    points: int,
-    always: int = 10,
+    link_distance: float,
+    min_confidence: float,
+    min_points: int,
+    top: int = 10,
 ) -> list[Disagreement]:
-    """Where a cloud's wrong points lie together, the largest places first.
+    """Group the wrong points of a cloud into disagreements, the largest first.
 
-    Wrong points are sorted into cells of edge `distance`; those of a pair of
-    classes in one cell, or in cells that touch, are one place. So points within
-    `distance` always are, and points over ``2 * sqrt(3) * distance`` apart only
-    by others between them. Memory grows with wrong points, not with points.
+    Wrong points are sorted into cubic cells of edge `link_distance`; points of the
+    same pair of classes in one cell, or in adjacent cells, are connected. Points
+    within `link_distance` are therefore always connected, and points more than
+    ``2 * sqrt(3) * link_distance`` apart only through points between them. Memory
+    grows with the number of wrong points, not with the size of the cloud.
 
     Args:
-        cloud: Its name.
+        cloud: Name of the cloud.
         xyz: ``(n, 3)`` float64 meters, relative to `origin`.
-        reference: ``(n,)`` int class index, -1 where there is none.
+        reference: ``(n,)`` int class index, -1 where a point is unlabeled.
         prediction: ``(n,)`` int class index.
         confidence: ``(n,)`` float in [0, 1], or None.
         class_names: Name of each class index.
-        origin: ``(3,)`` float64.
-        distance: In meters, positive.
-        confident: From which on a point is a confident one.
-        points: Places of more points than this are listed.
-        always: So many places are listed however small they are.
+        origin: ``(3,)`` float64, in the CRS of the cloud.
+        link_distance: In meters, positive.
+        min_confidence: Confidence in [0, 1] from which on a wrong point counts as
+            confident.
+        min_points: Disagreements of more points than this are listed.
+        top: The `top` largest are listed regardless of their size.
     """
     wrong = np.flatnonzero((reference >= 0) & (reference != prediction))
     pairs = reference[wrong].astype(np.int64) * len(class_names) + prediction[wrong]
     found = []
     for pair in np.unique(pairs):
         rows = wrong[pairs == pair]
-        names = [class_names[index] for index in divmod(int(pair), len(class_names))]
-        near = xyz[rows]
-        label = _connected(near, distance)
-        sure = None if confidence is None else confidence[rows].astype(np.float64)
+        truth, answer = (class_names[i] for i in divmod(int(pair), len(class_names)))
+        label = _connected(xyz[rows], link_distance)
         size = np.bincount(label)
-        # Only these can be listed; the rest are not worth their sums.
-        largest = np.argsort(-size, kind="stable")[: max(always, (size > points).sum())]
+        # Only these can be listed; the others are skipped before any statistics.
+        count = max(top, int((size > min_points).sum()))
+        largest = np.argsort(-size, kind="stable")[:count]
         order = np.argsort(label, kind="stable")
         stops = np.cumsum(size)
         for number in largest:
-            own = order[stops[number] - size[number] : stops[number]]
+            own = rows[order[stops[number] - size[number] : stops[number]]]
+            values = None if confidence is None else confidence[own]
             found.append(
-                _place(
-                    cloud,
-                    names,
-                    near[own],
-                    None if sure is None else sure[own],
-                    origin,
-                    confident,
+                _disagreement(
+                    cloud, truth, answer, xyz[own], values, origin, min_confidence
                 )
             )
-    found.sort(key=lambda place: -place.points)
-    kept = sum(place.points > points for place in found)
-    return found[: max(always, kept)]
+    found.sort(key=lambda entry: -entry.points)
+    large = sum(entry.points > min_points for entry in found)
+    return found[: max(top, large)]
 
 
-def _connected(xyz: np.ndarray, distance: float) -> np.ndarray:
-    """``(n,)`` number of the component of each point."""
-    cells = np.floor((xyz - xyz.min(axis=0)) / distance).astype(np.int64)
-    # An empty cell on every side: no offset leads into another row.
+def _connected(xyz: np.ndarray, link_distance: float) -> np.ndarray:
+    """``(n,)`` int, the connected component of each point."""
+    cells = np.floor((xyz - xyz.min(axis=0)) / link_distance).astype(np.int64)
+    # One empty cell on each side, so that no offset wraps into the next row.
     sides = cells.max(axis=0) + 3
     steps = np.array([sides[1] * sides[2], sides[2], 1])
     keys, cell = np.unique((cells + 1) @ steps, return_inverse=True)
-    some, others = [], []
-    for offset in _AROUND:
+    edges = []
+    for offset in _OFFSETS:
         wanted = keys + np.dot(offset, steps)
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        touches = np.flatnonzero(keys[place] == wanted)
-        some.append(touches)
-        others.append(place[touches])
-    some, others = np.concatenate(some), np.concatenate(others)
+        candidate = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        adjacent = np.flatnonzero(keys[candidate] == wanted)
+        edges.append(np.stack([adjacent, candidate[adjacent]]))
+    rows, columns = np.concatenate(edges, axis=1)
     graph = coo_array(
-        (np.ones(len(some), bool), (some, others)), shape=(len(keys), len(keys))
+        (np.ones(len(rows), bool), (rows, columns)), shape=(len(keys), len(keys))
     )
     return connected_components(graph, directed=False)[1][cell.ravel()]
 
 
-def _place(cloud, names, xyz, confidence, origin, confident) -> Disagreement:
-    middle = xyz[np.argmin(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=1))]
-    known = confidence is not None
-    corners = (middle, xyz.min(axis=0), xyz.max(axis=0))
+def _disagreement(
+    cloud: str,
+    reference: str,
+    prediction: str,
+    xyz: np.ndarray,
+    confidence: np.ndarray | None,
+    origin: np.ndarray,
+    min_confidence: float,
+) -> Disagreement:
+    central = xyz[np.argmin(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=1))]
+    x, y, z = _coordinates(central + origin)
+    x_min, y_min, z_min = _coordinates(xyz.min(axis=0) + origin)
+    x_max, y_max, z_max = _coordinates(xyz.max(axis=0) + origin)
+    confident_points, mean_confidence = 0, float("nan")
+    if confidence is not None:
+        confidence = confidence.astype(np.float64)
+        # A threshold such as 0.9 is stored as float32, a little below or above it.
+        confident_points = int((confidence >= min_confidence - 1e-6).sum())
+        mean_confidence = float(confidence.mean())
     return Disagreement(
-        cloud,
-        *names,
-        len(xyz),
-        int((confidence >= confident - 1e-6).sum()) if known else 0,
-        float(confidence.mean()) if known else float("nan"),
-        *(round(float(value), 3) for corner in corners for value in corner + origin),
+        cloud=cloud,
+        reference=reference,
+        prediction=prediction,
+        points=len(xyz),
+        confident_points=confident_points,
+        mean_confidence=mean_confidence,
+        x=x,
+        y=y,
+        z=z,
+        x_min=x_min,
+        y_min=y_min,
+        z_min=z_min,
+        x_max=x_max,
+        y_max=y_max,
+        z_max=z_max,
     )
 
 
+def _coordinates(point: np.ndarray) -> list[float]:
+    return [round(float(value), 3) for value in point]
+
+
 def confident_disagreements(
-    places: Sequence[Disagreement], spec: Spec
+    disagreements: Sequence[Disagreement], spec: Spec
 ) -> list[Disagreement]:
-    """Places of more confident points than the spec asks for, the most first."""
+    """Disagreements of more than ``evaluation.min_points`` confident points.
+
+    Returns:
+        The entries with the most confident points first.
+    """
     limit = spec.evaluation.min_points
-    some = [place for place in places if place.confident_points > limit]
-    return sorted(some, key=lambda place: -place.confident_points)
+    found = [entry for entry in disagreements if entry.confident_points > limit]
+    return sorted(found, key=lambda entry: -entry.confident_points)
 
 
-def summarize_disagreements(places: Sequence[Disagreement], spec: Spec) -> dict:
-    """What ``metrics.json`` says of disagreements; ``disagreements.csv`` has them."""
+def summarize_disagreements(
+    disagreements: Sequence[Disagreement], spec: Spec
+) -> dict[str, float]:
+    """Settings and counts of the disagreements, an entry of ``metrics.json``."""
     limit = spec.evaluation.min_points
-    listed = [place for place in places if place.points > limit]
-    confident = confident_disagreements(places, spec)
+    listed = [entry for entry in disagreements if entry.points > limit]
+    confident = confident_disagreements(disagreements, spec)
     return {
-        "more_than_points": limit,
-        "distance": spec.link_distance,
-        "confident_from": spec.evaluation.min_confidence,
-        "places": len(listed),
-        "points": sum(place.points for place in listed),
-        "confident_disagreements": len(confident),
-        "confident_points": sum(place.confident_points for place in confident),
+        "min_points": limit,
+        "link_distance": spec.link_distance,
+        "min_confidence": spec.evaluation.min_confidence,
+        "count": len(listed),
+        "points": sum(entry.points for entry in listed),
+        "confident_count": len(confident),
+        "confident_points": sum(entry.confident_points for entry in confident),
     }
 
 
-def disagreements_csv(places: Sequence[Disagreement]) -> str:
-    """One row per disagreement, columns named as the fields of `Disagreement`."""
+def disagreements_csv(disagreements: Sequence[Disagreement]) -> str:
+    """CSV with one row per disagreement and one column per field.
+
+    An unknown mean confidence is empty.
+    """
     stream = io.StringIO()
     names = list(Disagreement.__dataclass_fields__)
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    for place in places:
-        row = asdict(place)
+    for entry in disagreements:
+        row = asdict(entry)
         mean = row["mean_confidence"]
         row["mean_confidence"] = "" if np.isnan(mean) else f"{mean:.4f}"
         writer.writerow(row)

@@ -238,7 +238,7 @@ def _sample(
 ) -> Iterator[tuple[Inputs, np.ndarray]]:
     """Yield batches of fields of a cloud, and their ``(B, R_0)`` labels."""
     source = FieldSource(cloud, spec, scaling)
-    sweep = cover(cloud, spec, seed=spec.seed, cutter=source.cutter)
+    sweep = cover(cloud, spec, seed=spec.seed, extractor=source.extractor)
     chosen = np.unique(np.linspace(0, len(sweep) - 1, FIELDS).astype(int))
     size = spec.prediction_batch
     for first in range(0, len(chosen), size):

@@ -1,4 +1,4 @@
-"""How far predictions hold when a cloud is turned about the vertical axis."""
+"""Stability of predictions under rotation of a cloud about the vertical axis."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,19 +16,21 @@ from vl3d_lite.prediction.votes import predict_cells
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
 
-OTHERS = tuple(17.0 + 36.0 * number for number in range(10))  # degrees
+# Degrees; spread evenly, and none is a rotation of a group in use.
+OTHER_ANGLES = tuple(17.0 + 36.0 * number for number in range(10))
 
 
 @dataclass(frozen=True)
 class RotationReport:
-    """Share of points that keep their class.
+    """Share of points that keep their predicted class under each rotation.
 
     Attributes:
-        cloud: Its name.
-        points: That are compared.
-        group: Name of the group.
-        rows: ``(turn, of the group, with, without)``: the turn in words, whether
-            it is the group's, and the share with and without the symmetry.
+        cloud: Name of the cloud.
+        points: Number of compared points.
+        group: Name of the symmetry group.
+        rows: ``(rotation, own, kept, plain)``: the name of the rotation, whether
+            it is an element of the group, and the shares in [0, 1] with and
+            without the symmetry.
     """
 
     cloud: str
@@ -37,46 +39,29 @@ class RotationReport:
     rows: list[tuple[str, bool, float, float]]
 
     def to_dict(self) -> dict:
-        """What ``rotations.json`` holds."""
+        """Content of ``rotations.json``."""
         return {
             "format": 1,
             "cloud": self.cloud,
             "points": self.points,
             "group": self.group,
-            "turns": [
-                {"turn": turn, "of_group": own, "with": kept, "without": plain}
-                for turn, own, kept, plain in self.rows
+            "rotations": [
+                {"rotation": name, "of_group": own, "with": kept, "without": plain}
+                for name, own, kept, plain in self.rows
             ],
         }
-
-    def table(self) -> str:
-        """The shares as text, means last."""
-        head = ("turn", f"with {self.group}", "without")
-        lines = [f"{head[0]:<28}{head[1]:>12}{head[2]:>12}"]
-        for turn, own, kept, plain in self.rows:
-            name = f"{turn} ({self.group})" if own else turn
-            lines.append(f"{name:<28}{kept:>12.2%}{plain:>12.2%}")
-        for name, own in (
-            (f"mean of {self.group}", True),
-            ("mean of the others", False),
-        ):
-            shares = [row[2:] for row in self.rows if row[1] == own]
-            if shares:
-                kept, plain = np.mean(shares, axis=0)
-                lines.append(f"{name:<28}{kept:>12.2%}{plain:>12.2%}")
-        return "\n".join(lines)
 
 
 def with_symmetry(
     model: keras.Model, spec: Spec, n_features: int, symmetry: str
 ) -> keras.Model:
-    """The network of a run with another symmetry, and the same weights.
+    """Build the network of a run with another symmetry and the same weights.
 
     Args:
-        model: The run's network.
-        spec: Of the run.
-        n_features: Inputs a point.
-        symmetry: As ``model.symmetry`` may be.
+        model: Network of the run.
+        spec: Spec of the run.
+        n_features: Number of input features per point.
+        symmetry: A value of the spec key ``model.symmetry``.
     """
 
     def build() -> keras.Model:
@@ -92,7 +77,7 @@ def with_symmetry(
 
 
 def symmetry_of(spec: Spec) -> str:
-    """The group to compare with: the model's, its decoder's, or C4."""
+    """The symmetry group of the model, of its decoder, or C4 where there is none."""
     if spec.model.symmetry != "none":
         return spec.model.symmetry
     if spec.model.decoder.type == "equivariant_transformer":
@@ -100,12 +85,13 @@ def symmetry_of(spec: Spec) -> str:
     return "C4"
 
 
-class TurnedBatches:
-    """The batches of a sweep with all coordinates turned, neighbors as they were.
+class RotatedBatches:
+    """Batches of a sweep with rotated coordinates and unchanged neighbors.
 
     Args:
-        batches: A sweep.
-        matrix: ``(3, 3)``, about the vertical axis of each field.
+        batches: Batches of a sweep.
+        matrix: ``(3, 3)`` float, a rotation or reflection that fixes the vertical
+            axis; it is applied about the center of each field.
     """
 
     def __init__(self, batches: SweepBatches, matrix: np.ndarray):
@@ -116,13 +102,13 @@ class TurnedBatches:
 
     def __iter__(self) -> Iterator[tuple[Inputs, np.ndarray]]:
         for inputs, indices in self.batches:
-            turned = {
+            rotated = {
                 name: (value.astype(np.float64) @ self.matrix.T).astype(np.float32)
                 if name.startswith("xyz_")
                 else value
                 for name, value in inputs.items()
             }
-            yield turned, indices
+            yield rotated, indices
 
 
 def measure_rotations(
@@ -135,25 +121,27 @@ def measure_rotations(
     interrupts: Interrupts | None = None,
     quiet: bool = True,
 ) -> RotationReport:
-    """Predict a cloud as it is and turned; compare the classes of its points.
+    """Predict a cloud as it is and rotated, and compare the classes of its points.
 
-    Fields and neighbors are those of the cloud as it is, so that only the network
-    can make a difference. Turned by every element of the group and by ten other
-    angles, with the symmetry and without, by the same weights.
+    Fields and neighbors are those of the cloud as it is, so that any difference
+    comes from the network. The cloud is rotated by every element of the group and
+    by `OTHER_ANGLES`; both networks, with and without the symmetry, have the same
+    weights.
 
     Args:
-        model: The run's network.
+        model: Network of the run.
         prepared: The cloud.
-        spec: Of the run.
-        scaling: Of the features.
-        threads: Threads that prepare fields.
-        interrupts: Asked before every batch whether a signal came.
-        quiet: No progress bars.
+        spec: Spec of the run.
+        scaling: Scaling of the features.
+        threads: Number of threads that prepare fields.
+        interrupts: Checked before every batch for a signal.
+        quiet: Show no progress bars.
+
+    Raises:
+        InterruptedRunError: A signal was received.
     """
     group = get_group(symmetry_of(spec))
-    turns = [(_words(matrix), True, matrix) for matrix in group.matrices[1:]] + [
-        (f"{angle:g} degrees", False, _turn(angle)) for angle in OTHERS
-    ]
+    rotations = _rotations(group.matrices)
     batches = SweepBatches(prepared, spec, scaling, votes=1, threads=threads)
     weights = prepared.point_counts
     shares = []
@@ -163,33 +151,42 @@ def measure_rotations(
         def classes(matrix, name, network=network):
             return predict_cells(
                 network,
-                TurnedBatches(batches, matrix),
+                RotatedBatches(batches, matrix),
                 prepared.xyz,
                 interrupts=interrupts,
                 quiet=quiet,
-                description=f"turned by {name}",
+                description=f"rotated by {name}",
             ).classes
 
-        still = classes(np.eye(3), "0 degrees")
+        reference = classes(np.eye(3), "0 degrees")
         shares.append(
             [
-                float(np.average(classes(matrix, name) == still, weights=weights))
-                for name, _, matrix in turns
+                float(np.average(classes(matrix, name) == reference, weights=weights))
+                for name, _, matrix in rotations
             ]
         )
     rows = [
         (name, own, kept, plain)
-        for (name, own, _), kept, plain in zip(turns, *shares, strict=True)
+        for (name, own, _), kept, plain in zip(rotations, *shares, strict=True)
     ]
     return RotationReport(prepared.name, int(weights.sum()), group.name, rows)
 
 
-def _turn(angle: float) -> np.ndarray:
+def _rotations(elements: np.ndarray) -> list[tuple[str, bool, np.ndarray]]:
+    """Name, whether it is of the group, and matrix of each rotation to test."""
+    # The first element of a group is the identity.
+    own = [(_name(matrix), True, matrix) for matrix in elements[1:]]
+    return own + [
+        (f"{angle:g} degrees", False, _rotation(angle)) for angle in OTHER_ANGLES
+    ]
+
+
+def _rotation(angle: float) -> np.ndarray:
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
 
-def _words(matrix: np.ndarray) -> str:
+def _name(matrix: np.ndarray) -> str:
     angle = np.rad2deg(np.arctan2(matrix[1, 0], matrix[0, 0])) % 360
     mirrored = "mirrored, " if np.linalg.det(matrix) < 0 else ""
     return f"{mirrored}{angle:g} degrees"

@@ -1,26 +1,30 @@
-"""Scores and calibration as functions of counts.
+"""Scores as functions of counts.
 
-Counts add, so results of clouds, chunks and workers merge: scores of a sum
-equal scores of the pooled points.
+Counts are additive, so results of clouds, chunks and workers can be merged: the
+scores of a sum equal the scores of the pooled points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.prediction.calibration import ratio
+from vl3d_lite.evaluation.coverage import ThresholdCounts
+from vl3d_lite.prediction.calibration import ReliabilityCounts, ratio
+
+__all__ = ["OVERALL", "PER_CLASS", "CloudResult", "Scores", "confusion_matrix"]
 
 PER_CLASS = ("precision", "recall", "f1", "iou")
+OVERALL = ("overall_accuracy", "mean_accuracy", "mean_iou", "mcc", "kappa")
 
 
 def confusion_matrix(
     reference: np.ndarray, prediction: np.ndarray, n_classes: int
 ) -> np.ndarray:
-    """Count how often each class was taken for each.
+    """Count the points of each pair of reference and predicted class.
 
     Args:
-        reference: ``(n,)`` int, class index; -1 is left out.
+        reference: ``(n,)`` int, class index; -1 is ignored.
         prediction: ``(n,)`` int, class index in ``[0, n_classes)``.
         n_classes: ``C``, at least 1.
 
@@ -28,7 +32,7 @@ def confusion_matrix(
         ``(C, C)`` int64; rows are the reference, columns the prediction.
 
     Raises:
-        DataError: Lengths differ, or a value is no class index.
+        DataError: Lengths differ, or a value is not a class index.
     """
     reference = _class_indices("reference", reference, -1, n_classes)
     prediction = _class_indices("prediction", prediction, 0, n_classes)
@@ -37,28 +41,28 @@ def confusion_matrix(
             f"reference and prediction must be of equal length. "
             f"Received: {len(reference)} and {len(prediction)} points"
         )
-    labelled = reference >= 0
-    pairs = reference[labelled] * n_classes + prediction[labelled]
+    labeled = reference >= 0
+    pairs = reference[labeled] * n_classes + prediction[labeled]
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says.
+    """Scores of a confusion matrix.
 
     With ``t_k`` points of class ``k``, ``p_k`` points predicted as it, ``c_k``
-    both, and ``s`` points in all::
+    points that are both, and ``s`` points in total::
 
         precision = c/p   recall = c/t   F1 = 2c/(t+p)   IoU = c/(t+p-c)
         OA    = sum c / s
         kappa = (OA - e) / (1 - e),  e = sum t_k p_k / s^2
         MCC   = (OA - e) / sqrt((1 - sum p_k^2/s^2) (1 - sum t_k^2/s^2))
 
-    A class in neither reference nor prediction is NaN and stays out of every
-    mean. One that is only predicted, or never predicted, has 0 where it has
-    no quotient: a false alarm costs mean IoU. Mean accuracy alone averages
-    recall over the classes that the reference holds. Scores without a
-    denominator (no points, or a single class) are NaN.
+    A class in neither reference nor prediction is NaN and is excluded from every
+    mean. A class that is only predicted, or never predicted, scores 0 where its
+    denominator is 0, so a false alarm lowers mean IoU. Mean accuracy is the only
+    mean over the classes of the reference alone. Scores without a denominator
+    (no points, or a single class) are NaN.
 
     Args:
         confusion: ``(C, C)`` int, from `confusion_matrix`.
@@ -73,27 +77,27 @@ class Scores:
 
     @property
     def points(self) -> int:
-        """Points with a reference."""
+        """Number of points with a reference label."""
         return int(self.confusion.sum())
 
     @property
     def support(self) -> np.ndarray:
-        """``(C,)`` points of each class in the reference."""
+        """``(C,)`` number of points of each class in the reference."""
         return self.confusion.sum(axis=1)
 
     @property
     def predicted(self) -> np.ndarray:
-        """``(C,)`` points predicted as each class."""
+        """``(C,)`` number of points predicted as each class."""
         return self.confusion.sum(axis=0)
 
     @property
     def precision(self) -> np.ndarray:
-        """``(C,)`` share of the points predicted as a class that are of it."""
+        """``(C,)`` share of the points predicted as a class that belong to it."""
         return self._per_class(self.predicted)
 
     @property
     def recall(self) -> np.ndarray:
-        """``(C,)`` share of a class' points that were found."""
+        """``(C,)`` share of the points of a class that are predicted as it."""
         return self._per_class(self.support)
 
     @property
@@ -108,22 +112,22 @@ class Scores:
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of points that got their class."""
+        """Share of points whose predicted class is the reference class."""
         return ratio(self._correct.sum(), self.points)
 
     @property
     def mean_accuracy(self) -> float:
-        """Mean recall of the classes that the reference holds."""
+        """Mean recall of the classes that occur in the reference."""
         return _mean(np.where(self.support > 0, self.recall, np.nan))
 
     @property
     def mean_iou(self) -> float:
-        """Mean IoU of the classes that occur."""
+        """Mean IoU of the classes that occur in reference or prediction."""
         return self.macro("iou")
 
     @property
     def mcc(self) -> float:
-        """Matthews' correlation coefficient of several classes, in [-1, 1]."""
+        """Multi-class Matthews correlation coefficient, in [-1, 1]."""
         t, p = self._shares()
         return ratio(self.overall_accuracy - t @ p, np.sqrt((1 - p @ p) * (1 - t @ t)))
 
@@ -134,11 +138,11 @@ class Scores:
         return ratio(self.overall_accuracy - t @ p, 1 - t @ p)
 
     def macro(self, metric: str) -> float:
-        """Mean of a per-class score over the classes that occur."""
+        """Mean of a score of `PER_CLASS` over the classes that occur."""
         return _mean(getattr(self, metric))
 
     def weighted(self, metric: str) -> float:
-        """Mean of a per-class score, weighted by the reference's points."""
+        """Mean of a score of `PER_CLASS`, weighted by the points of the reference."""
         return ratio(np.nansum(getattr(self, metric) * self.support), self.points)
 
     @property
@@ -151,16 +155,69 @@ class Scores:
         return np.where(occurs, score, np.nan)
 
     def _shares(self) -> tuple[np.ndarray, np.ndarray]:
-        # Shares instead of counts: products of counts leave int64 at 3e9 points.
+        # Shares instead of counts: products of counts overflow int64 at 3e9 points.
         points = max(self.points, 1)
         return self.support / points, self.predicted / points
+
+
+@dataclass(frozen=True)
+class CloudResult:
+    """Counts of one cloud, or of many together.
+
+    Args:
+        confusion: ``(C, C)`` int64, from `confusion_matrix`.
+        ignored: Number of points without a reference label.
+        calibration: Counts of confidences; empty without confidences.
+        uncalibrated: Counts before calibration; empty without calibration.
+        coverage: Counts by confidence threshold; empty without confidences.
+        accepted: ``(C, C)`` int64, confusion matrix of the points whose
+            confidence reaches ``prediction.min_confidence``; None where no
+            threshold was set.
+    """
+
+    confusion: np.ndarray
+    ignored: int = 0
+    calibration: ReliabilityCounts = field(default_factory=ReliabilityCounts)
+    uncalibrated: ReliabilityCounts = field(default_factory=ReliabilityCounts)
+    coverage: ThresholdCounts = field(default_factory=ThresholdCounts)
+    accepted: np.ndarray | None = None
+
+    def __add__(self, other: "CloudResult") -> "CloudResult":
+        accepted = None
+        if self.accepted is not None or other.accepted is not None:
+            accepted = self.accepted_confusion + other.accepted_confusion
+        return CloudResult(
+            self.confusion + other.confusion,
+            self.ignored + other.ignored,
+            self.calibration + other.calibration,
+            self.uncalibrated + other.uncalibrated,
+            self.coverage + other.coverage,
+            accepted,
+        )
+
+    @property
+    def accepted_confusion(self) -> np.ndarray:
+        """``(C, C)`` int64; the whole confusion matrix without a threshold."""
+        return self.confusion if self.accepted is None else self.accepted
+
+    @property
+    def uncalibrated_error(self) -> float | None:
+        """Error before calibration; None where some points lack the confidence."""
+        before = self.uncalibrated
+        complete = 0 < before.count.sum() == self.calibration.count.sum()
+        return before.expected_error if complete else None
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the confusion matrix."""
+        return Scores(self.confusion)
 
 
 def _class_indices(what: str, values, lowest: int, n_classes: int) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise DataError(
-            f"{what} must be a vector of integers, one class index a point. "
+            f"{what} must be a vector of integers, one class index per point. "
             f"Received: {values.dtype} of shape {values.shape}"
         )
     if len(values) and (values.min() < lowest or values.max() >= n_classes):

@@ -1,15 +1,12 @@
 """Score predictions whose sources carry labels."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.files import (
-    check_clouds,
-    prepare_file,
-)
+from vl3d_lite.dataset.files import check_clouds, prepare_file
 from vl3d_lite.dataset.scaling import impute_constant_features
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.disagreements import (
@@ -18,15 +15,14 @@ from vl3d_lite.evaluation.disagreements import (
     find_disagreements,
     summarize_disagreements,
 )
-from vl3d_lite.evaluation.evaluation import Evaluation, ReliabilityCounts, Scored
+from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud
 from vl3d_lite.evaluation.evaluation import evaluate as score_clouds
 from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.evaluation.rotations import RotationReport, measure_rotations
-from vl3d_lite.model.backend import (
-    prepare_backend,
-)
+from vl3d_lite.model.backend import prepare_backend
 from vl3d_lite.pipeline.opening import load_network, open_run
-from vl3d_lite.prediction.class_groups import fold_spec
+from vl3d_lite.prediction.calibration import ReliabilityCounts
+from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes
 from vl3d_lite.report.run_page import write_run_report
 from vl3d_lite.runs.folder import RunFolder
@@ -39,29 +35,33 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
-    """Score the predictions in `folder` whose sources carry labels.
+    """Score the predictions in `folder` whose sources have labels.
 
     Writes ``metrics.json``, ``metrics.csv``, ``disagreements.csv``, plots and
-    ``report.html`` into the run folder; beside the predictions where the run is a
+    ``report.html`` into the run folder, or beside the predictions where the run is a
     shipped model (`RunFolder.scored_in`).
 
+    Args:
+        run: A trained run.
+        folder: Where `predict` wrote the clouds.
+
     Returns:
-        The scores; None where no source carries a label.
+        The scores; None where no source has labels.
 
     Raises:
-        DataError: There are no predictions, or a file of one is gone.
+        DataError: There are no predictions, or a file of one is not found.
     """
     spec, _ = open_run(run)
     outcomes = read_outcomes(folder)
     spec = predicted_spec(spec, folder, outcomes)
     if not outcomes:
         raise DataError(
-            f"{folder}: holds no predictions; make some with `vl3d-lite predict`"
+            f"{folder}: holds no predictions; run `vl3d-lite predict` first"
         )
-    result, places = score(spec, folder, outcomes)
+    result, disagreements = score(spec, folder, outcomes)
     target = run.scored_in(folder)
     if result is None:
-        logger.info("no cloud carries labels; there is nothing to score")
+        logger.info("no cloud has labels; there is nothing to score")
         with output_errors(target.report.parent):
             for stale in (
                 target.metrics,
@@ -71,25 +71,30 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
             ):
                 stale.unlink(missing_ok=True)
     else:
-        write_json(target.metrics, metrics(result, places, spec))
+        write_json(target.metrics, metrics(result, disagreements, spec))
         result.write_csv(target.scores)
-        write_text(target.disagreements, disagreements_csv(places))
+        write_text(target.disagreements, disagreements_csv(disagreements))
     if target is run:
         run.update_provenance(evaluated=_relative(folder, run))
-    write_run_report(target, spec, result, folder, outcomes, places)
+    write_run_report(target, spec, result, folder, outcomes, disagreements)
     return result
 
 
 def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
-    """Say how many points of a cloud keep their class when it is turned.
+    """Measure how many points of a cloud keep their class when the cloud is rotated.
 
     Writes ``rotations.json`` into the run folder.
+
+    Args:
+        run: A trained run.
+        cloud: A LAS or LAZ file.
+        options: `threads` and `quiet`.
 
     Raises:
         VL3DError: The run or the cloud cannot be used, or a signal came.
     """
     spec, scaling = open_run(run)
-    check_clouds([cloud], spec, census=False)
+    check_clouds([cloud], spec, count_classes=False)
     prepare_backend(spec.seed, options.threads)
     model = load_network(run, spec, scaling)
     prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
@@ -111,59 +116,75 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
 def score(
     spec: Spec, folder: Path, outcomes: Sequence[PredictedCloud]
 ) -> tuple[Evaluation | None, list[Disagreement]]:
-    """Scores of predicted clouds, and where they disagree with their references.
+    """Score predicted clouds, and find where they disagree with their references.
+
+    Args:
+        spec: The spec whose classes the predictions hold (`predicted_spec`).
+        folder: Where the predicted clouds are.
+        outcomes: The predicted clouds.
 
     Returns:
-        None for the scores where no source carries a label.
+        The scores, None where no source has labels; and the disagreements, the
+        largest first.
     """
-    places: list[Disagreement] = []
-    result = score_clouds(_labelled(spec, folder, outcomes, places), spec.class_names)
-    places.sort(key=lambda place: -place.points)
-    return result if result.clouds else None, places
+    disagreements: list[Disagreement] = []
+    labeled = _labeled(spec, folder, outcomes, disagreements)
+    result = score_clouds(labeled, spec.class_names)
+    disagreements.sort(key=lambda one: -one.points)
+    return result if result.clouds else None, disagreements
 
 
-def metrics(result: Evaluation, places: Sequence[Disagreement], spec: Spec) -> dict:
-    """What ``metrics.json`` holds."""
-    return {**result.to_dict(), "disagreements": summarize_disagreements(places, spec)}
+def metrics(
+    result: Evaluation, disagreements: Sequence[Disagreement], spec: Spec
+) -> dict:
+    """The content of ``metrics.json``."""
+    summary = summarize_disagreements(disagreements, spec)
+    return {**result.to_dict(), "disagreements": summary}
 
 
 def predicted_spec(
     spec: Spec, folder: Path, outcomes: Sequence[PredictedCloud]
 ) -> Spec:
-    """The spec whose classes the predictions hold: joined, where they were.
+    """The spec with the classes that predictions hold: grouped, if they were.
+
+    Args:
+        spec: The spec of the run.
+        folder: Where the predictions are; named in messages.
+        outcomes: The predicted clouds.
 
     Raises:
-        DataError: The classes of some were joined in another way.
+        DataError: The clouds were predicted with different class groups.
     """
-    ways = {outcome.classes for outcome in outcomes}
-    if len(ways) > 1:
+    found = {outcome.class_groups for outcome in outcomes}
+    if len(found) > 1:
+        texts = ", ".join(text or "none" for text in sorted(found))
         raise DataError(
-            f"{folder}: its clouds were predicted with different --classes "
-            f"({', '.join(way or 'none' for way in sorted(ways))}); predict them alike "
-            "with --overwrite, or into folders of their own"
+            f"{folder}: its clouds were predicted with different --classes ({texts}); "
+            "predict all of them with the same, using --overwrite, or write them into "
+            "separate folders"
         )
-    way = ways.pop() if ways else ""
-    return fold_spec(spec, way)[0] if way else spec
+    class_groups = found.pop() if found else ""
+    return group_classes(spec, class_groups)[0] if class_groups else spec
 
 
 def _relative(folder: Path, run: RunFolder) -> str:
-    """A path that stays right when the run is moved, if the folder lies in it."""
+    """A path that stays valid when the run is moved, if the folder is inside it."""
     folder, root = folder.resolve(), run.root.resolve()
     return str(folder.relative_to(root) if root in folder.parents else folder)
 
 
-def _labelled(
+def _labeled(
     spec: Spec,
     folder: Path,
     outcomes: Sequence[PredictedCloud],
-    places: list[Disagreement],
-):
-    """Predicted clouds that can be scored; `places` gets their disagreements."""
+    disagreements: list[Disagreement],
+) -> Iterator[ScoredCloud]:
+    """The predicted clouds that have labels; adds to the `disagreements` of all."""
     for outcome in outcomes:
         pair = read_pair(spec, folder, outcome)
         if np.any(pair.reference >= 0):
             before = outcome.uncalibrated
-            places += find_disagreements(
+            disagreements += find_disagreements(
                 pair.name,
                 pair.xyz,
                 pair.reference,
@@ -171,15 +192,15 @@ def _labelled(
                 pair.confidence,
                 spec.class_names,
                 origin=pair.origin,
-                distance=spec.link_distance,
-                confident=spec.evaluation.min_confidence,
-                points=spec.evaluation.min_points,
+                link_distance=spec.link_distance,
+                min_confidence=spec.evaluation.min_confidence,
+                min_points=spec.evaluation.min_points,
             )
-            yield Scored(
+            yield ScoredCloud(
                 pair.name,
                 pair.reference,
                 pair.prediction,
                 pair.confidence,
                 ReliabilityCounts.from_dict(before) if before else None,
-                pair.sure,
+                pair.accepted,
             )

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vl3d_lite.evaluation.coverage import Coverage
+    from vl3d_lite.evaluation.coverage import ThresholdCounts
     from vl3d_lite.evaluation.evaluation import Evaluation
     from vl3d_lite.prediction.calibration import ReliabilityCounts
 
@@ -157,7 +157,7 @@ def plot_reliability(
     return _png(figure)
 
 
-def plot_coverage(coverage: "Coverage", threshold: float | None = None) -> bytes:
+def plot_coverage(coverage: "ThresholdCounts", threshold: float | None = None) -> bytes:
     """Draw the accuracy of the points that a threshold on confidence leaves.
 
     Args:
@@ -172,7 +172,7 @@ def plot_coverage(coverage: "Coverage", threshold: float | None = None) -> bytes
     figure = _figure(4.6, 3.4)
     axes = figure.add_subplot()
     axes.plot(share[left], accuracy[left], color=_BLUE)
-    for row in coverage.table():
+    for row in coverage.rows():
         if row["accuracy"] is not None:
             place = row["coverage"], row["accuracy"]
             axes.plot(*place, ".", color=_INK)

@@ -1,9 +1,11 @@
 """Aligned plain text: facts and tables for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["fact_lines", "pairs", "sections", "short", "table"]
+__all__ = ["fact_lines", "pairs", "percent", "sections", "short", "table"]
+
+_WIDTH = 100  # characters of a value; longer ones wrap in a usual terminal
 
 
 def sections(*parts: str) -> str:
@@ -11,15 +13,19 @@ def sections(*parts: str) -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def fact_lines(entries: dict[str, Any]) -> str:
-    """One aligned ``key  value`` line an entry; empty and None are left out."""
+def fact_lines(entries: Mapping[str, Any]) -> str:
+    """Format one aligned ``key  value`` line per entry, without empty values."""
     entries = {key: value for key, value in entries.items() if value not in (None, "")}
     width = max(map(len, entries), default=0)
     return "\n".join(f"{key:<{width}}  {value}" for key, value in entries.items())
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns; numbers to the right, words to the left."""
+    """Align the columns of a table: numbers to the right, words to the left.
+
+    Args:
+        rows: The header, then rows of as many cells.
+    """
     columns = list(zip(*rows, strict=True))
     left = [any(c.isalpha() for c in "".join(column[1:])) for column in columns]
     widths = [max(map(len, column)) for column in columns]
@@ -33,7 +39,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def short(value: Any) -> str:
-    """A value in at most 100 characters."""
+    """Format a value in at most 100 characters; floats get four decimals."""
     if isinstance(value, float):
         return f"{value:.4f}"
     if value is None:
@@ -43,10 +49,15 @@ def short(value: Any) -> str:
     return _cut(str(value))
 
 
-def pairs(entries: dict[str, Any]) -> str:
-    """``key value, key value``, in at most 100 characters."""
+def pairs(entries: Mapping[str, Any]) -> str:
+    """Format ``key value, key value``, in at most 100 characters."""
     return _cut(", ".join(f"{key} {value}" for key, value in entries.items()))
 
 
+def percent(share: float) -> str:
+    """Format a share in [0, 1] as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
 def _cut(text: str) -> str:
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
