@@ -109,7 +109,7 @@ def kpconvx_by_loops(
     sigma,
     slope=0.3,
     training=False,
-    order="seed",
+    order="vl3d",
     influence="linear",
     centers=None,
     norm_by_point=False,
@@ -128,7 +128,7 @@ def kpconvx_by_loops(
         sigma: Influence distance.
         slope: Negative slope of the activation.
         training: Normalize by the batch.
-        order: "seed" or "official".
+        order: "vl3d" or "apple".
         influence: See `geometry_by_loops`.
         centers: (B, M, n_x) for a strided layer.
         norm_by_point: Normalize the logits of each kernel point.
@@ -141,7 +141,7 @@ def kpconvx_by_loops(
     real = np.array(
         [[any(present(j, X.shape[1]) for j in row) for row in field] for field in N]
     )
-    official = order == "official"
+    apple = order == "apple"
     support = F
     if centers is not None:
         F = np.zeros((*real.shape, support.shape[2]))
@@ -160,10 +160,10 @@ def kpconvx_by_loops(
         modulations = None
         if "Phi" in w:
             hidden = F @ w["Phi"] + w["phi"]
-            if not official:
+            if not apple:
                 hidden = normalize(hidden, real, w["bn_phi"], training)
             logits = leaky(hidden, slope) @ w["Psi"]
-            if not official:
+            if not apple:
                 logits = logits + w["psi"]
             if norm_by_point:
                 logits = _normalize_by_point(logits, len(weights["Q"]))
@@ -171,14 +171,14 @@ def kpconvx_by_loops(
             modulations = sigmoid(logits)
         source = F if centers is None else support
         H = operator_by_loops(source, N, *geometry, w["W"], modulations)
-        if official:
+        if apple:
             H = leaky(normalize(H, real, w["bn_operator"], training), slope)
         H = normalize(H @ w["Atilde"] + w["btilde"], real, w["bn_htilde"], training)
         H = leaky(H, slope) @ w["Ahat"] + w["bhat"]
         H = normalize(H, real, w["bn_hhat"], training)
         last = block == blocks - 1
         residual = F @ weights["shortcut"] if last and "shortcut" in weights else F
-        F = leaky(residual + H, slope) if official else residual + leaky(H, slope)
+        F = leaky(residual + H, slope) if apple else residual + leaky(H, slope)
         F = np.where(real[..., None], F, 0.0)
     return F
 

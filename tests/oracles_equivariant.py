@@ -95,18 +95,19 @@ def attention(layer, query, memory, name, mask, positions=None, listed=None):
             default.
     """
     elements = matrices(name)
-    order, copies, heads = len(elements), layer.in_rep.copies, layer.num_heads
+    order, heads = len(elements), layer.num_heads
+    multiplicity = layer.in_rep.multiplicity
     kernel, bias = numpy_of(layer.in_kernel), numpy_of(layer.in_bias)
     q, k, v = (
-        linear(x, kernel[part], bias[part], name).reshape(-1, copies, order)
+        linear(x, kernel[part], bias[part], name).reshape(-1, multiplicity, order)
         for x, part in zip(
             (query, memory, memory),
-            (slice(n * copies, (n + 1) * copies) for n in range(3)),
+            (slice(n * multiplicity, (n + 1) * multiplicity) for n in range(3)),
             strict=True,
         )
     )
-    context = np.zeros((len(query), copies, order))
-    size = copies // heads
+    context = np.zeros((len(query), multiplicity, order))
+    size = multiplicity // heads
     for i in range(len(query)):
         tokens = list(range(len(memory))) if listed is None else list(listed[i])
         tokens = [j for j in tokens if j >= 0 and mask[i, j]]
@@ -130,11 +131,11 @@ def attention(layer, query, memory, name, mask, positions=None, listed=None):
 
 
 def encode(layer, offset, elements):
-    """What an offset adds to key and value: two ``(copies, |G|)``."""
+    """What an offset adds to key and value: two ``(multiplicity, |G|)``."""
     kernel, bias = numpy_of(layer.offsets.kernel), numpy_of(layer.offsets.bias)
     results = []
     for weights in (layer.position_key_kernel, layer.position_value_kernel):
-        own = np.zeros((layer.in_rep.copies, len(elements)))
+        own = np.zeros((layer.in_rep.multiplicity, len(elements)))
         for h, matrix in enumerate(elements):
             turned = np.array([*(matrix.T @ offset[:2]), *offset[2:]])
             hidden = gelu(turned @ kernel / layer.position_scale + bias)

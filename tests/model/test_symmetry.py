@@ -199,7 +199,7 @@ def validate(changes, **more):
         ),
         (r"must be `model.symmetry`", {"decoder": HEAD, "symmetry": "C8"}, {}),
         (
-            r"depends on the direction",
+            r"depends on the orientation",
             {"symmetry": "C4"},
             {"features": [{"name": "normal_x"}]},
         ),
@@ -216,5 +216,5 @@ def test_a_field_too_wide_for_full_attention_is_told():
         {"points": 2048, "channels": 8, "blocks": ["kpconvd"]},
     ]
     head = {**HEAD, "attention": "full"}
-    with pytest.raises(ValidationError, match=r"full attention keeps"):
+    with pytest.raises(ValidationError, match=r"full attention takes"):
         ModelSpec.model_validate({"stages": stages, "decoder": head})

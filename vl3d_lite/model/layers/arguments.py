@@ -22,6 +22,20 @@ def check_arguments(where, given, checks):
             )
 
 
+def with_new_names(config, new_names):
+    """Return a configuration whose old argument names are replaced.
+
+    Args:
+        config: Arguments by name, as `get_config` of this or an earlier version
+            gives them.
+        new_names: New argument names by old ones.
+
+    Returns:
+        A copy of `config`.
+    """
+    return {new_names.get(name, name): value for name, value in config.items()}
+
+
 def as_shapes(input_shape):
     """List the shapes; a lone tensor's shape counts as one."""
     if all(size is None or isinstance(size, int) for size in input_shape):

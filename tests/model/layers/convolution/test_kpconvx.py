@@ -82,7 +82,7 @@ def weights_of(layer):
 
 
 FORMS = {
-    "seed": ({}, {}),
+    "vl3d": ({}, {}),
     "two blocks": ({"blocks": 2}, {}),
     "gaussian": ({"influence": "gaussian"}, {"influence": "gaussian"}),
     "constant": ({"influence": "constant"}, {"influence": "constant"}),
@@ -90,13 +90,13 @@ FORMS = {
     "slope": ({"activation": 0.1}, {"slope": 0.1}),
     "wider": ({"blocks": 2, "output_channels": 12}, {}),
     "wider at once": ({"output_channels": 6}, {}),
-    "official": (
-        {"order": "official", "blocks": 2, "activation": 0.1, "output_channels": 12},
-        {"order": "official", "slope": 0.1},
+    "apple": (
+        {"order": "apple", "blocks": 2, "activation": 0.1, "output_channels": 12},
+        {"order": "apple", "slope": 0.1},
     ),
-    "official normalized": (
-        {"order": "official", "modulation_norm": True},
-        {"order": "official", "norm_by_point": True},
+    "apple normalized": (
+        {"order": "apple", "modulation_norm": True},
+        {"order": "apple", "norm_by_point": True},
     ),
     "deformable": ({"deformable": True}, {}),
     "one group": ({"groups": 8}, {}),
@@ -146,7 +146,7 @@ def test_strided_centers_match_the_formula(training):
 
 @pytest.mark.skipif(JAX, reason="JAX has float64 off")
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("form", ["seed", "wider", "official", "official normalized"])
+@pytest.mark.parametrize("form", ["vl3d", "wider", "apple", "apple normalized"])
 def test_gradients_match_differences_of_the_formula(form, training):
     arguments, options = FORMS[form]
     X, F, N = inputs = field(dtype="float64")
@@ -219,7 +219,7 @@ def test_garbage_where_nobody_looks_has_no_say(mode, training):
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(
     ("order", "mode"),
-    [*(("seed", mode) for mode in MODES), ("official", "eager")],
+    [*(("vl3d", mode) for mode in MODES), ("apple", "eager")],
 )
 def test_appended_missing_neighbors_and_padded_points_have_no_say(
     order, mode, training
@@ -305,7 +305,7 @@ def test_geometry_may_be_handed_in(influence):
         ({}, False),
         (
             # Groups of 2 leave 4 modulations a kernel point to normalize.
-            {"blocks": 2, "order": "official", "modulation_norm": True, "groups": 2},
+            {"blocks": 2, "order": "apple", "modulation_norm": True, "groups": 2},
             False,
         ),
         ({"deformable": True, "drop_path": 0.5, "output_channels": 12}, True),
@@ -510,7 +510,7 @@ def test_regularizers_and_constraints_reach_every_tensor_but_the_kernel_points()
         ({"groups": 0}, "`groups` must be"),
         ({"bn_momentum": 1}, "`bn_momentum` must be"),
         ({"bn_phi": []}, "`bn_phi` must hold one layer"),
-        ({"order": "reverse"}, "`order` must be one of seed, official"),
+        ({"order": "reverse"}, "`order` must be one of vl3d, apple"),
         ({"influence": "cubic"}, "`influence` must be one of"),
         ({"output_channels": 0}, "`output_channels` must be"),
         ({"strided": True, "blocks": 2}, "`blocks` must be 1 where `strided`"),

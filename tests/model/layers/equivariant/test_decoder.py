@@ -30,9 +30,9 @@ SLOW = "no operation that others do not run; eager JAX takes half a minute"
 GOLDEN = Path(__file__).parents[3] / "golden"
 
 
-def make(name="C4", copies=4, **settings):
+def make(name="C4", multiplicity=4, **settings):
     given = {"num_heads": 2, "dim_feedforward": 20, "dropout": 0.0, **settings}
-    return EquivariantTransformerDecoderLayer((name, copies), **given)
+    return EquivariantTransformerDecoderLayer((name, multiplicity), **given)
 
 
 def draw(layer, queries=5, tokens=7, seed=4):
@@ -84,7 +84,9 @@ def worst(layer, inputs, **more):
 @pytest.mark.parametrize("form", ["pre", "post"])
 def test_reproduces_the_golden_vectors(form):
     golden = np.load(GOLDEN / f"sym_c4_{form}.npz")
-    layer = make(copies=8, num_heads=4, dim_feedforward=64, norm_first=form == "pre")
+    layer = make(
+        multiplicity=8, num_heads=4, dim_feedforward=64, norm_first=form == "pre"
+    )
     layer.build(golden["tgt"].shape, golden["memory"].shape)
     for part, name in ((layer.self_attn, "sa"), (layer.multihead_attn, "ca")):
         for side in ("in", "out"):
@@ -389,7 +391,7 @@ def test_the_check_finds_attention_that_does_not_commute():
 
 
 def test_keeps_the_contract_of_a_layer(tmp_path):
-    layer = make("D3", copies=2)
+    layer = make("D3", multiplicity=2)
     rng = np.random.default_rng(0)
     inputs = {
         "tgt": rng.normal(size=(2, 4, 12)).astype("float32"),

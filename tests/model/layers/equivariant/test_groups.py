@@ -60,7 +60,7 @@ def test_quarter_turns_have_no_rounding():
 
 def test_a_representation_names_group_and_multiplicity():
     rep = RegularRepresentation("D4", 3)
-    assert (rep.size, rep.copies, rep.group.name) == (24, 3, "D4")
+    assert (rep.size, rep.multiplicity, rep.group.name) == (24, 3, "D4")
     assert rep == RegularRepresentation(SymmetryGroup("D4"), 3)
     assert rep != RegularRepresentation("C8", 3)
     np.testing.assert_array_equal(rep.rho(5)[8:16, 8:16], rep.group.rho(5))
@@ -73,10 +73,10 @@ def test_an_unknown_group_is_named(name):
         SymmetryGroup(name)
 
 
-@pytest.mark.parametrize("copies", [0, -1, 1.5])
-def test_copies_are_whole_and_positive(copies):
-    with pytest.raises(DeepLearningException, match=r"`copies` must be a whole"):
-        RegularRepresentation("C4", copies)
+@pytest.mark.parametrize("multiplicity", [0, -1, 1.5])
+def test_the_multiplicity_is_whole_and_positive(multiplicity):
+    with pytest.raises(DeepLearningException, match=r"`multiplicity` must be a whole"):
+        RegularRepresentation("C4", multiplicity)
 
 
 def test_elements_outside_the_group_are_refused():

@@ -65,6 +65,6 @@ def test_errors_name_the_argument():
         (r"`in_rep` must be", {"in_rep": 3}),
     ):
         with pytest.raises(DeepLearningException, match=match):
-            EquivariantLinear(**{"in_rep": ("C4", 2), "copies": 2, **arguments})
+            EquivariantLinear(**{"in_rep": ("C4", 2), "multiplicity": 2, **arguments})
     with pytest.raises(DeepLearningException, match=r"`inputs` must have 8 channels"):
         EquivariantLinear(("C4", 2), 2)(np.zeros((1, 9), "float32"))

@@ -22,7 +22,9 @@ from vl3d_lite.model.layers.neighborhood import (
     require_integers,
 )
 
-ORDERS = ("seed", "official")
+ORDERS = ("vl3d", "apple")
+# Model files of version 0.1 hold the old names.
+OLD_ORDERS = {"seed": "vl3d", "official": "apple"}
 LEAKY_RELU = keras.layers.LeakyReLU()
 
 
@@ -73,7 +75,7 @@ class KPConvXLayer(keras.layers.Layer):
         built_Q, built_W, built_Phi, built_phi, built_Psi, built_psi,
         built_Atilde, built_btilde, built_Ahat, built_bhat: Accepted so that
             VL3D's configurations load, and ignored: properties tell.
-        order: "seed" as above. "official": ``f~`` goes through BN and act;
+        order: "vl3d" as above. "apple": ``f~`` goes through BN and act;
             ``a = sigmoid(act(f Phi + phi) Psi)``; ``h^`` has no act of its own,
             and ``out = act(f + h^)``.
         modulation_norm: True normalizes the logits of each kernel point before
@@ -136,7 +138,7 @@ class KPConvXLayer(keras.layers.Layer):
         built_Ahat=False,
         built_bhat=False,
         *,
-        order="seed",
+        order="vl3d",
         modulation_norm=False,
         output_channels=None,
         strided=False,
@@ -192,7 +194,7 @@ class KPConvXLayer(keras.layers.Layer):
     def build(self, dim_in):
         shapes = self._check_shapes(dim_in)
         n_x, D = shapes[0][-1], shapes[1][-1]
-        official = self.order == "official"
+        apple = self.order == "apple"
         blocks, width = self.blocks, self.mq * (D // self.groups)
         self.Q = self.add_weight(
             name="Q",
@@ -207,13 +209,13 @@ class KPConvXLayer(keras.layers.Layer):
             self.Phi = self._add("Phi", (blocks, D, D))
             self.phi = self._add("phi", (blocks, D))
             self.Psi = self._add("Psi", (blocks, D, width))
-            if not official:
+            if not apple:
                 self.psi = self._add("psi", (blocks, width))
                 self.bn_phi = self._normalizations(self.bn_phi, [D] * blocks)
             if self.modulation_norm:
                 self.modulation_gain = self._add("modulation_gain", (blocks, width), 1)
                 self.modulation_bias = self._add("modulation_bias", (blocks, width), 0)
-        if official:
+        if apple:
             self.bn_operator = self._normalizations(None, [D] * blocks)
         self.Atilde = self._add("Atilde", (blocks, D, self.DH))
         self.btilde = self._add("btilde", (blocks, self.DH))
@@ -275,6 +277,11 @@ class KPConvXLayer(keras.layers.Layer):
             "influence": self.influence,
             "attention": self.attention,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        order = config.get("order", "vl3d")
+        return cls(**{**config, "order": OLD_ORDERS.get(order, order)})
 
     def export_representation(self, dir_path, out_prefix=None, Wpast=None):
         """Write the kernel points and weights as files.
@@ -380,11 +387,11 @@ class KPConvXLayer(keras.layers.Layer):
         return nearest, ops.cast(influence, self.compute_dtype)
 
     def _block(self, block, F, support, geometry, real, training):
-        official, last = self.order == "official", block == self.blocks - 1
+        apple, last = self.order == "apple", block == self.blocks - 1
         wide = last and self.shortcut is not None
         residual = self._linear(F, self.shortcut, None, 0) if wide else F
         if training and self.drop_path == 1:
-            return self._activate(residual) if official else residual
+            return self._activate(residual) if apple else residual
         modulations = self._modulations(block, F, real, training)
         weights = self._weight(self.W, block)
         H = kpconvx_operator(
@@ -394,7 +401,7 @@ class KPConvXLayer(keras.layers.Layer):
             modulations,
             finite=not self.strided,
         )
-        if official:
+        if apple:
             H = self._activate(
                 self._normalize(self.bn_operator, block, H, real, training)
             )
@@ -405,19 +412,19 @@ class KPConvXLayer(keras.layers.Layer):
         else:
             H = self._linear(H, self.Ahat, self.bhat, block)
         H = self._normalize(self.bn_hhat, block, H, real, training)
-        if not official:
+        if not apple:
             H = self._activate(H)
         if training and self.drop_path:
             H = self._drop(H)
         out = residual + H
-        return _cut(self._activate(out) if official else out, real)
+        return _cut(self._activate(out) if apple else out, real)
 
     def _modulations(self, block, F, real, training):
         """Compute ``a``, ``(B, M, mq * D / G)`` in (0, 1), or None."""
         if not self.attention:
             return None
         hidden = self._linear(F, self.Phi, self.phi, block)
-        if self.order == "seed":
+        if self.order == "vl3d":
             hidden = self._normalize(self.bn_phi, block, hidden, real, training)
         logits = self._linear(self._activate(hidden), self.Psi, self.psi, block)
         if self.modulation_norm:

@@ -57,12 +57,12 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
 
     Given `neighbors`, a query attends to these alone (local attention).
 
-    Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = copies * |G|``,
+    Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = multiplicity * |G|``,
     ``H`` heads, ``K`` neighbors.
 
     Args:
         in_rep: `RegularRepresentation` of queries, tokens and output, or
-            ``(group, copies)``.
+            ``(group, multiplicity)``.
         num_heads: ``H``; divides the copies.
         dropout: Share of attention weights dropped in training, in [0, 1).
         bias: Whether the four maps have one.
@@ -116,10 +116,10 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
         # Coordinates stay float32 where the fields are half precision.
         super().__init__(**{"autocast": False, **kwargs})
         self.in_rep = get_representation(in_rep)
-        copies = self.in_rep.copies
-        if num_heads < 1 or copies % num_heads:
+        multiplicity = self.in_rep.multiplicity
+        if num_heads < 1 or multiplicity % num_heads:
             raise DeepLearningException(
-                f"{self.name}: `num_heads` must divide the {copies} copies of "
+                f"{self.name}: `num_heads` must divide the {multiplicity} copies of "
                 f"`in_rep`. Received: num_heads={num_heads}"
             )
         if not 0 <= dropout < 1:
@@ -173,18 +173,20 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
     ):
         check_width(self.name, "query", query_shape, self.in_rep.size)
         check_width(self.name, "memory", memory_shape or query_shape, self.in_rep.size)
-        copies, order = self.in_rep.copies, self.group.order
+        multiplicity, order = self.in_rep.multiplicity, self.group.order
         draw = tied_initializer(self.init_scheme, self.in_rep.size, self.in_rep.size)
         for name, count in (("in", 3), ("out", 1)):
             kernel = self.add_weight(
                 name=f"{name}_kernel",
-                shape=(count * copies, copies, order),
+                shape=(count * multiplicity, multiplicity, order),
                 initializer=draw.clone(),
             )
             bias = None
             if self.use_bias:
                 bias = self.add_weight(
-                    name=f"{name}_bias", shape=(count * copies,), initializer="zeros"
+                    name=f"{name}_bias",
+                    shape=(count * multiplicity,),
+                    initializer="zeros",
                 )
             setattr(self, f"{name}_kernel", kernel)
             setattr(self, f"{name}_bias", bias)
@@ -195,7 +197,7 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
             for name in ("position_key_kernel", "position_value_kernel"):
                 kernel = self.add_weight(
                     name=name,
-                    shape=(self.position_units, copies),
+                    shape=(self.position_units, multiplicity),
                     initializer="glorot_uniform",
                 )
                 setattr(self, name, kernel)
@@ -326,13 +328,15 @@ class EquivariantMultiHeadAttention(keras.layers.Layer):
 
     def _project(self, query, memory, key_mask):
         """Give the spectra of queries, keys and values."""
-        copies, group = self.in_rep.copies, self.group
+        multiplicity, group = self.in_rep.multiplicity, self.group
         if memory is None:
             query = present_only(query, key_mask)
             return split_maps(multiply(query, *self._weights("in"), group), 3, group)
         memory = present_only(memory, key_mask)
-        query = multiply(query, *self._weights("in", 0, copies), group)
-        both = multiply(memory, *self._weights("in", copies, 3 * copies), group)
+        query = multiply(query, *self._weights("in", 0, multiplicity), group)
+        both = multiply(
+            memory, *self._weights("in", multiplicity, 3 * multiplicity), group
+        )
         return query, *split_maps(both, 2, group)
 
     def _softmax(self, logits, mask, axis, training):

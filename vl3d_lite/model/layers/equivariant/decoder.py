@@ -35,12 +35,12 @@ class EquivariantTransformerDecoderLayer(
     positions turning along. Dropout shares its mask over the group axis. All but
     the activation runs in the group-Fourier basis.
 
-    Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = copies * |G|``,
+    Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = multiplicity * |G|``,
     copy-major, ``K`` neighbors.
 
     Args:
         in_rep: `RegularRepresentation` of queries, memory and output, or
-            ``(group, copies)``.
+            ``(group, multiplicity)``.
         self_attn: "full" (every query), "local" (over `tgt_neighbors`), "none",
             or a layer that keeps the attention contract below.
         multihead_attn: The same for the memory; "local" over
@@ -161,7 +161,7 @@ class EquivariantTransformerDecoderLayer(
         hidden = math.ceil(self.dim_feedforward / self.group.order)
         self.linear1 = EquivariantLinear(self.in_rep, hidden, name="linear1", **common)
         self.linear2 = EquivariantLinear(
-            self.linear1.out_rep, self.in_rep.copies, name="linear2", **common
+            self.linear1.out_rep, self.in_rep.multiplicity, name="linear2", **common
         )
         settings = {"eps": self.layer_norm_eps, "dtype": self.dtype_policy}
         if norm_module == "layernorm":

@@ -101,8 +101,8 @@ class DecoderBlocks:
         """Drop whole copies: one draw for all elements of the group."""
         if self.drop is None or not training:
             return spectrum
-        copies = spectrum[0].shape[-1]
-        shape = (*ops.shape(spectrum[0])[:2], copies)
+        multiplicity = spectrum[0].shape[-1]
+        shape = (*ops.shape(spectrum[0])[:2], multiplicity)
         keep = self.drop(ops.ones(shape, self.compute_dtype), training=True)
         return scale_copies(spectrum, keep, self.group)
 

@@ -7,8 +7,12 @@ import re
 import numpy as np
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import with_new_names
 
 LARGEST = 64  # rotations; one degree of freedom of every kernel each
+
+# Model files of version 0.1 hold the old names.
+OLD_NAMES = {"copies": "multiplicity"}
 
 
 class Irrep:
@@ -160,37 +164,38 @@ def get_group(group):
 class RegularRepresentation:
     """Stacked copies of a group's regular representation.
 
-    A field of it is ``(..., copies * |G|)``, copy-major: entry ``c |G| + h``
+    A field of it is ``(..., multiplicity * |G|)``, copy-major: entry ``c |G| + h``
     belongs to copy ``c`` and element ``h``.
 
     Args:
         group: A name such as "C4", or a `SymmetryGroup`.
-        copies: Multiplicity, at least 1.
+        multiplicity: Number of copies, at least 1.
 
     Raises:
-        DeepLearningException: `copies` is not a positive whole number, or the
+        DeepLearningException: `multiplicity` is not a positive whole number, or the
             group is unknown.
     """
 
-    def __init__(self, group, copies):
-        if int(copies) != copies or copies < 1:
+    def __init__(self, group, multiplicity):
+        if int(multiplicity) != multiplicity or multiplicity < 1:
             raise DeepLearningException(
-                f"`copies` must be a whole number of at least 1. Received: {copies!r}"
+                "`multiplicity` must be a whole number of at least 1. "
+                f"Received: {multiplicity!r}"
             )
         self.group = get_group(group)
-        self.copies = int(copies)
+        self.multiplicity = int(multiplicity)
 
     @property
     def size(self):
-        """Channels: ``copies * |G|``."""
-        return self.copies * self.group.order
+        """Channels: ``multiplicity * |G|``."""
+        return self.multiplicity * self.group.order
 
     def rho(self, element):
         """``(size, size)`` float64: what an element does to the channels."""
-        return np.kron(np.eye(self.copies), self.group.rho(element))
+        return np.kron(np.eye(self.multiplicity), self.group.rho(element))
 
     def get_config(self):
-        return {"group": self.group.name, "copies": self.copies}
+        return {"group": self.group.name, "multiplicity": self.multiplicity}
 
     def __eq__(self, other):
         return (
@@ -199,22 +204,26 @@ class RegularRepresentation:
         )
 
     def __hash__(self):
-        return hash((self.group, self.copies))
+        return hash((self.group, self.multiplicity))
 
     def __repr__(self):
-        return f"RegularRepresentation({self.group.name!r}, copies={self.copies})"
+        return (
+            f"RegularRepresentation({self.group.name!r}, "
+            f"multiplicity={self.multiplicity})"
+        )
 
 
 def get_representation(representation):
-    """Give a representation from itself, its config or ``(group, copies)``."""
+    """Give a representation from itself, its config or ``(group, multiplicity)``."""
     if isinstance(representation, RegularRepresentation):
         return representation
     if isinstance(representation, dict):
-        if set(representation) == {"group", "copies"}:
-            return RegularRepresentation(**representation)
+        config = with_new_names(representation, OLD_NAMES)
+        if set(config) == {"group", "multiplicity"}:
+            return RegularRepresentation(**config)
     elif isinstance(representation, list | tuple) and len(representation) == 2:
         return RegularRepresentation(*representation)
     raise DeepLearningException(
-        "`in_rep` must be a RegularRepresentation, or the group and the copies of "
-        f"one, for example ('C4', 16). Received: {representation!r}"
+        "`in_rep` must be a RegularRepresentation, or the group and the "
+        f"multiplicity of one, for example ('C4', 16). Received: {representation!r}"
     )

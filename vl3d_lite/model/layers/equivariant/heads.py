@@ -18,27 +18,29 @@ def heads_of(spectrum, count):
         count: ``H``.
     """
     batch, tokens = ops.shape(spectrum[0])[:2]
-    copies = spectrum[0].shape[-1] // count
+    multiplicity = spectrum[0].shape[-1] // count
     parts = []
     for block in spectrum:
         # Not -1: of an unknown batch TensorFlow would not know the components.
-        components = block.shape[2] * block.shape[3] // (count * copies)
-        parts.append(ops.reshape(block, (batch, tokens, components, count, copies)))
+        components = block.shape[2] * block.shape[3] // (count * multiplicity)
+        parts.append(
+            ops.reshape(block, (batch, tokens, components, count, multiplicity))
+        )
     joined = ops.transpose(ops.concatenate(parts, axis=2), (0, 1, 3, 2, 4))
-    size = copies * joined.shape[3]
+    size = multiplicity * joined.shape[3]
     return ops.reshape(joined, (batch, tokens, count, size))
 
 
 def spectrum_from_heads(heads, group):
     """Undo `heads_of`."""
     batch, tokens, count = ops.shape(heads)[:3]
-    copies = heads.shape[-1] // group.order
-    shape = (batch, tokens, count, group.order, copies)
+    multiplicity = heads.shape[-1] // group.order
+    shape = (batch, tokens, count, group.order, multiplicity)
     heads = ops.transpose(ops.reshape(heads, shape), (0, 1, 3, 2, 4))
     blocks, first = [], 0
     for irrep in group.irreps:
         components = irrep.rows * irrep.width
-        width = irrep.width * copies * count
+        width = irrep.width * multiplicity * count
         block = heads[:, :, first : first + components]
         blocks.append(ops.reshape(block, (batch, tokens, irrep.rows, width)))
         first += components
@@ -50,11 +52,11 @@ def split_maps(spectrum, count, group):
     parts = [[] for _ in range(count)]
     for block, irrep in zip(spectrum, group.irreps, strict=True):
         batch, tokens = ops.shape(block)[:2]
-        copies = block.shape[-1] // (irrep.width * count)
-        shape = (batch, tokens, irrep.rows, irrep.width, count, copies)
+        multiplicity = block.shape[-1] // (irrep.width * count)
+        shape = (batch, tokens, irrep.rows, irrep.width, count, multiplicity)
         wide = ops.reshape(block, shape)
         for number, part in enumerate(parts):
-            own = (batch, tokens, irrep.rows, irrep.width * copies)
+            own = (batch, tokens, irrep.rows, irrep.width * multiplicity)
             part.append(ops.reshape(wide[..., number, :], own))
     return parts
 
@@ -154,10 +156,10 @@ def position_context(weights, encoded, kernel, group):
         encoded: ``(B, T, S or K, |G| * U)``.
         kernel: ``(U, H, c)``.
     """
-    units, heads, copies = kernel.shape
+    units, heads, multiplicity = kernel.shape
     gathered = weights @ encoded
     lead = ops.shape(gathered)[:2]
     gathered = ops.reshape(gathered, (*lead, heads, group.order, units))
     context = ops.einsum("bthgu,uhc->btghc", gathered, kernel)
-    context = ops.reshape(context, (*lead, group.order, heads * copies))
+    context = ops.reshape(context, (*lead, group.order, heads * multiplicity))
     return spectrum_of([context[:, :, h] for h in range(group.order)], group)

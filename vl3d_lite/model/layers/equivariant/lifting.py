@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import with_new_names
 from vl3d_lite.model.layers.equivariant.groups import (
+    OLD_NAMES,
     RegularRepresentation,
     get_representation,
 )
@@ -27,35 +29,37 @@ class RegularLift(keras.layers.Layer):
 
     Args:
         group: Name of the group, or a `SymmetryGroup`.
-        copies: Of the output. At least 1.
+        multiplicity: Copies in the output, at least 1.
 
     Call arguments:
         scalars: ``(B, R, C)`` float.
         vectors: ``(B, R, V, n_x)`` float, ``n_x`` 2 or 3, or None.
 
     Returns:
-        ``(B, R, copies * |G|)`` float, copy-major.
+        ``(B, R, multiplicity * |G|)`` float, copy-major.
 
     Raises:
-        DeepLearningException: `copies` or the group is out of range, or a shape.
+        DeepLearningException: `multiplicity` or the group is out of range, or a shape.
     """
 
-    def __init__(self, group, copies, **kwargs):
+    def __init__(self, group, multiplicity, **kwargs):
         super().__init__(**kwargs)
-        self.out_rep = RegularRepresentation(group, copies)
+        self.out_rep = RegularRepresentation(group, multiplicity)
 
     @property
     def group(self):
         return self.out_rep.group
 
     def build(self, scalars_shape, vectors_shape=None):
-        copies = self.out_rep.copies
+        multiplicity = self.out_rep.multiplicity
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(scalars_shape[-1], copies),
+            shape=(scalars_shape[-1], multiplicity),
             initializer="glorot_uniform",
         )
-        self.bias = self.add_weight(name="bias", shape=(copies,), initializer="zeros")
+        self.bias = self.add_weight(
+            name="bias", shape=(multiplicity,), initializer="zeros"
+        )
         if vectors_shape is None:
             return
         if len(vectors_shape) != 4 or vectors_shape[-1] not in (2, 3):
@@ -66,7 +70,7 @@ class RegularLift(keras.layers.Layer):
         count, axes = vectors_shape[-2:]
         self.vector_kernel = self.add_weight(
             name="vector_kernel",
-            shape=(axes, count * copies),
+            shape=(axes, count * multiplicity),
             initializer="glorot_uniform",
         )
 
@@ -78,11 +82,11 @@ class RegularLift(keras.layers.Layer):
         if vectors is None:
             return result
         lead, (count, axes) = ops.shape(scalars)[:2], vectors.shape[-2:]
-        order, copies = self.group.order, self.out_rep.copies
+        order, multiplicity = self.group.order, self.out_rep.multiplicity
         kernel = lift_vectors(ops.cast(self.vector_kernel, scalars.dtype), self.group)
-        kernel = ops.reshape(kernel, (axes, order, count, copies))
-        kernel = ops.transpose(kernel, (2, 0, 3, 1))  # (V, n_x, copies, |G|)
-        kernel = ops.reshape(kernel, (count * axes, copies * order))
+        kernel = ops.reshape(kernel, (axes, order, count, multiplicity))
+        kernel = ops.transpose(kernel, (2, 0, 3, 1))  # (V, n_x, m, |G|)
+        kernel = ops.reshape(kernel, (count * axes, multiplicity * order))
         flat = ops.reshape(vectors, (*lead, count * axes))
         return result + product(flat, kernel)
 
@@ -91,6 +95,10 @@ class RegularLift(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), **self.out_rep.get_config()}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**with_new_names(config, OLD_NAMES))
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -102,10 +110,10 @@ class InvariantPooling(keras.layers.Layer):
     ``E`` is an `EquivariantLinear`. The nonlinearity comes before the mean: the
     mean of a linear map alone would see the constants only.
 
-    Shapes: ``D = copies * |G|``, copy-major.
+    Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
-        in_rep: `RegularRepresentation` of the input, or ``(group, copies)``.
+        in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
         units: Outputs, at least 1.
         hidden: Copies of the hidden field; those of the input by default.
         activation: Name or function.
@@ -132,7 +140,7 @@ class InvariantPooling(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.inner = EquivariantLinear(
             self.in_rep,
-            self.in_rep.copies if hidden is None else hidden,
+            self.in_rep.multiplicity if hidden is None else hidden,
             dtype=self.dtype_policy,
             name="inner",
         )
@@ -140,9 +148,11 @@ class InvariantPooling(keras.layers.Layer):
     def build(self, input_shape):
         check_width(self.name, "inputs", input_shape, self.in_rep.size)
         self.inner.build(input_shape)
-        copies = self.inner.out_rep.copies
+        multiplicity = self.inner.out_rep.multiplicity
         self.kernel = self.add_weight(
-            name="kernel", shape=(copies, self.units), initializer="glorot_uniform"
+            name="kernel",
+            shape=(multiplicity, self.units),
+            initializer="glorot_uniform",
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.units,), initializer="zeros"
@@ -152,7 +162,7 @@ class InvariantPooling(keras.layers.Layer):
         hidden = self.activation(self.inner(inputs))
         lead = ops.shape(hidden)[:-1]
         order = self.in_rep.group.order
-        hidden = ops.reshape(hidden, (*lead, self.inner.out_rep.copies, order))
+        hidden = ops.reshape(hidden, (*lead, self.inner.out_rep.multiplicity, order))
         # A sum: on PyTorch `ops.mean` rounds float64.
         pooled = ops.sum(hidden, axis=-1) / order
         result = product(pooled, ops.cast(self.kernel, pooled.dtype))

@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import with_new_names
 from vl3d_lite.model.layers.equivariant.groups import (
+    OLD_NAMES,
     RegularRepresentation,
     get_representation,
 )
@@ -41,11 +43,11 @@ class EquivariantLinear(keras.layers.Layer):
     parameters than a dense layer of the same width. The product is formed with
     the dense matrix, or block by block in the group-Fourier basis.
 
-    Shapes: ``D = copies * |G|``, copy-major.
+    Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
-        in_rep: `RegularRepresentation` of the input, or ``(group, copies)``.
-        copies: Of the output. At least 1.
+        in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
+        multiplicity: Copies in the output, at least 1.
         bias: Whether there is one.
         init_scheme: "xavier_uniform", "xavier_normal", "kaiming_uniform" or
             "kaiming_normal", of the dense matrix.
@@ -71,7 +73,7 @@ class EquivariantLinear(keras.layers.Layer):
     def __init__(
         self,
         in_rep,
-        copies,
+        multiplicity,
         bias=True,
         init_scheme="xavier_uniform",
         evaluation="auto",
@@ -79,7 +81,7 @@ class EquivariantLinear(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.in_rep = get_representation(in_rep)
-        self.out_rep = RegularRepresentation(self.in_rep.group, copies)
+        self.out_rep = RegularRepresentation(self.in_rep.group, multiplicity)
         check_scheme(self.name, init_scheme)
         if evaluation not in EVALUATIONS:
             raise DeepLearningException(
@@ -105,7 +107,11 @@ class EquivariantLinear(keras.layers.Layer):
         check_width(self.name, "inputs", input_shape, self.in_rep.size)
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(self.out_rep.copies, self.in_rep.copies, self.group.order),
+            shape=(
+                self.out_rep.multiplicity,
+                self.in_rep.multiplicity,
+                self.group.order,
+            ),
             initializer=tied_initializer(
                 self.init_scheme, self.in_rep.size, self.out_rep.size
             ),
@@ -113,7 +119,7 @@ class EquivariantLinear(keras.layers.Layer):
         self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
-                name="bias", shape=(self.out_rep.copies,), initializer="zeros"
+                name="bias", shape=(self.out_rep.multiplicity,), initializer="zeros"
             )
 
     def call(self, inputs):
@@ -145,8 +151,12 @@ class EquivariantLinear(keras.layers.Layer):
         return {
             **super().get_config(),
             "in_rep": self.in_rep.get_config(),
-            "copies": self.out_rep.copies,
+            "multiplicity": self.out_rep.multiplicity,
             "bias": self.use_bias,
             "init_scheme": self.init_scheme,
             "evaluation": self.evaluation,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**with_new_names(config, OLD_NAMES))

@@ -31,11 +31,11 @@ class _EquivariantNorm(keras.layers.Layer):
         check_width(self.name, "inputs", input_shape, self.in_rep.size)
         count = sum(irrep.scales for irrep in self.group.irreps)
         self.scale = self.add_weight(
-            name="scale", shape=(count, self.in_rep.copies), initializer="ones"
+            name="scale", shape=(count, self.in_rep.multiplicity), initializer="ones"
         )
         if self.use_bias:
             self.bias = self.add_weight(
-                name="bias", shape=(self.in_rep.copies,), initializer="zeros"
+                name="bias", shape=(self.in_rep.multiplicity,), initializer="zeros"
             )
 
     def call(self, inputs):
@@ -87,10 +87,10 @@ class EquivariantRMSNorm(_EquivariantNorm):
     ``A`` commutes with the group: one learned scale for every copy of every
     irrep (for C4, three a copy of the regular representation).
 
-    Shapes: ``D = copies * |G|``, copy-major.
+    Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
-        in_rep: `RegularRepresentation` of the input, or ``(group, copies)``.
+        in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
         eps: Added to the mean square. Positive.
 
     Call arguments:
@@ -121,10 +121,10 @@ class EquivariantLayerNorm(_EquivariantNorm):
     Mean and variance run over all channels, copies and group alike. ``A`` is
     that of `EquivariantRMSNorm`; ``b`` is one number a copy.
 
-    Shapes: ``D = copies * |G|``, copy-major.
+    Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
-        in_rep: `RegularRepresentation` of the input, or ``(group, copies)``.
+        in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
         eps: Added to the variance. Positive.
         bias: Whether ``b`` is there.
 
@@ -152,7 +152,7 @@ class EquivariantLayerNorm(_EquivariantNorm):
         constants = spectrum[0]
         # A sum: on PyTorch `ops.mean` rounds float64.
         center = ops.sum(_wide(constants), axis=-1, keepdims=True)
-        center = center / self.in_rep.copies
+        center = center / self.in_rep.multiplicity
         center = constants - ops.cast(center, constants.dtype)
         result = self._normalize([center, *spectrum[1:]])
         if not self.use_bias:

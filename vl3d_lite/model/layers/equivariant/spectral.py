@@ -13,11 +13,11 @@ from keras import ops
 def to_spectrum(x, group):
     """Give the spectrum of ``(..., m * |G|)``, copy-major."""
     order = group.order
-    copies = x.shape[-1] // order
+    multiplicity = x.shape[-1] // order
     if order == 1:
         return [ops.expand_dims(x, -2)]
     lead = ops.shape(x)[:-1]
-    x = ops.reshape(x, (*lead, copies, order))
+    x = ops.reshape(x, (*lead, multiplicity, order))
     return spectrum_of([x[..., h] for h in range(order)], group)
 
 
@@ -39,11 +39,11 @@ def slices_of(spectrum, group):
     """Give back a field as |G| tensors ``(..., m)``, one an element."""
     parts, weights = [], []
     for block, irrep in zip(spectrum, group.irreps, strict=True):
-        copies = block.shape[-1] // irrep.width
+        multiplicity = block.shape[-1] // irrep.width
         for row in range(irrep.rows):
             for place in range(irrep.width):
-                start = place * copies
-                parts.append(block[..., row, start : start + copies])
+                start = place * multiplicity
+                parts.append(block[..., row, start : start + multiplicity])
                 weights.append(irrep.basis[row, place])
     return [_combine(parts, column) for column in np.stack(weights, axis=1)]
 
