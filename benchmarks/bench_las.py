@@ -61,7 +61,9 @@ def laspy_read(source: Path, _: Path) -> None:
 
 
 def our_read(source: Path, _: Path) -> None:
-    read_las(source, dimensions=["intensity", "return_number"], classes={"ground": [2]})
+    read_las(
+        source, dimensions=["intensity", "return_number"], class_codes={"ground": [2]}
+    )
 
 
 def result_of(source: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -128,7 +128,7 @@ def measure_trees(points: int) -> dict:
     spec, cloud = make_spec(FIELDS["cylinder"]), make_cloud(points)
     prepared = prepare_cloud(cloud, spec)
     sweep = SweepBatches(prepared, spec, FeatureScaling.fit([prepared]), votes=1)
-    cutter = FieldExtractor(prepared, spec)
+    extractor = FieldExtractor(prepared, spec)
     chosen = range(0, len(sweep.sweep), 4)
     seconds = {"cut": 0.0, "trees": 0.0, "coarse anew": 0.0}
     total, found, near = 0, 0, 0
@@ -136,7 +136,7 @@ def measure_trees(points: int) -> dict:
         center, rows = sweep.sweep.centers[number], sweep.sweep.rows[number]
         total += len(rows)
         begin = time.process_time()
-        field = cutter.cut(center, rows)
+        field = extractor.extract(center, rows)
         seconds["cut"] += time.process_time() - begin
         begin = time.process_time()
         for fine, coarse in zip(field.xyz, field.xyz[1:], strict=False):

@@ -99,14 +99,14 @@ def draw_fields(cloud: PointCloud, path: Path) -> None:
     for axis, (grid, points, radius) in zip(
         axes, ((0.4, 2048, 30), (0.4, 4096, 30), (0.8, 4096, 30)), strict=True
     ):
-        cutter = FieldExtractor(*prepared(cloud, grid, points, radius))
-        xyz = cutter.prepared.xyz
+        extractor = FieldExtractor(*prepared(cloud, grid, points, radius))
+        xyz = extractor.prepared.xyz
         some = xyz[:: max(1, len(xyz) // 20_000)]
         axis.scatter(*some[:, :2].T, s=0.3, c="#cccccc", linewidths=0)
         reaches = []
         for center, color in (((60, 80), "#1f6fb2"), ((3, 30), "#d9730d")):
             middle = np.array([*center, 0.0])
-            rows = cutter.select(middle)
+            rows = extractor.select(middle)
             axis.scatter(*xyz[rows, :2].T, s=0.6, c=color, linewidths=0)
             reaches.append(np.linalg.norm(xyz[rows, :2] - center, axis=1).max())
         axis.set_title(
@@ -151,7 +151,7 @@ PICTURES = {
 
 def main(folder: Path = HERE) -> None:
     """Draw all pictures into a folder."""
-    cloud = read_las(TOWN, classes=CLASSES)
+    cloud = read_las(TOWN, class_codes=CLASSES)
     for name, draw in PICTURES.items():
         draw(cloud, folder / name)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.clouds.las_files import append_evlr, insert_vlr, make_las, vlr_bytes
 from vl3d_lite.clouds.crs import meters_per_unit, read_crs
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.errors import DataError
 
@@ -21,7 +21,7 @@ def geo_keys(*pairs):
 
 
 def factors(path):
-    return meters_per_unit(check_cloud(path)).tolist()
+    return meters_per_unit(read_header(path)).tolist()
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_a_unit_nobody_knows_is_refused(pairs, old_las):
 
 
 def test_a_file_without_a_system_is_in_meters(las):
-    crs = read_crs(check_cloud(las))
+    crs = read_crs(read_header(las))
     assert (crs.name, crs.horizontal, crs.vertical, crs.planar) == ("", 1, 1, True)
 
 
 def test_the_system_is_named(tmp_path):
     path = make_las(tmp_path / "a.las", crs=pyproj.CRS("EPSG:25832"))
-    assert read_crs(check_cloud(path)).name == "ETRS89 / UTM zone 32N"
+    assert read_crs(read_header(path)).name == "ETRS89 / UTM zone 32N"
 
 
 @pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:4979", "EPSG:4978"])
@@ -157,7 +157,7 @@ def test_wkt_goes_before_geotiff_keys(las):
     insert_vlr(las, geo_keys((3072, 2261), (3076, 9003)))
     insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2154")))
     assert factors(las) == [1, 1, 1]
-    assert read_crs(check_cloud(las)).name == "RGF93 v1 / Lambert-93"
+    assert read_crs(read_header(las)).name == "RGF93 v1 / Lambert-93"
 
 
 def test_feet_are_read_as_meters(las):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.clouds.las_files import append_evlr, insert_vlr, make_las, patch, vlr_bytes
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.errors import DataError
 
 BILLION = 10**9
@@ -24,7 +24,7 @@ def test_a_sound_header_is_read(tmp_path):
     header_start = struct.unpack_from("<I", path.read_bytes(), 96)[0]
     table = struct.unpack_from("<q", path.read_bytes(), header_start)[0]
     patch(path, header_start, "<q", table + 54 + 4)
-    header = check_cloud(path)
+    header = read_header(path)
     assert header.version == (1, 4)
     assert header.point_format == 7
     assert header.compressed
@@ -42,7 +42,7 @@ def test_a_sound_header_is_read(tmp_path):
 def test_the_extent_is_minimum_then_maximum(tmp_path):
     path = make_las(tmp_path / "town.las")
     patch(path, 179, "<6d", 2, 1, 4, 3, 6, 5)
-    assert check_cloud(path).extent.tolist() == [[1, 3, 5], [2, 4, 6]]
+    assert read_header(path).extent.tolist() == [[1, 3, 5], [2, 4, 6]]
 
 
 HOSTILE = {
@@ -82,7 +82,7 @@ def test_a_hostile_header_is_refused_in_little_memory(what, tmp_path):
         patch(path, 107, "<I", 0)
     before = peak_memory()
     with pytest.raises(DataError, match=message) as caught:
-        check_cloud(path)
+        read_header(path)
     assert peak_memory() - before < 50_000
     assert str(caught.value).startswith(f"{path}: ")
 
@@ -93,7 +93,7 @@ def test_a_record_longer_than_its_room_is_refused(tmp_path):
     for length in (4, 30, 60_000):
         patch(path, 375 + 20, "<H", length)
         with pytest.raises(DataError, match=f"VLR 0 claims {length} bytes, but only 3"):
-            check_cloud(path)
+            read_header(path)
 
 
 def test_an_extended_record_longer_than_the_file_is_refused(tmp_path):
@@ -102,14 +102,14 @@ def test_an_extended_record_longer_than_the_file_is_refused(tmp_path):
     append_evlr(path, vlr_bytes(b"mine", 1, b"abc", extended=True))
     patch(path, size + 20, "<Q", 2**62)
     with pytest.raises(DataError, match=r"EVLR 0 claims .* only 3 are left"):
-        check_cloud(path)
+        read_header(path)
 
 
 def test_points_counted_the_old_way_alone_are_found(tmp_path):
     path = make_las(tmp_path / "a.las", "1.4", 3)
     patch(path, 247, "<Q", 0)
     patch(path, 107, "<I", 257)
-    assert check_cloud(path).point_count == 257
+    assert read_header(path).point_count == 257
 
 
 @pytest.mark.parametrize(("cut", "missing"), [(1, 1), (34, 1), (34 * 7 + 5, 8)])
@@ -118,7 +118,7 @@ def test_a_truncated_file_says_how_many_points_are_missing(cut, missing, tmp_pat
     path.write_bytes(path.read_bytes()[:-cut])
     message = f" {missing} of 100 points are missing"
     with pytest.raises(DataError, match=message) as caught:
-        check_cloud(path)
+        read_header(path)
     assert "Get the file anew" in str(caught.value)
 
 
@@ -128,7 +128,7 @@ def test_a_truncated_laz_file_is_refused_before_points_are_read(kept, tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(DataError, match="cut short"):
-        check_cloud(path)
+        read_header(path)
 
 
 @pytest.mark.parametrize("length", [1, 4, 100, 226, 300])
@@ -136,7 +136,7 @@ def test_a_file_that_ends_in_its_header_is_refused(length, tmp_path):
     path = make_las(tmp_path / "cut.las")
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DataError, match=r"cut short|not a LAS file"):
-        check_cloud(path)
+        read_header(path)
 
 
 LAZ_HOSTILE = {
@@ -166,7 +166,7 @@ def test_hostile_compressed_points_are_refused_in_little_memory(what, tmp_path):
     patch(path, places[place] + position, layout, value)
     before = peak_memory()
     with pytest.raises(DataError, match=message):
-        check_cloud(path)
+        read_header(path)
     assert peak_memory() - before < 50_000
 
 
@@ -177,31 +177,31 @@ def test_the_table_of_a_streamed_laz_file_is_found_at_the_end(tmp_path):
     table = data[points : points + 8]
     patch(path, points, "<q", -1)
     path.write_bytes(path.read_bytes() + table)
-    assert check_cloud(path).point_count == 3000
+    assert read_header(path).point_count == 3000
 
 
 def test_text_named_las_is_refused(tmp_path):
     path = tmp_path / "notes.las"
     path.write_text("x y z\n" * 200)
     with pytest.raises(DataError, match=r"not a LAS file.*Give a \.las or \.laz file"):
-        check_cloud(path)
+        read_header(path)
 
 
 def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "empty.las"
     path.write_bytes(b"")
     with pytest.raises(DataError, match="the file is empty"):
-        check_cloud(path)
+        read_header(path)
 
 
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="is a folder"):
-        check_cloud(tmp_path)
+        read_header(tmp_path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        check_cloud(tmp_path / "none.las")
+        read_header(tmp_path / "none.las")
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match=r"Permission denied\)\. Check the permissions"):
-        check_cloud(path)
+        read_header(path)
 
 
 def test_random_bytes_never_end_in_another_error(tmp_path):
@@ -226,7 +226,7 @@ def test_random_bytes_never_end_in_another_error(tmp_path):
             data[position] = rng.integers(0, 256)
         path.write_bytes(bytes(data))
         try:
-            check_cloud(path)
+            read_header(path)
         except DataError:
             refused += 1
     assert refused > 50

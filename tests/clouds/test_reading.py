@@ -27,7 +27,7 @@ def test_every_version_and_format_is_read(version, point_format, suffix, tmp_pat
     path = make_las(tmp_path / f"a.{suffix}", version, point_format)
     raw = laspy.read(path)
     names = [n for n in raw.point_format.dimension_names if n not in ("X", "Y", "Z")]
-    cloud = read_las(path, dimensions=names, classes={"low": range(16)})
+    cloud = read_las(path, dimensions=names, class_codes={"low": range(16)})
     np.testing.assert_array_equal(cloud.xyz.shape, (257, 3))
     for axis in range(3):
         world = np.array(raw.points["xyz"[axis]])
@@ -51,13 +51,13 @@ def test_flagged_points_have_no_label_and_are_not_counted(
     raw.write(path)
     codes = np.array(raw.classification)
     classes = {"all": range(256)}
-    assert (read_las(path, classes=classes).labels == 0).all()
+    assert (read_las(path, class_codes=classes).labels == 0).all()
     for flags in (["withheld"], ["withheld", "synthetic"]):
         flagged = np.any([np.array(raw[flag]) for flag in flags], axis=0)
-        labels = read_las(path, classes=classes, ignored=flags).labels
+        labels = read_las(path, class_codes=classes, ignored=flags).labels
         np.testing.assert_array_equal(labels, np.where(flagged, -1, 0))
         found, counts = np.unique(codes[~flagged], return_counts=True)
-        census = describe_las(path, census=True, ignored=flags).census
+        census = describe_las(path, count_codes=True, ignored=flags).code_counts
         assert census == dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
@@ -70,7 +70,7 @@ def test_formats_without_the_overlap_flag_have_no_flagged_point(point_format, tm
         raw.overlap[:] = 0
         raw.overlap[3] = 1
         raw.write(path)
-    labels = read_las(path, classes={"all": range(256)}, ignored=["overlap"]).labels
+    labels = read_las(path, class_codes={"all": range(256)}, ignored=["overlap"]).labels
     assert np.flatnonzero(labels < 0).tolist() == ([3] if point_format == 6 else [])
 
 
@@ -103,7 +103,7 @@ def test_classes_are_numbered_in_their_order(tmp_path):
     path = make_las(tmp_path / "a.laz", point_format=6, count=2000)
     codes = np.array(laspy.read(path).classification)
     classes = {"ground": [2, 200], "vegetation": (3, 4, 5), "noise": [7]}
-    labels = read_las(path, classes=classes).labels
+    labels = read_las(path, class_codes=classes).labels
     assert labels.dtype == np.int32
     index = {2: 0, 200: 0, 3: 1, 4: 1, 5: 1, 7: 2}
     assert labels.tolist() == [index.get(code, -1) for code in codes]
@@ -219,7 +219,7 @@ def test_chunks_that_claim_gigabytes_are_refused(tmp_path, monkeypatch):
 
 def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path):
     path = make_las(tmp_path / "a.las", count=1000)
-    header = las_module.check_cloud(path)
+    header = las_module.read_header(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="ended while it was read"):
         list(las_module.read_records(header))
@@ -238,7 +238,7 @@ def test_a_lack_of_memory_says_how_much_is_needed(tmp_path, monkeypatch):
 
 def test_a_summary_says_what_a_file_holds(tmp_path):
     path = make_las(tmp_path / "a.laz", "1.3", 3, extra=EXTRA)
-    summary = describe_las(path, census=True)
+    summary = describe_las(path, count_codes=True)
     assert (summary.version, summary.point_format) == ("1.3", 3)
     assert summary.compressed
     assert summary.points == 257
@@ -253,8 +253,10 @@ def test_a_summary_says_what_a_file_holds(tmp_path):
     raw = laspy.read(path)
     assert summary.extent.tolist() == [list(raw.header.mins), list(raw.header.maxs)]
     codes, counts = np.unique(np.array(raw.classification), return_counts=True)
-    assert summary.census == dict(zip(codes.tolist(), counts.tolist(), strict=True))
-    assert describe_las(path).census is None
+    assert summary.code_counts == dict(
+        zip(codes.tolist(), counts.tolist(), strict=True)
+    )
+    assert describe_las(path).code_counts is None
 
 
 @pytest.fixture

@@ -116,12 +116,12 @@ def test_labels_and_features_are_those_of_the_cells():
     scaling = FeatureScaling.fit([cloud])
     batches = TrainingBatches([cloud], spec, scaling)
     draw = batches.centers.epoch(0, 12)
-    cutter = FieldExtractor(cloud, spec)
+    extractor = FieldExtractor(cloud, spec)
     seen = set()
     for step, (inputs, labels) in enumerate(batches.epoch(0)):
         for slot in range(3):
             rng = np.random.default_rng([spec.seed, 0, step, slot])
-            field = cutter.cut(draw(step * 3 + slot, rng)[1])
+            field = extractor.extract(draw(step * 3 + slot, rng)[1])
             n = len(field.indices)
             np.testing.assert_array_equal(labels[slot, :n], cloud.labels[field.indices])
             raw = cloud.features[field.indices, 0].astype(float)

@@ -7,7 +7,7 @@ from vl3d_lite.dataset.centers import (
     TrainingCenters,
     farthest_centers,
     lattice_centers,
-    usual_shape,
+    typical_shape,
 )
 from vl3d_lite.dataset.extractor import FieldExtractor, field_shape
 from vl3d_lite.dataset.prepared import prepare_cloud
@@ -50,7 +50,7 @@ def test_farthest_centers_leave_no_point_far():
 def test_the_usual_shape_shrinks_where_points_abound():
     cloud = prepared(make_spec())
     shapes = [
-        usual_shape(FieldExtractor(cloud, spec), np.random.default_rng(0))
+        typical_shape(FieldExtractor(cloud, spec), np.random.default_rng(0))
         for spec in (make_spec(points=(900,)), make_spec(points=(80,)))
     ]
     assert shapes[0].halves.tolist() == [4.0, 4.0]

@@ -178,9 +178,9 @@ def test_a_field_half_full_keeps_the_ratio_of_its_levels():
 def test_farthest_sampling_spreads_points_over_the_whole_field():
     spec = make_spec({**CYLINDER, "sampling": "farthest"}, points=(60, 20))
     cloud = prepared(spec)
-    cutter = FieldExtractor(cloud, spec)
-    inside = cloud.xyz[cutter.inside(CENTER)[0]]
-    gaps = np.linalg.norm(inside[:, None] - cloud.xyz[cutter.select(CENTER)], axis=2)
+    extractor = FieldExtractor(cloud, spec)
+    inside = cloud.xyz[extractor.inside(CENTER)[0]]
+    gaps = np.linalg.norm(inside[:, None] - cloud.xyz[extractor.select(CENTER)], axis=2)
     assert len(inside) > 200
     assert gaps.min(axis=1).max() < 1.7
 
@@ -223,14 +223,14 @@ def test_a_field_beside_the_cloud_is_empty(sampling):
 
 def test_cutting_again_and_in_threads_gives_the_same():
     spec = make_spec()
-    cutter = FieldExtractor(prepared(spec), spec)
+    extractor = FieldExtractor(prepared(spec), spec)
     centers = make_cloud(n=30, seed=5).local
-    expected = [cutter.cut(center) for center in centers]
+    expected = [extractor.extract(center) for center in centers]
     results = {}
 
     def work(number):
         for place in range(number, 30, 3):
-            results[place] = cutter.cut(centers[place])
+            results[place] = extractor.extract(centers[place])
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
     for thread in threads:

@@ -6,7 +6,7 @@ import pyproj
 import pytest
 
 from tests.conftest import write_place
-from vl3d_lite.dataset.files import check_clouds, prepare_file, prepare_for_training
+from vl3d_lite.dataset.files import check_clouds, prepare_file, prepare_training_files
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.reader import read_spec
 
@@ -28,10 +28,10 @@ def test_training_clouds_of_one_name_are_counted_apart(tmp_path, spec):
         path.parent.mkdir()
         write_place(path, 0, n=600)
     only_ground(paths[1])
-    check_clouds(paths, spec, census=True)
+    check_clouds(paths, spec, count_classes=True)
     only_ground(paths[0])
     with pytest.raises(DataError, match="class `vegetation`"):
-        check_clouds(paths, spec, census=True)
+        check_clouds(paths, spec, count_classes=True)
 
 
 def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
@@ -40,9 +40,9 @@ def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
     las = laspy.read(path)
     las.header.add_crs(pyproj.CRS("EPSG:4326"))
     las.write(path)
-    for census in (True, False):
+    for count_classes in (True, False):
         with pytest.raises(DataError, match=r"degrees\.laz.*Reproject"):
-            check_clouds([path], spec, census=census)
+            check_clouds([path], spec, count_classes=count_classes)
 
 
 def test_every_bad_cloud_is_told_at_once(tmp_path, place):
@@ -51,7 +51,7 @@ def test_every_bad_cloud_is_told_at_once(tmp_path, place):
     write_place(good, 0, n=600)
     bad.write_text("not a cloud")
     with pytest.raises(DataError) as trouble:
-        check_clouds([bad, good], loaded.spec, census=False)
+        check_clouds([bad, good], loaded.spec, count_classes=False)
     first, second = str(trouble.value).splitlines()
     assert first.startswith(str(bad))
     assert "no dimension `intensitty`" in second
@@ -64,7 +64,7 @@ def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, 
         write_place(path, seed, n=900)
     changes = ["training.augmentation.grids=3", "training.augmentation.thinning=0.5"]
     spec = read_spec(place / "spec.yaml", changes).spec
-    clouds = prepare_for_training(paths, spec, 1, quiet=True)
+    clouds = prepare_training_files(paths, spec, 1, quiet=True)
     assert [cloud.name for cloud in clouds] == ["a.laz"] * 3 + ["b.laz"] * 3
     sizes = [len(cloud.cell_of_point) for cloud in clouds]
     assert sizes[0] == sizes[3] == 900
@@ -81,7 +81,7 @@ def test_training_clouds_are_tilted_but_for_the_first(tmp_path, place):
     write_place(path, 0, n=900)
     changes = ["training.augmentation.grids=3", "training.augmentation.slope=1.5"]
     spec = read_spec(place / "spec.yaml", changes).spec
-    first, *tilted = prepare_for_training([path], spec, 1, quiet=True)
+    first, *tilted = prepare_training_files([path], spec, 1, quiet=True)
     np.testing.assert_array_equal(first.xyz, prepare_file(path, spec, 1).xyz)
     low, high = np.ptp(first.xyz[:, 2]), [np.ptp(c.xyz[:, 2]) for c in tilted]
     assert min(high) > 1.2 * low

@@ -92,7 +92,7 @@ def test_warns_when_no_point_may_speak(caplog):
 
 @pytest.mark.parametrize("name", ["withheld", "classification"])
 def test_refuses_codes_as_weights(name):
-    with pytest.raises(ValidationError, match="is no weight; name the values"):
+    with pytest.raises(ValidationError, match="holds codes, not weights; list the values"):
         SourceWeightsSpec(dimension=name)
     assert SourceWeightsSpec(
         dimension=name, zero_weight_values=[1]
@@ -100,5 +100,5 @@ def test_refuses_codes_as_weights(name):
 
 
 def test_refuses_weights_that_nothing_would_use():
-    with pytest.raises(ValidationError, match="`source_weights` would do nothing"):
+    with pytest.raises(ValidationError, match="`source_weights` would have no effect"):
         make_spec(model={"source_weights": "trust"})

@@ -87,10 +87,10 @@ def test_a_training_cut_off_is_resumed_to_the_same_weights(run, town, tmp_path):
 
 def test_a_cloud_without_the_dimension_is_refused_before_training(place, town):
     spec = read_spec(town / "spec.yaml", CHANGES).spec
-    check_clouds([town / "train.laz"], spec, census=True)
+    check_clouds([town / "train.laz"], spec, count_classes=True)
     message = r"train\.laz: no dimension `trust`, which `model\.source_weights` needs"
     with pytest.raises(DataError, match=message):
-        check_clouds([place / "train.laz"], spec, census=True)
+        check_clouds([place / "train.laz"], spec, count_classes=True)
 
 
 def test_a_negative_weight_is_refused_with_its_point(run, tmp_path):
@@ -102,7 +102,7 @@ def test_a_negative_weight_is_refused_with_its_point(run, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("model.source_weights=withheld", r"`withheld` is no weight; name the values"),
+        ("model.source_weights=withheld", r"`withheld` holds codes, not weights; list"),
         ("model.gva.softmax=plain", None),
         ("model.gva.softmax=gated", r"must be one of: plain, envelope"),
         ("model.envelope.heads=3", r"must be a multiple of `envelope.heads` = 3"),

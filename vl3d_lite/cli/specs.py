@@ -53,7 +53,9 @@ def _check_clouds(loaded: "LoadedSpec") -> None:
     errors = []
     for group in ("train", "validation", "predict"):
         try:
-            check_clouds(loaded.clouds[group], loaded.spec, count_classes=group == "train")
+            check_clouds(
+                loaded.clouds[group], loaded.spec, count_classes=group == "train"
+            )
         except DataError as error:
             errors.append(str(error))
     if errors:

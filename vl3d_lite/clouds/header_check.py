@@ -32,7 +32,7 @@ NOT_CHUNKED = 1
 VARIABLE_CHUNKS = 0xFFFFFFFF
 
 
-def check_cloud(path: Path) -> FileHeader:
+def read_header(path: Path) -> FileHeader:
     """Read the header of a LAS or LAZ file and check it against the file.
 
     Args:

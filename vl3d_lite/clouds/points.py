@@ -56,7 +56,7 @@ def read_records(
     """The point records of a checked file, chunk by chunk.
 
     Args:
-        header: Of the file, from `check_cloud`.
+        header: Of the file, from `read_header`.
         names: The dimensions that are needed; None for all. Bytes of other
             dimensions may hold anything, since LAZ layers are then skipped.
 

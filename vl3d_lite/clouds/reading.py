@@ -9,7 +9,7 @@ import numpy as np
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import Crs, meters_per_unit, read_crs
 from vl3d_lite.clouds.header import FileHeader
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.errors import DataError, ResourceError
@@ -21,7 +21,7 @@ def read_las(
     path: Path,
     *,
     dimensions: Sequence[str] = (),
-    classes: Mapping[str, Sequence[int]] | None = None,
+    class_codes: Mapping[str, Sequence[int]] | None = None,
     ignored: Sequence[str] = (),
     finite: bool = True,
     progress: Progress | None = None,
@@ -33,23 +33,23 @@ def read_las(
         dimensions: LAS or extra dimensions to read; one element of an extra
             dimension of several is ``name[0]``. Scaled extra dimensions come
             as values, float64; the others as they are stored.
-        classes: Class names, in the order of their indices, to LAS codes. A
-            code that is not named gives -1, and so do all without `classes`.
+        class_codes: Class names, in the order of their indices, to LAS codes. A
+            code that is not named gives -1, and so do all without `class_codes`.
         ignored: Flags; a point that has one gives -1 as well. Point formats 0 to 5
             lack `overlap`, so no point has it there.
         finite: Whether to complain about values that are not.
         progress: Called with points read and points in all, chunk by chunk.
 
     Raises:
-        DataError: The file cannot be used (see `check_cloud` and `meters_per_unit`),
+        DataError: The file cannot be used (see `read_header` and `meters_per_unit`),
             lacks a dimension, or holds a value that is not finite.
         ResourceError: The cloud does not fit in memory.
     """
-    header = check_cloud(path)
+    header = read_header(path)
     factors = meters_per_unit(header)
     wanted = _pick(header, dimensions)
     try:
-        return _read(header, factors, wanted, classes, ignored, finite, progress)
+        return _read(header, factors, wanted, class_codes, ignored, finite, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
@@ -74,7 +74,7 @@ class LasSummary:
         offsets: ``(3,)`` file units.
         extent: ``(2, 3)`` minimum and maximum as the header has them, file units.
         crs: Name and units of the reference system.
-        census: Code to number of points, where it was asked for.
+        code_counts: Code to number of points, where it was asked for.
     """
 
     path: Path
@@ -88,23 +88,23 @@ class LasSummary:
     offsets: np.ndarray
     extent: np.ndarray
     crs: Crs
-    census: dict[int, int] | None
+    code_counts: dict[int, int] | None
 
 
 def describe_las(
-    path: Path, *, census: bool = False, ignored: Sequence[str] = ()
+    path: Path, *, count_codes: bool = False, ignored: Sequence[str] = ()
 ) -> LasSummary:
-    """Summarize a LAS or LAZ file; reads its points only for the `census`.
+    """Summarize a LAS or LAZ file; reads its points only for `count_codes`.
 
     Args:
         path: The file.
-        census: Whether to count codes.
+        count_codes: Whether to count the points of each code.
         ignored: Flags whose points are not counted.
 
     Raises:
         DataError: The file cannot be used.
     """
-    header = check_cloud(path)
+    header = read_header(path)
     layout = dimensions_of(header)
     return LasSummary(
         path=header.path,
@@ -118,7 +118,7 @@ def describe_las(
         offsets=header.offsets,
         extent=header.extent,
         crs=read_crs(header),
-        census=_census(header, ignored) if census else None,
+        code_counts=_count_codes(header, ignored) if count_codes else None,
     )
 
 
@@ -136,7 +136,7 @@ def _read(
     header: FileHeader,
     factors: np.ndarray,
     wanted: list[Dimension],
-    classes: Mapping[str, Sequence[int]] | None,
+    class_codes: Mapping[str, Sequence[int]] | None,
     ignored: Sequence[str],
     finite: bool,
     progress: Progress | None,
@@ -144,10 +144,10 @@ def _read(
     layout = dimensions_of(header)
     axes = [layout[axis] for axis in "XYZ"]
     code = layout["classification"]
-    index_of_code = _class_indices(classes)
-    flags = [layout[name] for name in ignored if name in layout] if classes else []
+    index_of_code = _class_indices(class_codes)
+    flags = [layout[name] for name in ignored if name in layout] if class_codes else []
     names = {d.name for d in (*axes, *wanted, *flags)}
-    names |= {code.name} if classes else set()
+    names |= {code.name} if class_codes else set()
 
     total = header.point_count
     local = np.empty((total, 3))
@@ -165,7 +165,7 @@ def _read(
             if finite:
                 _check_finite(header, dimension, values, start)
             attributes[dimension.name][here] = values
-        if classes:
+        if class_codes:
             labels[here] = index_of_code[code.values(records)]
         for flag in flags:
             labels[here][flag.values(records) != 0] = -1
@@ -184,9 +184,9 @@ def _read(
     )
 
 
-def _class_indices(classes: Mapping[str, Sequence[int]] | None) -> np.ndarray:
+def _class_indices(class_codes: Mapping[str, Sequence[int]] | None) -> np.ndarray:
     indices = np.full(256, -1, np.int32)
-    for index, codes in enumerate((classes or {}).values()):
+    for index, codes in enumerate((class_codes or {}).values()):
         indices[list(codes)] = index
     return indices
 
@@ -204,7 +204,7 @@ def _check_finite(
     )
 
 
-def _census(header: FileHeader, ignored: Sequence[str]) -> dict[int, int]:
+def _count_codes(header: FileHeader, ignored: Sequence[str]) -> dict[int, int]:
     layout = dimensions_of(header)
     code = layout["classification"]
     flags = [layout[name] for name in ignored if name in layout]

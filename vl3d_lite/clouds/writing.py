@@ -21,7 +21,7 @@ from vl3d_lite.clouds.header import (
     FileHeader,
     Record,
 )
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
@@ -74,7 +74,7 @@ def write_las(
     """
     log = log or logger.info
     source, target = Path(source), Path(target)
-    header = check_cloud(source)
+    header = read_header(source)
     _check_target(source, target, overwrite)
     added = {
         name: extra if isinstance(extra, ExtraDimension) else ExtraDimension(*extra)

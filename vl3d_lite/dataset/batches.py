@@ -69,7 +69,7 @@ class FieldSource:
     def __init__(self, prepared: PreparedCloud, spec: Spec, scaling: FeatureScaling):
         scaling.require(prepared)
         self.prepared, self.spec = prepared, spec
-        self.cutter = FieldExtractor(prepared, spec)
+        self.extractor = FieldExtractor(prepared, spec)
         self.scaled = scaling.apply(prepared.features)
         self.vertical = None
         if "vertical" in scaling.names:
@@ -96,7 +96,7 @@ class FieldSource:
         Returns:
             Rows of the finest level, as many as the field has points.
         """
-        field = self.cutter.cut(center, rows)
+        field = self.extractor.extract(center, rows)
         xyz = field.xyz
         features = self.scaled.take(field.indices, axis=0)
         if rng is not None:
@@ -167,7 +167,7 @@ class TrainingBatches:
             )
         self.spec, self.threads = spec, threads
         self.sources = [FieldSource(cloud, spec, scaling) for cloud in clouds]
-        self.centers = TrainingCenters([s.cutter for s in self.sources], spec)
+        self.centers = TrainingCenters([s.extractor for s in self.sources], spec)
         self.n_features = len(scaling.names)
         self.wait_seconds = 0.0
         size = spec.points_per_batch * spec.training.augmentation.grids
@@ -250,7 +250,7 @@ class SweepBatches:
             spec,
             votes=votes or spec.prediction.votes,
             seed=spec.seed + prepared.grid,
-            cutter=self.source.cutter,
+            extractor=self.source.extractor,
         )
         self.wait_seconds = 0.0
 

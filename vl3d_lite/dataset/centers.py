@@ -17,31 +17,33 @@ PROBED_SHARE = 0.25  # of the probes may reach less far than lattices assume
 WINDOW = 65_536  # uncovered points looked at together
 
 
-def usual_shape(cutter: FieldExtractor, rng: np.random.Generator) -> Shape:
+def typical_shape(extractor: FieldExtractor, rng: np.random.Generator) -> Shape:
     """The shape of most fields: smaller than the spec's where points abound.
 
     A field holds no more points than the first stage. Where its shape holds
     more, the field ends before the shape does.
     """
-    points = cutter.stages[0].points
-    xyz = cutter.prepared.xyz
+    points = extractor.stages[0].points
+    xyz = extractor.prepared.xyz
     reaches = []
     for row in rng.integers(len(xyz), size=min(PROBES, len(xyz))):
-        measures = cutter.inside(xyz[row])[1]
-        if cutter.gathers_nearest:
+        measures = extractor.inside(xyz[row])[1]
+        if extractor.gathers_nearest:
             reaches.append(measures.max())
-        elif len(measures) > points and not cutter.farthest:
+        elif len(measures) > points and not extractor.farthest:
             reaches.append(np.partition(measures, points - 1)[points - 1])
         else:
-            reaches.append(cutter.shape.limit)
+            reaches.append(extractor.shape.limit)
     usual = np.quantile(reaches, PROBED_SHARE)
-    return cutter.shape.scaled(max(usual, _least_measure(cutter)))
+    return extractor.shape.scaled(max(usual, _least_measure(extractor)))
 
 
-def _least_measure(cutter: FieldExtractor) -> float:
+def _least_measure(extractor: FieldExtractor) -> float:
     """The measure of half a cell, so that a lattice never shrinks to nothing."""
-    half = cutter.grid_size / 2
-    return half**2 if cutter.shape.round else half / float(cutter.shape.halves.min())
+    half = extractor.grid_size / 2
+    return (
+        half**2 if extractor.shape.round else half / float(extractor.shape.halves.min())
+    )
 
 
 def lattice_centers(
@@ -149,16 +151,16 @@ class TrainingCenters:
     """Draws the centers of training fields from several clouds.
 
     Args:
-        cutters: One a cloud; at least one cloud has a labelled point.
+        extractors: One a cloud; at least one cloud has a labelled point.
         spec: Way of drawing and seed.
     """
 
-    def __init__(self, cutters: list[FieldExtractor], spec: Spec):
-        self.clouds = [cutter.prepared for cutter in cutters]
+    def __init__(self, extractors: list[FieldExtractor], spec: Spec):
+        self.clouds = [extractor.prepared for extractor in extractors]
         self.spec = spec
         self.first_rows = np.cumsum([0, *(len(c.labels) for c in self.clouds)])
         rng = np.random.default_rng(spec.seed)
-        self.shapes = [usual_shape(cutter, rng) for cutter in cutters]
+        self.shapes = [typical_shape(extractor, rng) for extractor in extractors]
         labels = np.concatenate([cloud.labels for cloud in self.clouds])
         if spec.fields.training_centers == "balanced":
             present = np.unique(labels[labels >= 0])

@@ -120,7 +120,9 @@ class FieldExtractor:
             return np.sort(rows[farthest_points(self._xyz(rows), points, first=first)])
         return crop(rows, measures, points)[0]
 
-    def cut(self, center: np.ndarray, rows: np.ndarray | None = None) -> ReceptiveField:
+    def extract(
+        self, center: np.ndarray, rows: np.ndarray | None = None
+    ) -> ReceptiveField:
         """The field around a center.
 
         Args:

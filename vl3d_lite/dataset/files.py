@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import meters_per_unit
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import LasSummary, describe_las, read_las
 from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 BYTES_PER_POINT = 150
 
 
-def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
+def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> None:
     """Complain about clouds that cannot be used, without reading coordinates.
 
     Args:
         paths: LAS or LAZ files.
         spec: Names classes and features.
-        census: Whether the clouds are trained on, so that their codes are
+        count_classes: Whether the clouds are trained on, so that their codes are
             counted and held against the classes.
 
     Raises:
@@ -44,21 +44,21 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, census: bool) -> None:
     codes, troubles = {}, []
     for path in paths:
         try:
-            summary = _summary(path, spec, census)
+            summary = _summary(path, spec, count_classes)
         except DataError as error:
             troubles.append(str(error))
         else:
-            if census:
-                codes[str(path)] = summary.census
+            if count_classes:
+                codes[str(path)] = summary.code_counts
     if troubles:
         raise DataError("\n".join(troubles))
     if codes:
         require_classes(spec, codes)
 
 
-def _summary(path: Path, spec: Spec, census: bool) -> LasSummary:
-    meters_per_unit(check_cloud(path))
-    summary = describe_las(path, census=census, ignored=spec.ignored_flags)
+def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
+    meters_per_unit(read_header(path))
+    summary = describe_las(path, count_codes=count_classes, ignored=spec.ignored_flags)
     for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
             close = get_close_matches(name, summary.dimensions, n=1)
@@ -86,7 +86,7 @@ def _bar(
         yield tell
 
 
-def read_file(
+def read_cloud(
     path: Path,
     spec: Spec,
     *,
@@ -144,7 +144,7 @@ def prepare_file(
         DataError: The cloud cannot be used.
         ResourceError: It does not fit into memory.
     """
-    cloud = read_file(path, spec, quiet=quiet, check=check)
+    cloud = read_cloud(path, spec, quiet=quiet, check=check)
     with _bar(f"preparing {path.name}", quiet, check) as tell:
         return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=tell)
 
@@ -161,7 +161,7 @@ def prepare_files(
     ]
 
 
-def prepare_for_training(
+def prepare_training_files(
     paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool
 ) -> list[PreparedCloud]:
     """Prepare the training clouds, each on every grid of the augmentation.
@@ -173,7 +173,7 @@ def prepare_for_training(
     for number, path in enumerate(
         tqdm(paths, desc="preparing training clouds", unit="cloud", disable=quiet)
     ):
-        cloud = read_file(path, spec, quiet=quiet)
+        cloud = read_cloud(path, spec, quiet=quiet)
         for grid in range(augmentation.grids):
             rng = np.random.default_rng([spec.seed, number, grid])
             changed = cloud

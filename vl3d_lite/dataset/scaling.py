@@ -108,7 +108,7 @@ def impute_constant_features(
     spec: Spec,
     scaling: FeatureScaling,
     *,
-    tell: bool = True,
+    warn: bool = True,
 ) -> None:
     """Put the mean of the training where a file carries no value of a feature.
 
@@ -117,11 +117,11 @@ def impute_constant_features(
         cloud: Its features are changed.
         spec: The run's.
         scaling: Of what the network learned from.
-        tell: Whether to warn of them.
+        warn: Whether to log a warning that names them.
     """
     read = {entry.name for entry in spec.features if required_dimensions([entry])}
     found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
-    if found and tell:
+    if found and warn:
         told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
         logger.warning(
             "%s: %s at every point, as where a file does not carry it, and the run "

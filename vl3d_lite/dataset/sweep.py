@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.dataset.centers import spread_centers, usual_shape
+from vl3d_lite.dataset.centers import spread_centers, typical_shape
 from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.geometry.regions import Shape
@@ -39,7 +39,7 @@ def cover(
     *,
     votes: int = 1,
     seed: int = 0,
-    cutter: FieldExtractor | None = None,
+    extractor: FieldExtractor | None = None,
 ) -> Sweep:
     """Fields that hold every point of a cloud at least `votes` times.
 
@@ -53,39 +53,41 @@ def cover(
         spec: Its fields and stages.
         votes: At least 1.
         seed: Of the shifts.
-        cutter: The cloud's cutter, if there is one.
+        extractor: The cloud's extractor, if there is one.
     """
-    cutter = FieldExtractor(prepared, spec) if cutter is None else cutter
+    extractor = FieldExtractor(prepared, spec) if extractor is None else extractor
     rng = np.random.default_rng(seed)
-    shape = usual_shape(cutter, rng)
+    shape = typical_shape(extractor, rng)
     counts = np.zeros(len(prepared.xyz), np.int32)
     fields = []
     for _ in range(votes):
         way = spec.fields.prediction_centers
         for center in spread_centers(way, prepared, spec.fields, shape, rng):
-            for rows in _exhaust(cutter, center):
+            for rows in _exhaust(extractor, center):
                 counts[rows] += 1
                 fields.append((center, rows))
     fields = list(_needed(fields, counts, votes))
-    fields.extend(_further(cutter, shape, counts, votes))
+    fields.extend(_further(extractor, shape, counts, votes))
     centers = np.array([center for center, _ in fields]).reshape(-1, 3)
     return Sweep(centers, [rows for _, rows in fields], counts)
 
 
-def _exhaust(cutter: FieldExtractor, center: np.ndarray) -> Iterator[np.ndarray]:
+def _exhaust(extractor: FieldExtractor, center: np.ndarray) -> Iterator[np.ndarray]:
     """The rows of the fields at a center that hold all points of the shape.
 
     One field, unless farthest-point sampling thins it: then as many as it
     takes, each sampled from the points that those before it left.
     """
-    points = cutter.stages[0].points
-    rows = cutter.inside(center)[0] if cutter.farthest else cutter.select(center)
+    points = extractor.stages[0].points
+    rows = (
+        extractor.inside(center)[0] if extractor.farthest else extractor.select(center)
+    )
     if len(rows) <= points:
         if len(rows):
             yield rows
         return
     while len(rows) > points:
-        chosen = farthest_points(cutter.prepared.xyz[rows], points)
+        chosen = farthest_points(extractor.prepared.xyz[rows], points)
         yield np.sort(rows[chosen])
         rows = np.delete(rows, chosen)
     if len(rows):
@@ -108,20 +110,20 @@ def _needed(
 
 
 def _further(
-    cutter: FieldExtractor, shape: Shape, counts: np.ndarray, votes: int
+    extractor: FieldExtractor, shape: Shape, counts: np.ndarray, votes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Fields for the points that lack votes, which `counts` then has."""
-    xyz = cutter.prepared.xyz
+    xyz = extractor.prepared.xyz
     short = np.flatnonzero(counts < votes)
     while len(short):
         window, first = short[:WINDOW], short[0]
         offsets = (xyz[window] - xyz[first])[:, : shape.axes]
         near = window[shape.measure(list(offsets.T)) <= shape.limit]
         center = xyz[near].mean(axis=0)
-        rows = cutter.select(center)
+        rows = extractor.select(center)
         if not _holds(rows, first):
             center = xyz[first]
-            rows = cutter.select(center)
+            rows = extractor.select(center)
         if not _holds(rows, first):
             short = short[1:]
             continue

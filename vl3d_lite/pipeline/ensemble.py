@@ -219,7 +219,7 @@ def _temperature(
             mean,
         )
         return Temperature(mean)
-    check_clouds(clouds, spec, census=False)
+    check_clouds(clouds, spec, count_classes=False)
     for member in members[1:]:
         if shared := _trained_on(member, clouds):
             logger.warning(

@@ -100,7 +100,7 @@ class LoadedRun:
             cloud, self.spec, grid=grid, threads=self.classifier.options.threads
         )
         impute_constant_features(
-            source, prepared, self.spec, self.classifier.scaling, tell=grid == 0
+            source, prepared, self.spec, self.classifier.scaling, warn=grid == 0
         )
         return self.classifier.sweep(source, grid, prepared)
 

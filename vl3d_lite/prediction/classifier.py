@@ -1,4 +1,4 @@
-"""A cloud from its file to its written classes."""
+"""From the file of a cloud to a copy with predicted classes."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.dataset.scaling import FeatureScaling, impute_constant_features
 from vl3d_lite.prediction.calibration import Temperature, reliability
-from vl3d_lite.prediction.class_groups import fold_spec
+from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_cells
@@ -29,15 +29,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CloudPrediction:
-    """What the network says of a cloud, before it is written.
+    """The prediction of a cloud, before it is calibrated and written.
 
     Attributes:
-        prediction: As the network gave it, not calibrated.
-        cell_of_point: ``(n,)`` the row of each point of the file.
-        labels: ``(n,)`` int16 class index of each point; -1 ignored.
-        seconds: From asking for the cloud to here; of one that was made ready
-            ahead, without the reading.
-        xla: Whether the network was compiled by XLA.
+        prediction: The prediction of each cell, as the network gave it.
+        cell_of_point: ``(n,)`` int, the cell of each point of the file.
+        labels: ``(n,)`` int16, class index of each point; -1 where it has none.
+        seconds: From asking for the cloud to its prediction. Of a cloud that was
+            prepared ahead, without the reading.
+        xla: Whether XLA compiled the network.
     """
 
     prediction: CellPrediction
@@ -49,16 +49,17 @@ class CloudPrediction:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, and how clouds are classified with it.
+    """A trained network, and how it classifies clouds.
 
     Attributes:
         inference: The network.
-        spec: The run's.
-        scaling: Of its features.
-        options: Of the verb.
-        interrupts: Asked before every batch whether a signal came.
-        temperature: That confidence is calibrated with.
-        classes: How classes are joined, as `fold_spec` reads it.
+        spec: The spec of its run.
+        scaling: The scaling of its features.
+        options: `threads`, `quiet`, `replace` and `overwrite`.
+        interrupts: Checked before every batch for a signal.
+        temperature: The calibration.
+        class_groups: The groups to merge classes into, as `group_classes` reads
+            them; empty for none.
     """
 
     inference: Inference
@@ -67,12 +68,23 @@ class Classifier:
     options: Options
     interrupts: Interrupts
     temperature: Temperature = field(default_factory=Temperature)
-    classes: str = ""
+    class_groups: str = ""
 
     def sweep(
         self, source: Path, grid: int, cloud: PreparedCloud | None = None
     ) -> SweepBatches:
-        """The fields of a cloud on one of its grids; it is read unless given."""
+        """The fields that cover a cloud on one of its grids.
+
+        Args:
+            source: The file of the cloud.
+            grid: Number of the grid, from 0.
+            cloud: The cloud prepared on this grid; by default it is read.
+
+        Raises:
+            DataError: The cloud cannot be used.
+            ResourceError: It does not fit into memory.
+            InterruptedRunError: A signal came.
+        """
         if cloud is None:
             ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
@@ -80,12 +92,13 @@ class Classifier:
                 self.spec,
                 self.options.threads,
                 grid=grid,
-                quiet=self.options.quiet or ahead,  # one bar at a time
+                # The bar of the cloud that is being predicted is on the terminal.
+                quiet=self.options.quiet or ahead,
                 check=lambda: self.interrupts.check(
                     f"preparing {source.name} was interrupted; nothing was written"
                 ),
             )
-            # Every grid lacks what the first one does.
+            # All grids of a cloud lack the same features, so one warning suffices.
             impute_constant_features(
                 source, cloud, self.spec, self.scaling, tell=grid == 0
             )
@@ -102,92 +115,97 @@ class Classifier:
         self,
         source: Path,
         sweep: Callable[[Path, int], SweepBatches] | None = None,
-        doing: str = "predicting",
+        action: str = "predicting",
     ) -> CloudPrediction:
-        """What the network says of every point.
+        """Predict every point of a cloud.
 
         Args:
-            source: The cloud.
-            sweep: Gives its fields on a grid; by default `sweep`.
-            doing: Text before the progress bar.
+            source: The file of the cloud.
+            sweep: Returns its fields on a grid; by default the method `sweep`.
+            action: Text before the name of the cloud in progress bar and messages.
+
+        Raises:
+            DataError: The cloud cannot be used, or an output is not finite.
+            ResourceError: The cloud does not fit into memory.
+            InterruptedRunError: A signal came.
         """
         began = time.monotonic()
-        labels = None
+        grids = self._grids(source, sweep or self.sweep, f"{action} {source.name}")
+        labels: list[np.ndarray] = []
 
-        def grids() -> Iterator[tuple[CellPrediction, np.ndarray]]:
-            nonlocal labels
-            for grid in range(self.spec.prediction.grids):
-                batches = (sweep or self.sweep)(source, grid)
-                cloud = batches.source.prepared
-                labels = cloud.point_labels
-                view = self.inference.view(len(batches) * self.spec.prediction.grids)
-                prediction = predict_cells(
-                    view,
-                    batches,
-                    cloud.xyz,
-                    at_once=self.inference.batches_at_once(self.options.threads),
-                    interrupts=self.interrupts,
-                    quiet=self.options.quiet,
-                    description=f"{doing} {source.name}",
-                )
-                cells = cloud.cell_of_point
-                del batches, cloud  # one at a time
-                yield prediction, cells
+        def parts() -> Iterator[tuple[CellPrediction, np.ndarray]]:
+            for prediction, cell_of_point, point_labels in grids:
+                labels[:] = [point_labels]  # the same on every grid
+                yield prediction, cell_of_point
 
-        prediction, cell_of_point = mean_over_grids(grids())
+        prediction, cell_of_point = mean_over_grids(parts())
         seconds = time.monotonic() - began
         return CloudPrediction(
-            prediction, cell_of_point, labels, seconds, self.inference.xla
+            prediction, cell_of_point, labels[0], seconds, self.inference.xla
         )
 
+    def _grids(
+        self,
+        source: Path,
+        sweep: Callable[[Path, int], SweepBatches],
+        description: str,
+    ) -> Iterator[tuple[CellPrediction, np.ndarray, np.ndarray]]:
+        """For each grid the prediction of its cells, and cell and label of points."""
+        grids = self.spec.prediction.grids
+        for grid in range(grids):
+            batches = sweep(source, grid)
+            cloud = batches.source.prepared
+            view = self.inference.view(len(batches) * grids)
+            prediction = predict_cells(
+                view,
+                batches,
+                cloud.xyz,
+                at_once=self.inference.batches_at_once(self.options.threads),
+                interrupts=self.interrupts,
+                quiet=self.options.quiet,
+                description=description,
+            )
+            cell_of_point, labels = cloud.cell_of_point, cloud.point_labels
+            del batches, cloud  # or two prepared grids would be in memory at once
+            yield prediction, cell_of_point, labels
+
     def write(
-        self, source: Path, target: Path, voted: CloudPrediction
+        self, source: Path, target: Path, predicted: CloudPrediction
     ) -> PredictedCloud:
-        """Calibrate what was said of a cloud, join its classes, and write it."""
+        """Calibrate the prediction of a cloud, merge its classes, and write it.
+
+        Args:
+            source: The file of the cloud.
+            target: Its copy with the predicted dimensions.
+            predicted: What `vote` returned.
+
+        Returns:
+            The record of the predicted cloud.
+
+        Raises:
+            DataError: The cloud has a dimension of the same name.
+            ResourceError: The target cannot be written.
+        """
         began = time.monotonic()
-        spec, written = self.spec, self.spec
-        prediction, cell_of_point = voted.prediction, voted.cell_of_point
-        uncalibrated = None
-        if self.temperature.value != 1 and not self.classes:  # joined are other ones
-            uncalibrated = self._uncalibrated(voted)
-        prediction = prediction.calibrated(self.temperature)
-        if self.classes:
-            written, groups = fold_spec(spec, self.classes)
-            prediction = prediction.folded(groups)
+        spec = self.spec
+        prediction = predicted.prediction.calibrated(self.temperature)
+        if self.class_groups:
+            spec, groups = group_classes(spec, self.class_groups)
+            prediction = prediction.grouped(groups)
         write_prediction(
             source,
             target,
             prediction,
-            cell_of_point,
-            written,
+            predicted.cell_of_point,
+            spec,
             replace=self.options.replace,
             overwrite=self.options.overwrite,
         )
-        points = int(np.count_nonzero(prediction.voted[cell_of_point]))
-        outcome = PredictedCloud(
-            source=str(source.resolve()),
-            output=target.name,
-            points=len(cell_of_point),
-            voted=points,
-            nearest=len(cell_of_point) - points,
-            seconds=round(voted.seconds + time.monotonic() - began, 3),
-            column=class_column(spec),
-            kept=list(spec.prediction.keep_codes),
-            min_confidence=spec.prediction.min_confidence,
-            reject_code=None
-            if spec.prediction.min_confidence is None
-            else written.reject_code,
-            temperature=self.temperature.value,
-            uncalibrated=uncalibrated,
-            classes=self.classes,
-            settings=spec.prediction.model_dump(exclude_unset=True),
-            xla=voted.xla,
-            threads=self.options.threads,
-            source_sha256=provenance.file_hash(source),
-            sha256=provenance.file_hash(target),
-        )
+        seconds = predicted.seconds + time.monotonic() - began
+        outcome = self._outcome(source, target, predicted, spec, seconds)
         logger.info(
-            "%s: %d points by votes, %d from the nearest voted cell, %.1f s",
+            "%s: %d points predicted directly, %d filled from the nearest predicted "
+            "cell, %.1f s",
             target,
             outcome.voted,
             outcome.nearest,
@@ -195,15 +213,52 @@ class Classifier:
         )
         return outcome
 
-    def _uncalibrated(self, voted: CloudPrediction) -> dict | None:
-        """Counts of confidences as the network gave them, if they can be scored."""
-        # Points that keep their code are not scored, and the code is known no more.
-        kept = (
-            class_column(self.spec) == "classification"
-            and self.spec.prediction.keep_codes
+    def _outcome(
+        self,
+        source: Path,
+        target: Path,
+        predicted: CloudPrediction,
+        spec: Spec,
+        seconds: float,
+    ) -> PredictedCloud:
+        settings = self.spec.prediction
+        points = len(predicted.cell_of_point)
+        voted = predicted.prediction.voted[predicted.cell_of_point]
+        n_voted = int(np.count_nonzero(voted))
+        rejects = settings.min_confidence is not None
+        return PredictedCloud(
+            source=str(source.resolve()),
+            output=target.name,
+            points=points,
+            voted=n_voted,
+            nearest=points - n_voted,
+            seconds=round(seconds, 3),
+            column=class_column(self.spec),
+            kept_codes=list(settings.keep_codes),
+            min_confidence=settings.min_confidence,
+            reject_code=spec.reject_code if rejects else None,
+            temperature=self.temperature.value,
+            uncalibrated=self._uncalibrated(predicted),
+            class_groups=self.class_groups,
+            settings=settings.model_dump(exclude_unset=True),
+            xla=predicted.xla,
+            threads=self.options.threads,
+            source_sha256=provenance.file_hash(source),
+            sha256=provenance.file_hash(target),
         )
-        if kept or not np.any(voted.labels >= 0):
+
+    def _uncalibrated(self, predicted: CloudPrediction) -> dict | None:
+        """Reliability counts before calibration, where the cloud can be scored."""
+        # The temperature was fitted on the classes of the run, not on groups.
+        if self.temperature.value == 1 or self.class_groups:
+            return None
+        # Points that keep their code are not scored, and their own class is lost.
+        keeps = self.spec.prediction.keep_codes
+        kept = class_column(self.spec) == "classification" and keeps
+        if kept or not np.any(predicted.labels >= 0):
             return None
         return reliability(
-            voted.prediction.probabilities, voted.cell_of_point, voted.labels
+            predicted.prediction.probabilities,
+            predicted.cell_of_point,
+            predicted.labels,
         ).to_dict()

@@ -179,7 +179,7 @@ def _unit(crs, meters: float) -> str:
 
 
 def _describe_cloud(path: Path) -> str:
-    cloud = describe_las(path, census=True)
+    cloud = describe_las(path, count_codes=True)
     low, high = (tuple(float(v) for v in corner) for corner in cloud.extent)
     extra = set(cloud.extra_dimensions)
     plain = [name for name in cloud.dimensions if name not in extra]
@@ -197,7 +197,7 @@ def _describe_cloud(path: Path) -> str:
         "extra": ", ".join(cloud.extra_dimensions) or None,
     }
     rows = [["code", "points", "share"]]
-    for code, count in sorted((cloud.census or {}).items()):
+    for code, count in sorted((cloud.code_counts or {}).items()):
         share = f"{100 * count / cloud.points:.2f} %"
         rows.append([str(code), f"{count:,}", share])
     return sections(f"Point cloud {path}", fact_lines(facts), table(rows))

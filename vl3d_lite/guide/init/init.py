@@ -122,7 +122,7 @@ def init(
     write_text(output, text)
     loaded = read_spec(output)
     for group, found in loaded.clouds.items():
-        check_clouds(found, loaded.spec, census=group == "train")
+        check_clouds(found, loaded.spec, count_classes=group == "train")
     return text
 
 
@@ -203,7 +203,7 @@ def _split(
 
 def _labelled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
     classes = {choice.name: choice.codes for choice in choices.classes}
-    return read_las(survey.path, classes=classes, ignored=[WITHHELD])
+    return read_las(survey.path, class_codes=classes, ignored=[WITHHELD])
 
 
 def _plane(cloud: PointCloud) -> np.ndarray:

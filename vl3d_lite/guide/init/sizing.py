@@ -115,7 +115,9 @@ def read_cells(
     path: Path, codes: Mapping[str, Sequence[int]], grid_size: float
 ) -> PointCloud:
     """A cloud reduced to cells, with labels and nothing else."""
-    return reduce_cloud(read_las(path, classes=codes, ignored=[WITHHELD]), grid_size)[0]
+    return reduce_cloud(
+        read_las(path, class_codes=codes, ignored=[WITHHELD]), grid_size
+    )[0]
 
 
 def choose_sizes(
@@ -255,15 +257,15 @@ def probe_fields(prepared: PreparedCloud, spec: Spec, count: int) -> np.ndarray:
 
     The fields are drawn and cut as training does.
     """
-    cutter = FieldExtractor(prepared, spec)
+    extractor = FieldExtractor(prepared, spec)
     if (prepared.labels >= 0).any():
-        draw = TrainingCenters([cutter], spec).epoch(0, count)
+        draw = TrainingCenters([extractor], spec).epoch(0, count)
     else:
         draw = _any_center(prepared)
     result = []
     for number in range(count):
         rng = np.random.default_rng([spec.seed, number])
-        field = cutter.cut(draw(number, rng)[1])
+        field = extractor.extract(draw(number, rng)[1])
         result.append([len(xyz) for xyz in field.xyz])
     return np.array(result)
 

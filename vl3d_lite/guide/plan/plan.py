@@ -109,7 +109,7 @@ def plan(
     options = {"threads": threads, "accelerator": accelerator}
     require_memory_for(spec, loaded.path, **options)
     for group, paths in loaded.clouds.items():
-        check_clouds(paths, spec, census=group == "train")
+        check_clouds(paths, spec, count_classes=group == "train")
     clouds = [
         _look(path, group, spec, threads)
         for group in ("train", "validation")
@@ -155,7 +155,7 @@ def _look(path: Path, group: str, spec: Spec, threads: int) -> CloudFacts:
     cloud = read_las(
         path,
         dimensions=[*required_dimensions(spec.features), "classification"],
-        classes=spec.class_codes,
+        class_codes=spec.class_codes,
         ignored=spec.ignored_flags,
     )
     code = cloud.attributes["classification"]

@@ -1,0 +1,168 @@
+"""From the cloud files of a spec to what a training learns from and validates on."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite.dataset.files import check_clouds, prepare_files, prepare_training_files
+from vl3d_lite.dataset.prepared import PreparedCloud
+from vl3d_lite.dataset.scaling import FeatureScaling, impute_constant_features
+from vl3d_lite.dataset.sizes import CloudSize, size_of
+from vl3d_lite.model.backend import uses_accelerator
+from vl3d_lite.pipeline.opening import InitialWeights
+from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.options import Options
+from vl3d_lite.spec.reader import LoadedSpec
+from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.training.memory import SURE
+from vl3d_lite.training.remedies import require_memory_for
+
+logger = logging.getLogger(__name__)
+
+# Prepared clouds that have labels, each with its file.
+LabeledClouds = list[tuple[Path, PreparedCloud]]
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The prepared clouds of a training.
+
+    Attributes:
+        clouds: Training clouds, each on every grid of the augmentation.
+        calibration: Validation clouds with labels, each with its file. They
+            validate every epoch, and confidence is calibrated on them.
+        scaling: The scaling of their features.
+    """
+
+    clouds: list[PreparedCloud]
+    calibration: LabeledClouds
+    scaling: FeatureScaling
+
+    @property
+    def validation(self) -> list[PreparedCloud]:
+        """The validation clouds with labels."""
+        return [cloud for _, cloud in self.calibration]
+
+
+def require_memory(
+    loaded: LoadedSpec,
+    options: Options,
+    train: Sequence[CloudSize] = (),
+    validation: Sequence[CloudSize] = (),
+) -> None:
+    """Refuse a training that needs far more memory than is free.
+
+    Args:
+        loaded: The spec.
+        options: `threads` counts.
+        train: Sizes of the training clouds; without them only the network counts.
+        validation: Sizes of the validation clouds.
+
+    Raises:
+        ResourceError: It names the amounts and three settings that lower them.
+    """
+    require_memory_for(
+        loaded.spec,
+        loaded.path,
+        train,
+        validation,
+        threads=options.threads,
+        accelerator=uses_accelerator(),
+        sure=SURE,
+    )
+
+
+def check_inputs(loaded: LoadedSpec) -> None:
+    """Check the training and validation clouds without reading their coordinates.
+
+    Raises:
+        DataError: A cloud cannot be used, or no training cloud has a class.
+    """
+    train, validation = loaded.clouds["train"], loaded.clouds["validation"]
+    check_clouds(train, loaded.spec, count_classes=True)
+    check_clouds(validation, loaded.spec, count_classes=False)
+    for path in shared_files(train, validation):
+        logger.warning(
+            "%s: is both a training and a validation cloud, so validation scores will "
+            "be optimistically biased; remove it from `clouds.train` or "
+            "`clouds.validation`",
+            path,
+        )
+
+
+def prepare_inputs(
+    loaded: LoadedSpec,
+    run: RunFolder,
+    initial: InitialWeights | None,
+    options: Options,
+    interrupts: Interrupts,
+) -> TrainingInputs:
+    """Read and prepare the clouds of a training, and scale their features.
+
+    Args:
+        loaded: The spec, with the files of its clouds.
+        run: Its ``features.json`` gives the scaling where the run is resumed.
+        initial: The run whose weights the training starts from; its scaling holds.
+        options: `threads`, `quiet` and `resume`.
+        interrupts: Checked between the steps for a signal.
+
+    Raises:
+        DataError: A cloud cannot be used.
+        ResourceError: The clouds do not fit into memory.
+        InterruptedRunError: A signal came; nothing is written.
+    """
+    spec, paths = loaded.spec, loaded.clouds["validation"]
+    threads, quiet = options.threads, options.quiet
+    clouds = prepare_training_files(loaded.clouds["train"], spec, threads, quiet=quiet)
+    validation = prepare_files(
+        paths, spec, threads, quiet=quiet, what="validation clouds"
+    )
+    for cloud in validation:
+        if not np.any(cloud.labels >= 0):
+            logger.warning("%s: has no labels, so it cannot validate", cloud.name)
+    held_out = [cloud for cloud in validation if np.any(cloud.labels >= 0)]
+    interrupts.check("interrupted before training began; nothing was written")
+    sizes = [size_of(cloud) for cloud in held_out]
+    require_memory(loaded, options, [size_of(cloud) for cloud in clouds], sizes)
+    scaling = initial.scaling if initial else _scaling(run, clouds, options)
+    labeled = labeled_clouds(paths, validation, spec, scaling)
+    return TrainingInputs(clouds, labeled, scaling)
+
+
+def _scaling(
+    run: RunFolder, clouds: list[PreparedCloud], options: Options
+) -> FeatureScaling:
+    # A run that started from another one resumes with the scaling of that one.
+    if options.resume and run.last_checkpoint.is_file() and run.features.is_file():
+        return FeatureScaling.from_json(run.features.read_text())
+    return FeatureScaling.fit(clouds)
+
+
+def labeled_clouds(
+    paths: Sequence[Path],
+    clouds: Sequence[PreparedCloud],
+    spec: Spec,
+    scaling: FeatureScaling,
+) -> LabeledClouds:
+    """The prepared clouds that have labels, with their files.
+
+    Features that a file does not carry are imputed, as they are in prediction.
+    """
+    labeled = [
+        (path, cloud)
+        for path, cloud in zip(paths, clouds, strict=True)
+        if np.any(cloud.labels >= 0)
+    ]
+    for path, cloud in labeled:
+        impute_constant_features(path, cloud, spec, scaling)
+    return labeled
+
+
+def shared_files(some: Sequence[Path], others: Sequence[Path]) -> list[Path]:
+    """The files of `some` that are also among `others`, whatever their paths."""
+    known = {path.resolve() for path in others}
+    return [path for path in some if path.resolve() in known]
