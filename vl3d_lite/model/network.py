@@ -182,7 +182,7 @@ def _kpconvx(model, place, features, name, attention=True):
         groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
         drop_path=kernel.drop_path,
-        order={"seed": "vl3d", "official": "apple"}.get(kernel.order, kernel.order),
+        order=kernel.order,
         attention=attention,
         name=name,
     )([place.xyz, features, place.neighbors, *place.geometry])
