@@ -55,7 +55,9 @@ def run(
     result = load_pipeline().run(loaded, folder, options)
     _print_outputs(folder)
     if result is not None:
-        typer.echo("\n" + result.table())
+        from vl3d_lite.report.score_table import score_table
+
+        typer.echo("\n" + score_table(result))
 
 
 def train(
@@ -159,17 +161,19 @@ def evaluate(
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
+    from vl3d_lite.report.score_table import rotation_table, score_table
+
     pipeline = load_pipeline()
     if rotations is not None:
         options = pipeline_options(None, quiet)
-        typer.echo(pipeline.rotations(folder, rotations, options).table())
+        typer.echo(rotation_table(pipeline.rotations(folder, rotations, options)))
         typer.echo(f"\nrotations  {folder.rotations}")
         return
     clouds = predictions or folder.predictions
     result = pipeline.evaluate(folder, clouds)
     written = folder.scored_in(clouds)
     if result is not None:
-        typer.echo(result.table())
+        typer.echo(score_table(result))
         typer.echo(f"\nscores  {written.metrics}")
     typer.echo(f"report  {written.report}")
 

@@ -21,8 +21,8 @@ from vl3d_lite.model.network import build_network
 from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.votes import softmax
 from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.training.compilation import compile_model
-from vl3d_lite.training.loop import class_weights
+from vl3d_lite.training.loop import compile_model
+from vl3d_lite.training.losses import loss_weights
 
 WARM_STEPS = 1  # after the one that traces
 STEPS, SECONDS = 8, 20.0  # timed, at most
@@ -83,7 +83,7 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
     _export(model, spec, "INIT")
     building = time.perf_counter() - begin
     begin = time.perf_counter()
-    weights = class_weights(spec, [cloud.labels])
+    weights = loss_weights(spec, [cloud.labels])
     compile_model(model, spec, steps * spec.training.epochs, weights)
     seconds = []
     for inputs, labels in (source := batches.epoch(0)):
