@@ -166,7 +166,7 @@ BAD = {
         ", grid_size: 0.5",
         "",
         "10:1",
-        "`fields.grid_size` is missing: a number. Edge of the cells",
+        "`fields.grid_size` is missing: a number. Edge length in meters",
     ),
     "missing key of an item": (
         "points: 1024, ",
@@ -178,7 +178,7 @@ BAD = {
         "features:",
         "# features:",
         "2:1",
-        "`features` is missing: a list (a mapping each). Inputs of the network",
+        "`features` is missing: a list (a mapping each). Input features of the network",
     ),
     "missing list of a section": (
         "  stages:\n    - {points: 4096, channels: 32}\n"
@@ -216,7 +216,7 @@ BAD = {
         "epochs: 20",
         "class_weights: [0, 0, 0]",
         "15:27",
-        "must not all be 0: nothing would be learned",
+        "must not all be 0, since the loss would be 0",
     ),
     "code claimed twice": (
         "building: 6",
@@ -261,7 +261,7 @@ BAD = {
         "building: 6",
         f"{'b' * 31}: 6\nprediction: {{write: [probabilities]}}",
         "6:36",
-        "a dimension LAS gives 32 ASCII characters. Received: 33",
+        "must have at most 32 ASCII characters in LAS. Received: 33",
     ),
     "class that is no ASCII": (
         "building: 6",

@@ -76,11 +76,11 @@ def test_farthest_point_sampling_has_no_grid_parents():
         ),
         (
             {"classes": {"a": 1, "b": 0}, "prediction": {"min_confidence": 0.6}},
-            "codes 1 and 0 are classes",
+            "codes 1 and 0 are codes of classes",
         ),
         ({"prediction": {"min_confidence": 1.5}}, "less than or equal to 1"),
         ({"training": {"augmentation": {"slope": 0.3}}}, "`grids` is 1"),
-        ({"training": {"augmentation": {"thinning": 0.3}}}, "`thinning` changes all"),
+        ({"training": {"augmentation": {"thinning": 0.3}}}, "`thinning` changes each"),
     ],
 )
 def test_refuses_what_does_not_go_together(changes, message):
@@ -115,7 +115,7 @@ def test_refuses_global_attention_that_cannot_be_built(changes, message):
 def test_global_attention_is_for_stages_of_few_points():
     stage = {"points": 4096, "channels": 8, "blocks": ["gqa"]}
     with pytest.raises(
-        ValidationError, match=r"at most 2048\. Received: 4096.*256 MiB"
+        ValidationError, match=r"at most 2048 points\. Received: 4096.*256 MiB"
     ):
         spec(model={"stages": [stage]})
     spec(model={"stages": [{**stage, "points": 2048}]})

@@ -1,7 +1,7 @@
 """What every section of a spec has in common."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,11 +12,12 @@ KeyPath = tuple[str | int, ...]
 
 
 class Violation(NamedTuple):
-    """Values that do not go together.
+    """Values that are valid each but not together.
 
     Args:
-        message: What was expected and what came.
-        locations: Where to look, the best place first, relative to the section.
+        message: What was expected and what was received.
+        locations: Keys to report the message at, the best first, relative to the
+            section.
     """
 
     message: str
@@ -24,7 +25,7 @@ class Violation(NamedTuple):
 
 
 class Section(BaseModel):
-    """A part of the spec: unknown keys are errors, values do not change."""
+    """A part of the spec: unknown keys are errors, values are immutable."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -33,29 +34,30 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
     )
     short_form: ClassVar[str | None] = None
-    """The key a value stands for that is no mapping."""
+    """The key that receives the value where a scalar replaces the mapping."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        """Searches for what does not go together, each on its own.
+        """Independent searches for values that contradict each other.
 
-        A reader also runs them on a section that lacks the values it has already
-        complained about; a search ends where it meets one of these.
+        The reader also runs these searches on an incomplete section, which lacks
+        each value that already has an error; a search ends at such a value with an
+        `AttributeError`, and the other searches still run.
         """
         return []
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_short_form(cls, value):
+    def _expand_short_form(cls, value: Any) -> Any:
         if cls.short_form is None or isinstance(value, dict | cls):
             return value
         return {cls.short_form: value}
 
     @model_validator(mode="after")
-    def _raise_troubles(self):
+    def _raise_violations(self) -> Self:
         messages = [
-            f"{'.'.join(map(str, trouble.locations[0]))}: {trouble.message}"
+            f"{'.'.join(map(str, violation.locations[0]))}: {violation.message}"
             for search in self.violations()
-            for trouble in search
+            for violation in search
         ]
         if messages:
             raise ValueError("; ".join(messages))

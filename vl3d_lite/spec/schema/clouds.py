@@ -1,13 +1,14 @@
 """Classes, clouds, features and receptive fields of a spec."""
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from vl3d_lite.spec.base import Code, PositiveFloat, Section, Violation
+from vl3d_lite.spec.suggestions import did_you_mean
 
+EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
 COMPUTED_FEATURES = (
     "height",
     "height_above_ground",
@@ -15,37 +16,68 @@ COMPUTED_FEATURES = (
     "relative_intensity",
     "vertical",
     "density",
-    "linearity",
-    "planarity",
-    "verticality",
-    "curvature",
+    *EIGENVALUE_FEATURES,
 )
-EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
+# Dimensions of the LAS point formats 0 to 10 under the names of laspy.
+LAS_DIMENSIONS = (
+    "X",
+    "Y",
+    "Z",
+    "intensity",
+    "return_number",
+    "number_of_returns",
+    "scan_direction_flag",
+    "edge_of_flight_line",
+    "classification",
+    "synthetic",
+    "key_point",
+    "withheld",
+    "overlap",
+    "scanner_channel",
+    "scan_angle_rank",
+    "scan_angle",
+    "user_data",
+    "point_source_id",
+    "gps_time",
+    "red",
+    "green",
+    "blue",
+    "nir",
+    "wavepacket_index",
+    "wavepacket_offset",
+    "wavepacket_size",
+    "return_point_wave_location",
+    "x_t",
+    "y_t",
+    "z_t",
+)
+
+Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
 
 
 class ClassSpec(Section):
-    """One class: the LAS codes that mean it and the code it is written as."""
+    """One class: its LAS codes in the input and its code in the output."""
 
     short_form: ClassVar[str] = "codes"
 
     codes: list[Code] = Field(min_length=1)
-    """LAS classification codes that carry this class."""
+    """LAS classification codes of this class."""
     output_code: Code | None = None
-    """Code written for this class. Needed where `codes` names several."""
+    """LAS code written for this class. Required if `codes` lists several."""
 
     @field_validator("codes", mode="before")
     @classmethod
-    def _one_code_is_a_list(cls, value):
+    def _one_code_is_a_list(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else [value]
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._what_to_write_troubles()]
+        return [self._output_code_violations()]
 
-    def _what_to_write_troubles(self) -> Iterator[Violation]:
+    def _output_code_violations(self) -> Iterator[Violation]:
         if self.output_code is None and len(self.codes) > 1:
             yield Violation(
-                "a class of several codes needs `output_code`, the code it is written "
-                f"as. Received: codes {self.codes} only",
+                "a class of several codes needs `output_code`, the code written for "
+                f"it. Received: codes {self.codes} only",
                 (("codes",),),
             )
 
@@ -55,22 +87,19 @@ class ClassSpec(Section):
         return self.codes[0] if self.output_code is None else self.output_code
 
 
-Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
-
-
 class CloudsSpec(Section):
     """LAS and LAZ files: paths, globs or folders, relative to the spec."""
 
-    train: list[str] = Field([])
-    """Labelled clouds to learn from."""
-    validation: list[str] = Field([])
-    """Labelled clouds that choose the best epoch."""
-    predict: list[str] = Field([])
-    """Clouds `run` predicts; those that carry labels are evaluated."""
+    train: list[str] = Field(default=[])
+    """Labelled clouds for training."""
+    validation: list[str] = Field(default=[])
+    """Labelled clouds that select the best epoch."""
+    predict: list[str] = Field(default=[])
+    """Clouds that `run` predicts; labelled ones are also evaluated."""
 
 
 class FeatureSpec(Section):
-    """One input of the network: a LAS dimension or a computed feature."""
+    """One input feature of the network: a LAS dimension or a computed feature."""
 
     short_form: ClassVar[str] = "name"
 
@@ -79,27 +108,27 @@ class FeatureSpec(Section):
     height, height_above_ground, return_ratio, relative_intensity, vertical,
     density, linearity, planarity, verticality, curvature."""
     radius: PositiveFloat | None = None
-    """Radius of the neighborhood a computed feature looks at, in meters."""
+    """Neighborhood radius of a computed feature, in meters."""
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
-    """Several radii in meters: one feature each."""
+    """Several neighborhood radii in meters: one feature for each."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._radius_troubles()]
+        return [self._radius_violations()]
 
-    def _radius_troubles(self) -> Iterator[Violation]:
+    def _radius_violations(self) -> Iterator[Violation]:
         if self.radius is not None and self.radii is not None:
             yield Violation("give `radius` or `radii`, not both", (("radii",),))
-        needs = (*EIGENVALUE_FEATURES, "density")
-        has = self.radius is not None or self.radii is not None
-        may = (*needs, "height", "height_above_ground")
-        if has and self.name not in may:
-            close = get_close_matches(self.name, may, n=1)
-            guess = f"; did you mean `{close[0]}`?" if close else ""
+        required = (*EIGENVALUE_FEATURES, "density")
+        optional = ("height", "height_above_ground")
+        given = self.radius is not None or self.radii is not None
+        if given and self.name not in required + optional:
             yield Violation(
-                f"`{self.name}` has no radius, only {', '.join(may)} have one{guess}",
+                f"`{self.name}` has no radius, only "
+                f"{', '.join(required + optional)} have one"
+                f"{did_you_mean(self.name, required + optional)}",
                 (("radius",), ("radii",)),
             )
-        if not has and self.name in needs:
+        if not given and self.name in required:
             yield Violation(
                 f"`{self.name}` needs a radius in meters: "
                 f"{{name: {self.name}, radius: 1.5}}",
@@ -108,42 +137,47 @@ class FeatureSpec(Section):
 
 
 def feature_columns(specs: Sequence[FeatureSpec]) -> list[str]:
-    """Names of the network's inputs: one a feature, or one a radius."""
-    return [
-        spec.name if radius is None else f"{spec.name}_{radius:g}"
-        for spec in specs
-        for radius in spec.radii or [spec.radius]
-    ]
+    """Names of the network's inputs: one per feature and radius."""
+    columns = []
+    for spec in specs:
+        radii = [spec.radius] if spec.radii is None else spec.radii
+        columns += [
+            spec.name if radius is None else f"{spec.name}_{radius:g}"
+            for radius in radii
+        ]
+    return columns
 
 
 class FieldsSpec(Section):
-    """Receptive fields: the pieces of a cloud the network sees at once."""
+    """Receptive fields: the subsets of a cloud that the network processes at once."""
 
     shape: Literal["cylinder", "sphere", "box", "nearest"] = "cylinder"
-    """Cylinder (vertical, unbounded), sphere, box, or the nearest points."""
+    """Shape of a field: vertical cylinder of unlimited height, sphere, box, or the
+    nearest points of the center."""
     radius: PositiveFloat | None = None
-    """Radius of a cylinder or sphere in meters; farthest reach of `nearest`."""
+    """Radius of a cylinder or sphere in meters; largest distance from the center for
+    `nearest`."""
     size: list[PositiveFloat] | None = Field(default=None, min_length=2, max_length=3)
-    """Edge lengths of a box in meters: two (unbounded in height) or three."""
+    """Edge lengths of a box in meters: two (unlimited height) or three."""
     grid_size: PositiveFloat
-    """Edge of the cells a cloud is first reduced to, in meters."""
+    """Edge length in meters of the grid cells that a cloud is subsampled to."""
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the radius (or half edge) that neighboring fields share."""
+    """Overlap of adjacent fields, as a fraction of the radius (or half edge)."""
     sampling: Literal["grid", "farthest"] = "grid"
-    """How a field is reduced to the points of each stage: nested grid cells
-    of the whole cloud, or farthest-point sampling inside each field."""
+    """Subsampling of a field to the points of each stage: nested grid cells of the
+    whole cloud, or farthest-point sampling inside each field."""
     interlevel_neighbors: Literal["parents", "nearest"] = "parents"
-    """Down- and upsampling neighbors: grid parents, or nearest points. Nearest
-    points in any case where `sampling` is `farthest`, which has no parents."""
+    """Neighbors for down- and upsampling: the parents in the grid, or the nearest
+    points. `sampling: farthest` has no parents and always uses the nearest points."""
     training_centers: Literal["balanced", "random", "grid", "farthest"] = "balanced"
-    """Where training fields are centered; `balanced` draws every class alike."""
+    """Centers of training fields; `balanced` draws each class equally often."""
     prediction_centers: Literal["grid", "farthest"] = "grid"
-    """Where fields are centered in validation and prediction."""
+    """Centers of fields in validation and prediction."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._shape_troubles()]
+        return [self._extent_violations(), self._reach_violations()]
 
-    def _shape_troubles(self) -> Iterator[Violation]:
+    def _extent_violations(self) -> Iterator[Violation]:
         if self.shape == "box":
             if self.size is None:
                 yield Violation(
@@ -152,26 +186,28 @@ class FieldsSpec(Section):
                 )
             if self.radius is not None:
                 yield Violation("a box has a `size`, not a `radius`", (("radius",),))
-        else:
-            if self.size is not None:
-                yield Violation(
-                    f"a {self.shape} has a `radius`, not a `size`", (("size",),)
-                )
-            if self.radius is None and self.shape != "nearest":
-                yield Violation(
-                    f"a {self.shape} needs a `radius` in meters", (("shape",),)
-                )
+            return
+        if self.size is not None:
+            yield Violation(
+                f"a {self.shape} has a `radius`, not a `size`", (("size",),)
+            )
+        if self.radius is None and self.shape != "nearest":
+            yield Violation(f"a {self.shape} needs a `radius` in meters", (("shape",),))
+
+    def _reach_violations(self) -> Iterator[Violation]:
         reach = self.reach
         if reach is not None and reach < self.grid_size:
             yield Violation(
-                f"a field must reach at least one cell of `grid_size` = "
-                f"{self.grid_size:g} m. Received: a reach of {reach:g} m",
+                "the radius of a field, or half its shortest horizontal edge, must be "
+                f"at least one cell of `grid_size` = {self.grid_size:g} m. "
+                f"Received: {reach:g} m",
                 (("radius",), ("size",), ("grid_size",)),
             )
 
     @model_validator(mode="after")
-    def _farthest_points_have_no_parents(self):
+    def _farthest_points_have_no_parents(self) -> Self:
         if self.sampling == "farthest" and self.interlevel_neighbors == "parents":
+            # A frozen model has no other way to correct its own default.
             object.__setattr__(self, "interlevel_neighbors", "nearest")
         return self
 

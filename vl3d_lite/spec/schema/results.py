@@ -8,52 +8,55 @@ from vl3d_lite.spec.base import Code, Fraction, PositiveFloat, Section
 
 
 class PredictionSpec(Section):
-    """What becomes of the predict clouds."""
+    """Prediction settings."""
 
     votes: Annotated[int, Field(ge=1, le=64)] = 2
-    """Passes over the cloud with shifted centers."""
+    """Number of passes over a cloud, each with shifted field centers, whose
+    probabilities are averaged."""
     grids: Annotated[int, Field(ge=1, le=64)] = 1
-    """Times the cloud is reduced to cells, every time with another origin of the
-    grid and with `votes` passes; points of one cell are told apart by the others."""
+    """Number of grid subsamplings of a cloud, each with another grid origin and
+    `votes` passes. Points that share a cell in one grid are separated by others."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Fields of a batch; that of training by default."""
+    """Fields per batch; by default `training.batch_size`."""
     write: list[
         Literal[
             "prediction", "confidence", "entropy", "probabilities", "classification"
         ]
-    ] = Field(["prediction", "confidence"])
-    """Dimensions of the output; `classification` overwrites the LAS field."""
+    ] = Field(default=["prediction", "confidence"])
+    """Dimensions of the output; `classification` overwrites the LAS dimension."""
     calibrate: bool = True
-    """Scale confidences by the temperature fitted on the validation clouds."""
+    """Calibrate probabilities with the temperature fitted on the validation clouds."""
     temperature: PositiveFloat | None = None
-    """Temperature in place of the fitted one, such as that of a run that left some
-    of its training clouds out and validated on them."""
+    """Calibration temperature in place of the fitted one, such as that of a run that
+    held out some of the training clouds for validation."""
     min_confidence: Fraction | None = None
-    """Confidence below which a point is written as `reject_code`, e.g. 0.6."""
+    """Confidence below which a point is rejected, e.g. 0.6; its output code is
+    `reject_code`."""
     reject_code: Code | None = None
-    """Code of unsure points: 1 (unclassified) by default, or 0 (never classified)
-    where 1 is a class."""
-    keep_codes: list[Code] = Field([])
-    """Codes left untouched where `classification` is written, e.g. 7, 9, 18."""
+    """LAS code of rejected points; by default 1 (unclassified), or 0 (never
+    classified) if 1 is the code of a class."""
+    keep_codes: list[Code] = Field(default=[])
+    """LAS codes of the input that `classification` preserves, e.g. 7, 9, 18."""
 
 
 class EvaluationSpec(Section):
-    """Where a report says to look: places where prediction and reference disagree."""
+    """Evaluation settings: disagreements of prediction and reference in the report."""
 
     min_confidence: Fraction = 0.9
-    """Confidence from which on a wrong point may be an error of the reference."""
+    """Confidence from which on a disagreement counts as confident, which suggests an
+    error of the reference."""
     min_points: Annotated[int, Field(ge=0)] = 20
-    """Places of more connected wrong points than this are listed."""
+    """Disagreements of more than this number of connected points are listed."""
     link_distance: PositiveFloat = 2.0
-    """Wrong points so near each other, in grid sizes, are connected."""
+    """Largest distance, in grid sizes, between connected points of a disagreement."""
 
 
 class ExportSpec(Section):
-    """Kernel representations."""
+    """Export of the convolution kernels."""
 
     kernels: bool = True
     """Export kernel points and weights at initialization and after training."""
     plots: bool = True
-    """Draw structure, weights, and what training changed."""
+    """Plot the structure, the weights, and their change in training."""
     every: Annotated[int, Field(ge=1)] | None = None
-    """Also export every so many epochs."""
+    """Also export at this interval of epochs."""

@@ -1,4 +1,4 @@
-"""The whole spec: its sections and what holds between them."""
+"""The whole spec: its sections and the constraints between them."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -19,7 +19,7 @@ from vl3d_lite.spec.schema.results import EvaluationSpec, ExportSpec, Prediction
 from vl3d_lite.spec.schema.training import TrainingSpec
 
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
-# Dimensions that a turn of the cloud about the vertical axis changes.
+# Dimensions whose values change when the cloud rotates about the vertical axis.
 DIRECTED = tuple(
     name
     for axis in "xyXY"
@@ -28,19 +28,19 @@ DIRECTED = tuple(
 
 
 class Spec(Section):
-    """A whole run: clouds in, classified clouds and kernels out."""
+    """All settings of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of every random choice."""
+    """Seed of all random number generators."""
     classes: dict[str, ClassSpec] = Field(min_length=2)
-    """Name: code, list of codes, or {codes, output_code}. Codes that no class names
-    are ignored in the loss and in scores."""
+    """Class name and its LAS code, list of codes, or {codes, output_code}. Codes
+    without a class are ignored in the loss and in scores."""
     clouds: CloudsSpec = CloudsSpec()
-    ignored_flags: list[Flag] = Field([])
-    """LAS flags whose points are ignored in the loss and in scores, whatever their
-    code, e.g. [withheld]; they are predicted like all others."""
+    ignored_flags: list[Flag] = Field(default=[])
+    """LAS flags whose points are ignored in the loss and in scores, regardless of
+    their code, e.g. [withheld]. These points are predicted like all others."""
     features: list[FeatureSpec] = Field(min_length=1)
-    """Inputs of the network beside the coordinates of neighbors."""
+    """Input features of the network, in addition to the neighbors' coordinates."""
     fields: FieldsSpec
     model: ModelSpec
     training: TrainingSpec = TrainingSpec()
@@ -50,27 +50,27 @@ class Spec(Section):
 
     def violations(self) -> list[Iterator[Violation]]:
         return [
-            self._class_troubles(),
-            self._name_troubles(),
-            self._feature_troubles(),
-            self._weight_troubles(),
-            self._direction_troubles(),
-            self._reject_code_troubles(),
+            self._class_violations(),
+            self._class_name_violations(),
+            self._feature_violations(),
+            self._class_weight_violations(),
+            self._symmetry_violations(),
+            self._reject_code_violations(),
         ]
 
-    def _direction_troubles(self) -> Iterator[Violation]:
+    def _symmetry_violations(self) -> Iterator[Violation]:
         if self.model.symmetry == "none":
             return
         for number, feature in enumerate(self.features):
             if feature.name in DIRECTED:
                 yield Violation(
-                    f"`{feature.name}` depends on the direction a cloud lies in, so "
-                    f"`model.symmetry: {self.model.symmetry}` cannot hold; leave the "
-                    "feature or the symmetry out",
+                    f"`{feature.name}` depends on the orientation of a cloud, which "
+                    f"breaks `model.symmetry: {self.model.symmetry}`; remove the "
+                    "feature or the symmetry",
                     (("features", number),),
                 )
 
-    def _feature_troubles(self) -> Iterator[Violation]:
+    def _feature_violations(self) -> Iterator[Violation]:
         columns = []
         for number, feature in enumerate(self.features):
             for column in feature_columns([feature]):
@@ -81,7 +81,7 @@ class Spec(Section):
                     )
                 columns.append(column)
 
-    def _weight_troubles(self) -> Iterator[Violation]:
+    def _class_weight_violations(self) -> Iterator[Violation]:
         weights = self.training.class_weights
         if isinstance(weights, list) and len(weights) != len(self.classes):
             yield Violation(
@@ -91,27 +91,27 @@ class Spec(Section):
             )
         if isinstance(weights, list) and not any(weights):
             yield Violation(
-                f"must not all be 0: nothing would be learned. Received: {weights}",
+                f"must not all be 0, since the loss would be 0. Received: {weights}",
                 (("training", "class_weights"),),
             )
 
-    def _reject_code_troubles(self) -> Iterator[Violation]:
+    def _reject_code_violations(self) -> Iterator[Violation]:
         wanted = self.prediction.reject_code
         for name, entry in self.classes.items():
             if wanted is not None and wanted in (*entry.codes, entry.code):
                 yield Violation(
-                    f"must be a code of no class, so that unsure points can be told "
-                    f"from others. Received: {wanted}, a code of class `{name}`",
+                    "must not be the code of a class, which would hide the rejected "
+                    f"points. Received: {wanted}, a code of class `{name}`",
                     (("prediction", "reject_code"),),
                 )
         if self.prediction.min_confidence is not None and self.reject_code is None:
             yield Violation(
-                "codes 1 and 0 are classes; name the code of unsure points by "
-                "`reject_code`",
+                "codes 1 and 0 are codes of classes; set the code of rejected points "
+                "with `reject_code`",
                 (("prediction", "min_confidence"),),
             )
 
-    def _name_troubles(self) -> Iterator[Violation]:
+    def _class_name_violations(self) -> Iterator[Violation]:
         for name in self.classes:
             if not name.strip():
                 yield Violation("a class needs a name", (("classes", name),))
@@ -122,23 +122,23 @@ class Spec(Section):
             fits = len(dimension) <= LONGEST_DIMENSION
             if not (fits and dimension.isascii() and dimension.isprintable()):
                 yield Violation(
-                    f"`probabilities` names `{dimension}`, a dimension LAS gives "
-                    f"{LONGEST_DIMENSION} ASCII characters. Received: "
-                    f"{len(dimension)}; rename the class",
+                    f"`probabilities` needs a dimension `{dimension}`, whose name must "
+                    f"have at most {LONGEST_DIMENSION} ASCII characters in LAS. "
+                    f"Received: {len(dimension)}; rename the class",
                     (("classes", name),),
                 )
 
-    def _class_troubles(self) -> Iterator[Violation]:
+    def _class_violations(self) -> Iterator[Violation]:
         owner: dict[int, str] = {}
-        # A reader has already complained about an entry that lacks its codes.
+        # The reader has already reported an entry that lacks its codes.
         entries = {n: e for n, e in self.classes.items() if "codes" in vars(e)}
         for name, entry in entries.items():
-            for place, code in enumerate(entry.codes):
+            for number, code in enumerate(entry.codes):
                 if code in owner:
                     yield Violation(
                         f"code {code} of class `{name}` is already claimed by class "
                         f"`{owner[code]}`",
-                        (("classes", name, "codes", place),),
+                        (("classes", name, "codes", number),),
                     )
                 owner.setdefault(code, name)
         for name, entry in entries.items():
@@ -164,7 +164,7 @@ class Spec(Section):
 
     @property
     def reject_code(self) -> int | None:
-        """The code of unsure points; None where 1 and 0 are taken."""
+        """The code of rejected points; None if 1 and 0 are codes of classes."""
         if self.prediction.reject_code is not None:
             return self.prediction.reject_code
         taken = {code for e in self.classes.values() for code in (*e.codes, e.code)}
@@ -177,12 +177,12 @@ class Spec(Section):
 
     @property
     def prediction_batch(self) -> int:
-        """Fields of a batch in prediction."""
+        """Fields per batch in prediction."""
         return self.prediction.batch_size or self.training.batch_size
 
     @property
     def link_distance(self) -> float:
-        """Distance in meters that connects wrong points."""
+        """Largest distance between connected points of a disagreement, in meters."""
         return self.evaluation.link_distance * self.fields.grid_size
 
     @property

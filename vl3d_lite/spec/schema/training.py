@@ -9,104 +9,110 @@ from vl3d_lite.spec.base import Fraction, PositiveFloat, Section, Violation
 
 
 class AugmentationSpec(Section):
-    """Random changes of a training field. Zero or false turns one off."""
+    """Random augmentation of training fields. Zero or false turns a transform off."""
 
     rotation: bool = True
-    """Turn about the vertical axis by any angle."""
+    """Rotate by a random angle about the vertical axis."""
     flip: bool = True
-    """Mirror x with probability one half."""
+    """Mirror along x with probability 0.5."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Scale each axis by 1 - scale to 1 + scale."""
+    """Scale each axis by a random factor between 1 - scale and 1 + scale."""
     jitter: Annotated[float, Field(ge=0)] = 0.0
-    """Standard deviation of noise on coordinates, in grid sizes."""
+    """Standard deviation of Gaussian noise on the coordinates, in grid sizes."""
     point_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest share of neighbors dropped from a field."""
+    """Largest fraction of neighbors dropped from a field."""
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability that a feature of a field is set to its mean."""
+    """Probability that a feature of a field is replaced by its mean."""
     intensity_shift: Annotated[float, Field(ge=0)] = 0.0
     """Largest shift of intensity features, in standard deviations."""
     grids: Annotated[int, Field(ge=1, le=64)] = 1
-    """Times each training cloud is reduced to cells, every time with another
-    origin of the grid; memory grows alike."""
+    """Number of grid subsamplings of each training cloud, each with another grid
+    origin. Memory grows proportionally."""
     thinning: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest share of points left out before all but the first reduction."""
+    """Largest fraction of points dropped before each subsampling but the first."""
     slope: Annotated[float, Field(ge=0)] = 0.0
-    """Largest slope (rise over run) of the plane that a training cloud is tilted
-    onto before all but the first reduction, upright things staying upright."""
+    """Largest slope (rise over run) of the plane that is added to the heights of a
+    training cloud before each subsampling but the first. Vertical objects remain
+    vertical."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._one_grid_troubles()]
+        return [self._single_grid_violations()]
 
-    def _one_grid_troubles(self) -> Iterator[Violation]:
+    def _single_grid_violations(self) -> Iterator[Violation]:
         for name in ("thinning", "slope"):
             if self.grids == 1 and getattr(self, name):
                 yield Violation(
-                    f"`{name}` changes all reductions but the first, and `grids` is 1: "
-                    "set it to 2 or more",
+                    f"`{name}` changes each subsampling but the first, and `grids` is "
+                    "1; set `grids` to 2 or more",
                     ((name,),),
                 )
 
 
 class ScheduleSpec(Section):
-    """How the learning rate moves."""
+    """Learning-rate schedule."""
 
     short_form: ClassVar[str] = "name"
 
     name: Literal["onecycle", "cosine", "exponential", "plateau", "constant"] = (
         "onecycle"
     )
-    """One cycle (up, then down to almost zero) is the default."""
+    """Name of the schedule. `onecycle` rises to the learning rate, then falls to almost
+    zero."""
     warmup: Fraction = 0.2
-    """Share of the steps in which the rate rises (onecycle, cosine)."""
+    """Fraction of the steps in which the learning rate rises (onecycle, cosine)."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor over the whole training (exponential), or at each plateau."""
+    """Factor over the whole training (exponential), or at each plateau (plateau)."""
     patience: Annotated[int, Field(ge=1)] = 5
-    """Epochs without gain before a plateau lowers the rate."""
+    """Epochs without improvement before the learning rate is lowered (plateau)."""
 
 
 class TrainingSpec(Section):
-    """How the network learns."""
+    """Training settings."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
-    """Passes over the training clouds, or over `steps_per_epoch` batches."""
+    """Number of epochs, each a pass over the training clouds or `steps_per_epoch`
+    batches."""
     steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
-    """Batches of an epoch; by default as many as cover the training clouds."""
+    """Batches per epoch; by default as many as cover the training clouds."""
     batch_size: Annotated[int, Field(ge=1)] = 4
-    """Fields of a batch."""
+    """Fields per batch."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """AdamW, Adam, or SGD with Nesterov momentum 0.9."""
+    """Optimizer: AdamW, Adam, or SGD with Nesterov momentum 0.9."""
     learning_rate: PositiveFloat = 0.003
-    """Highest learning rate."""
+    """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Decoupled weight decay (AdamW)."""
     schedule: ScheduleSpec = ScheduleSpec()
-    """A name, or a mapping with its parameters."""
+    """Name of a schedule, or a mapping with its parameters."""
     class_weights: Literal["auto", "none"] | list[Annotated[float, Field(ge=0)]] = (
         "auto"
     )
-    """`auto`: inverse square root of a class's share; or one number a class."""
+    """Class weights of the loss. `auto`: inverse square root of the class frequency;
+    `none`: all 1; or a list of one number per class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a label spread over all classes."""
+    """Label smoothing: fraction of each label that is distributed over all classes."""
     lovasz: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the Lovász-softmax loss, which follows IoU, beside cross-entropy."""
+    """Weight of the Lovász-softmax loss, a surrogate of the IoU, relative to the
+    cross-entropy."""
     gradient_clipping: PositiveFloat | None = 10.0
-    """Largest global norm of the gradient."""
+    """Largest global norm of the gradient; null turns clipping off."""
     weight_averaging: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Momentum, a step, of the running mean of the weights that is validated and
-    kept in place of the weights themselves, e.g. 0.99; 0 turns it off."""
+    """Momentum per step of an exponential moving average of the weights, e.g. 0.99.
+    The average is validated and saved in place of the weights; 0 turns it off."""
     augmentation: AugmentationSpec = AugmentationSpec()
     early_stopping: Annotated[int, Field(ge=1)] | None = None
-    """Epochs without gain in validation mIoU after which training stops."""
+    """Epochs without improvement of the validation mIoU after which training stops."""
     initial_weights: str | None = None
-    """A run folder, relative to the spec, whose weights and feature scaling training
-    starts from. Features and network must be the same; classes may differ."""
+    """Run folder, relative to the spec, that provides the initial weights and the
+    feature scaling. Features and network must be the same; classes may differ."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between checkpoints a training can be resumed from."""
+    """Epochs between checkpoints for resuming."""
     tensorboard: bool = False
-    """Write TensorBoard logs into the run folder."""
+    """Write TensorBoard logs to the run folder."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    """Arithmetic of the layers; variables stay float32."""
+    """Precision of the computation; variables stay in float32."""
     deterministic: bool = True
-    """The same numbers in every run on one machine."""
+    """Use deterministic operations: repeated runs on one machine give equal results."""
     jit: Literal["auto", "on", "off"] = "auto"
-    """Compile with XLA: always, never, or where it pays."""
+    """XLA compilation: if it saves time in total (auto), always (on), or never
+    (off)."""
