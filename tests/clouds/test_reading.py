@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.clouds.las_files import VERSIONS_AND_FORMATS, make_las, patch
-from vl3d_lite.clouds import reading as las_module
+from vl3d_lite.clouds import reading
 from vl3d_lite.clouds.files import find_clouds
 from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.errors import DataError, ResourceError
@@ -219,10 +219,10 @@ def test_chunks_that_claim_gigabytes_are_refused(tmp_path, monkeypatch):
 
 def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path):
     path = make_las(tmp_path / "a.las", count=1000)
-    header = las_module.read_header(path)
+    header = reading.read_header(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(DataError, match="ended while it was read"):
-        list(las_module.read_records(header))
+        list(reading.read_records(header))
 
 
 def test_a_lack_of_memory_says_how_much_is_needed(tmp_path, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_lack_of_memory_says_how_much_is_needed(tmp_path, monkeypatch):
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr(las_module.np, "full", refuse)
+    monkeypatch.setattr(reading.np, "full", refuse)
     with pytest.raises(ResourceError, match=r"257 points need 0\.0 GiB of memory"):
         read_las(path)
 
@@ -309,7 +309,7 @@ def test_a_folder_that_may_not_be_read_is_an_error(folder, monkeypatch):
 
 def test_clouds_are_read_without_keras():
     code = (
-        "import sys, vl3d_lite.clouds.las, vl3d_lite.clouds.cloud\n"
+        "import sys, vl3d_lite.clouds.reading, vl3d_lite.clouds.cloud\n"
         "print({'keras', 'tensorflow'} & set(sys.modules))"
     )
     run = [sys.executable, "-c", code]

@@ -12,7 +12,7 @@ OFF = {"rotation": False, "flip": False, "scale": 0}
 @pytest.fixture(scope="module")
 def field():
     spec = make_spec()
-    return FieldExtractor(prepared(spec), spec).cut(np.array([9.0, 11.0, 2.5]))
+    return FieldExtractor(prepared(spec), spec).extract(np.array([9.0, 11.0, 2.5]))
 
 
 def moved(field, seed=0, **options):

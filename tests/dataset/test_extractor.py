@@ -82,7 +82,7 @@ def test_levels_are_renumbered_as_the_loops_do(interlevel_neighbors, points, pla
     spec = make_spec({**CYLINDER, "interlevel_neighbors": interlevel_neighbors}, points)
     cloud = prepared(spec)
     center = CENTER if place == "middle" else cloud.xyz[0]
-    field = FieldExtractor(cloud, spec).cut(center)
+    field = FieldExtractor(cloud, spec).extract(center)
     levels = cloud.hierarchy.levels
     rows = rows_of_levels(field, cloud, spec)
     for number, (level, own) in enumerate(zip(levels, rows, strict=True)):
@@ -105,7 +105,7 @@ def test_levels_are_renumbered_as_the_loops_do(interlevel_neighbors, points, pla
 def test_points_whose_parent_had_no_room_take_a_near_one():
     spec = make_spec(points=(400, 60, 9))
     cloud = prepared(spec)
-    field = FieldExtractor(cloud, spec).cut(CENTER)
+    field = FieldExtractor(cloud, spec).extract(CENTER)
     parents = cloud.hierarchy.levels[0].parent[field.indices]
     kept = set(rows_of_levels(field, cloud, spec)[1])
     lost = np.array([parent not in kept for parent in parents])
@@ -129,7 +129,7 @@ def test_the_nearest_along_a_curve_is_the_nearest_of_those_around():
 def test_positions_are_float32_about_the_center(name):
     spec = make_spec(SHAPES[name])
     cloud = prepared(spec)
-    field = FieldExtractor(cloud, spec).cut(CENTER)
+    field = FieldExtractor(cloud, spec).extract(CENTER)
     expected = CENTER.copy()
     if name in ("cylinder", "2D box"):
         expected[2] = np.median(cloud.xyz[field.indices, 2])
@@ -148,7 +148,7 @@ def test_farthest_sampling_nests_levels_and_searches_inside_the_field(upsampling
         model={"upsampling": upsampling},
     )
     cloud = prepared(spec)
-    field = FieldExtractor(cloud, spec).cut(CENTER)
+    field = FieldExtractor(cloud, spec).extract(CENTER)
     assert [len(xyz) for xyz in field.xyz] == [100, 30, 12]
     places = [{tuple(point) for point in xyz.tolist()} for xyz in field.xyz]
     assert places[2] < places[1] < places[0]
@@ -168,7 +168,7 @@ def test_farthest_sampling_nests_levels_and_searches_inside_the_field(upsampling
 
 def test_a_field_half_full_keeps_the_ratio_of_its_levels():
     spec = make_spec({**CYLINDER, "sampling": "farthest"}, points=(400, 120, 40))
-    field = FieldExtractor(prepared(spec, n=1000), spec).cut(CENTER)
+    field = FieldExtractor(prepared(spec, n=1000), spec).extract(CENTER)
     n = len(field.indices)
     assert 50 < n < 200
     expected = [n, np.ceil(n * 0.3), np.ceil(n * 0.1)]
@@ -200,7 +200,7 @@ def test_farthest_sampling_spreads_points_over_the_whole_field():
 def test_degenerate_clouds_give_fields(local, name, sampling):
     spec = make_spec({**SHAPES[name], "sampling": sampling}, features=["vertical"])
     cloud = prepare_cloud(PointCloud(local, np.zeros(3)), spec)
-    field = FieldExtractor(cloud, spec).cut(cloud.xyz[0])
+    field = FieldExtractor(cloud, spec).extract(cloud.xyz[0])
     count = len(field.indices)
     assert count >= 1
     assert field.neighbors[0][:, 0].tolist() == list(range(count))
@@ -215,7 +215,7 @@ def test_degenerate_clouds_give_fields(local, name, sampling):
 @pytest.mark.parametrize("sampling", ["grid", "farthest"])
 def test_a_field_beside_the_cloud_is_empty(sampling):
     spec = make_spec({**CYLINDER, "sampling": sampling})
-    field = FieldExtractor(prepared(spec), spec).cut(np.array([900.0, 0, 0]))
+    field = FieldExtractor(prepared(spec), spec).extract(np.array([900.0, 0, 0]))
     assert len(field.indices) == 0
     assert [len(xyz) for xyz in field.xyz] == [0, 0, 0]
     assert [rows.shape for rows in field.neighbors] == [(0, 8)] * 3

@@ -115,7 +115,7 @@ def read_cloud(
         return read_las(
             path,
             dimensions=list(dimensions_to_read(spec)),
-            classes=spec.class_codes,
+            class_codes=spec.class_codes,
             ignored=spec.ignored_flags,
             progress=tell,
         )
