@@ -35,15 +35,7 @@ def kernels_of(model) -> list[Kernel]:
             layer.name,
             ops.convert_to_numpy(layer.Q),
             ops.convert_to_numpy(layer.W),
-            {
-                "sigma": layer.sigma,
-                "shell_radii": list(layer.shell_radii),
-                "shell_points": list(layer.shell_points),
-                "groups": layer.groups,
-                "influence": layer.influence,
-                "deformable": layer.deformable,
-                "attention": layer.attention,
-            },
+            layer.kernel_facts(),
         )
         for layer in model.layers
         if isinstance(layer, KPConvXLayer)

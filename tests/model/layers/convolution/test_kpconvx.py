@@ -526,12 +526,12 @@ def test_arguments_out_of_range_are_refused(arguments, message):
     [
         ({}, (2, 9, 3), "inputs must be"),
         ({}, [(2, 9, 3), (2, 9, 8)], "inputs must be"),
-        ({}, [(2, 9, 3), (2, 9, 8), (1, 9, 4)], "as many fields"),
+        ({}, [(2, 9, 3), (2, 9, 8), (1, 9, 4)], "same number of fields"),
         ({}, [(2, 9, 3), (2, 9, 8), (2, 9)], "inputs must be"),
         ({}, [(2, 9, 3), (2, 9, 8), (2, 9, 4), (2, 9, 3)], "inputs must be"),
         ({}, [(2, 9, 4), (2, 9, 8), (2, 9, 4)], "2 or 3 coordinates"),
         ({}, [(2, 9, 3), (2, 9, 12), (2, 9, 4)], "`groups` = 8 must divide"),
-        ({}, [(2, 9, 3), (2, 8, 8), (2, 9, 4)], "as many points"),
+        ({}, [(2, 9, 3), (2, 8, 8), (2, 9, 4)], "same number of points"),
         ({}, [(2, 9, 3), (2, 9, 8), (2, 5, 4)], "a row for each point"),
         ({}, [(2, 9, 3), (2, 9, 8), *[(2, 9, 4)] * 2, (2, 9, 5)], "shape of N"),
         ({"deformable": True}, [(2, 9, 3), (2, 9, 8), *[(2, 9, 4)] * 3], "deformable"),
@@ -554,7 +554,7 @@ def test_a_built_layer_refuses_other_fields():
     X, F, N = field()
     layer = KPConvXLayer(**SMALL)
     run(layer, [X, F, N])
-    with pytest.raises(DeepLearningException, match="as many fields"):
+    with pytest.raises(DeepLearningException, match="same number of fields"):
         layer([X, F, N[:1]])
 
 

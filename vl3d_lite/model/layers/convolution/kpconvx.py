@@ -1,35 +1,40 @@
 """KPConvX: a depthwise kernel point convolution with kernel attention."""
 
-from numbers import Real
+from pathlib import Path
 
 import keras
-import numpy as np
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
-from vl3d_lite.model.layers.arguments import as_shapes
+from vl3d_lite.kernels.export import export_kernel
 from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
-from vl3d_lite.model.layers.convolution.kernel_geometry import (
-    check_kernel,
-    coordinate_dtype,
-    kernel_geometry,
+from vl3d_lite.model.layers.convolution.kernel_geometry import coordinate_dtype
+from vl3d_lite.model.layers.convolution.kpconvx_arguments import (
+    LEAKY_RELU,
+    OLD_ORDERS,
+    activation_layer,
+    check_kpconvx_arguments,
+    check_kpconvx_shapes,
 )
-from vl3d_lite.model.layers.convolution.kpconvx_operator import kpconvx_operator
-from vl3d_lite.model.layers.neighborhood import (
-    gather_neighbors,
-    is_present,
-    is_real,
-    require_integers,
+from vl3d_lite.model.layers.convolution.kpconvx_blocks import (
+    KPConvXBlocks,
+    neighbor_maximum,
+    without_padding,
 )
+from vl3d_lite.model.layers.neighborhood import is_real, require_integers
 
-ORDERS = ("vl3d", "apple")
-# Model files of version 0.1 hold the old names.
-OLD_ORDERS = {"seed": "vl3d", "official": "apple"}
-LEAKY_RELU = keras.layers.LeakyReLU()
+
+def _exists(*names):
+    """Make a property: True once the layer has one of these tensors."""
+
+    def exists(self):
+        return any(getattr(self, name) is not None for name in names)
+
+    return property(exists)
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
-class KPConvXLayer(keras.layers.Layer):
+class KPConvXLayer(KPConvXBlocks):
     """Blocks of kernel point convolution, attention over kernel points and MLP.
 
     One block, for a point ``i`` and its neighbors ``j``, where ``n`` is the
@@ -109,6 +114,17 @@ class KPConvXLayer(keras.layers.Layer):
         points only is ours.
     """
 
+    built_Q = _exists("Q")
+    built_W = _exists("W")
+    built_Phi = _exists("Phi")
+    built_phi = _exists("phi")
+    built_Psi = _exists("Psi")
+    built_psi = _exists("psi")
+    built_Atilde = _exists("Atilde")
+    built_btilde = _exists("btilde")
+    built_Ahat = _exists("Ahat", "Ahat_out")
+    built_bhat = _exists("bhat", "bhat_out")
+
     def __init__(
         self,
         blocks=1,
@@ -168,20 +184,10 @@ class KPConvXLayer(keras.layers.Layer):
         self.strided = bool(strided)
         self.influence = influence
         self.attention = bool(attention)
-        self._check_arguments()
-        self.activation = _activation_layer(activation, self.dtype_policy)
+        check_kpconvx_arguments(self)
+        self.activation = activation_layer(activation, self.dtype_policy)
         self.sigmoid = keras.activations.sigmoid
-        self.bn_phi = self._given_normalizations("bn_phi", bn_phi)
-        self.bn_htilde = self._given_normalizations("bn_htilde", bn_htilde)
-        self.bn_hhat = self._given_normalizations("bn_hhat", bn_hhat)
-        self._given_bn = {
-            name: None if layers is None else _serialized(layers)
-            for name, layers in (
-                ("bn_phi", self.bn_phi),
-                ("bn_htilde", self.bn_htilde),
-                ("bn_hhat", self.bn_hhat),
-            )
-        }
+        self._set_normalizations(bn_phi=bn_phi, bn_htilde=bn_htilde, bn_hhat=bn_hhat)
         self.bn_operator = None
         self.Q = self.W = self.Phi = self.phi = self.Psi = self.psi = None
         self.Atilde = self.btilde = self.Ahat = self.bhat = None
@@ -192,7 +198,7 @@ class KPConvXLayer(keras.layers.Layer):
         )
 
     def build(self, dim_in):
-        shapes = self._check_shapes(dim_in)
+        shapes = check_kpconvx_shapes(self, dim_in)
         n_x, D = shapes[0][-1], shapes[1][-1]
         apple = self.order == "apple"
         blocks, width = self.blocks, self.mq * (D // self.groups)
@@ -233,7 +239,7 @@ class KPConvXLayer(keras.layers.Layer):
         self.bn_hhat = self._normalizations(self.bn_hhat, widths)
 
     def call(self, inputs, training=False, mask=False):
-        self._check_shapes([value.shape for value in inputs])
+        check_kpconvx_shapes(self, [value.shape for value in inputs])
         X, F, N = inputs[:3]
         require_integers(self.name, N)
         F = ops.cast(F, self.compute_dtype)
@@ -241,15 +247,15 @@ class KPConvXLayer(keras.layers.Layer):
         real = is_real(N, ops.shape(F)[1])  # (B, M)
         support = F
         if self.strided:
-            F = _greatest(F, N)
-        F = _cut(F, real)
+            F = neighbor_maximum(F, N)
+        F = without_padding(F, real)
         for block in range(self.blocks):
             geometry = N, nearest, influence
             F = self._block(block, F, support, geometry, real, training)
         return F
 
     def compute_output_shape(self, input_shape):
-        shapes = self._check_shapes(input_shape)
+        shapes = check_kpconvx_shapes(self, input_shape)
         return (*shapes[2][:2], self.output_channels or shapes[1][-1])
 
     def get_config(self):
@@ -268,7 +274,7 @@ class KPConvXLayer(keras.layers.Layer):
             "regularizer": keras.regularizers.serialize(self.regularizer),
             "constraint": keras.constraints.serialize(self.constraint),
             "bn_momentum": self.bn_momentum,
-            **self._given_bn,
+            **self._given_normalizations,
             "activation": keras.layers.serialize(self.activation),
             "order": self.order,
             "modulation_norm": self.modulation_norm,
@@ -295,10 +301,6 @@ class KPConvXLayer(keras.layers.Layer):
             DeepLearningException: The layer is not built, or `Wpast` is not of
                 the shape of W.
         """
-        from pathlib import Path
-
-        from vl3d_lite.kernels import export
-
         if not self.built:
             raise DeepLearningException(
                 f"{self.name}: a layer has no kernel to export before it is built. "
@@ -310,319 +312,27 @@ class KPConvXLayer(keras.layers.Layer):
                 f"{self.name}: `Wpast` must have the shape {tuple(self.W.shape)} of "
                 f"W. Received: {past.shape}"
             )
-        export.export_kernel(
+        facts = self.kernel_facts()
+        geometry = ("sigma", "shell_radii", "shell_points")
+        export_kernel(
             Path(dir_path),
             ops.convert_to_numpy(self.Q),
             ops.convert_to_numpy(self.W),
             name=self.name,
-            sigma=self.sigma,
-            shell_radii=list(self.shell_radii),
-            shell_points=list(self.shell_points),
             out_prefix=out_prefix,
             past=past,
-            extra={
-                "groups": self.groups,
-                "influence": self.influence,
-                "deformable": self.deformable,
-                "attention": self.attention,
-            },
+            **{name: facts.pop(name) for name in geometry},
+            extra=facts,
         )
 
-    @property
-    def built_Q(self):
-        """True once Q exists; likewise for the tensors below."""
-        return self.Q is not None
-
-    @property
-    def built_W(self):
-        return self.W is not None
-
-    @property
-    def built_Phi(self):
-        return self.Phi is not None
-
-    @property
-    def built_phi(self):
-        return self.phi is not None
-
-    @property
-    def built_Psi(self):
-        return self.Psi is not None
-
-    @property
-    def built_psi(self):
-        return self.psi is not None
-
-    @property
-    def built_Atilde(self):
-        return self.Atilde is not None
-
-    @property
-    def built_btilde(self):
-        return self.btilde is not None
-
-    @property
-    def built_Ahat(self):
-        return self.Ahat is not None or self.Ahat_out is not None
-
-    @property
-    def built_bhat(self):
-        return self.bhat is not None or self.bhat_out is not None
-
-    def _geometry(self, X, N, rest):
-        """Compute, or take, nearest kernel points and influence."""
-        if len(rest) == 2:
-            nearest, influence = ops.cast(rest[0], "int32"), rest[1]
-            present = is_present(N, X)
-            nearest = ops.where(present, nearest, ops.zeros_like(nearest))
-            influence = ops.where(present, influence, ops.zeros_like(influence))
-        else:
-            dtype = coordinate_dtype(self)
-            X = ops.cast(X, dtype)
-            centers = ops.cast(rest[0], dtype) if rest else X
-            Q = ops.convert_to_tensor(self.Q)
-            nearest, influence = kernel_geometry(
-                X, N, centers, Q, self.sigma, self.influence
-            )
-        return nearest, ops.cast(influence, self.compute_dtype)
-
-    def _block(self, block, F, support, geometry, real, training):
-        apple, last = self.order == "apple", block == self.blocks - 1
-        wide = last and self.shortcut is not None
-        residual = self._linear(F, self.shortcut, None, 0) if wide else F
-        if training and self.drop_path == 1:
-            return self._activate(residual) if apple else residual
-        modulations = self._modulations(block, F, real, training)
-        weights = self._weight(self.W, block)
-        H = kpconvx_operator(
-            support if self.strided else F,
-            *geometry,
-            weights,
-            modulations,
-            finite=not self.strided,
-        )
-        if apple:
-            H = self._activate(
-                self._normalize(self.bn_operator, block, H, real, training)
-            )
-        H = self._linear(H, self.Atilde, self.btilde, block)
-        H = self._activate(self._normalize(self.bn_htilde, block, H, real, training))
-        if wide:
-            H = self._linear(H, self.Ahat_out, self.bhat_out, 0)
-        else:
-            H = self._linear(H, self.Ahat, self.bhat, block)
-        H = self._normalize(self.bn_hhat, block, H, real, training)
-        if not apple:
-            H = self._activate(H)
-        if training and self.drop_path:
-            H = self._drop(H)
-        out = residual + H
-        return _cut(self._activate(out) if apple else out, real)
-
-    def _modulations(self, block, F, real, training):
-        """Compute ``a``, ``(B, M, mq * D / G)`` in (0, 1), or None."""
-        if not self.attention:
-            return None
-        hidden = self._linear(F, self.Phi, self.phi, block)
-        if self.order == "vl3d":
-            hidden = self._normalize(self.bn_phi, block, hidden, real, training)
-        logits = self._linear(self._activate(hidden), self.Psi, self.psi, block)
-        if self.modulation_norm:
-            logits = self._normalize_modulations(block, logits)
-        return self.sigmoid(logits)
-
-    def _normalize_modulations(self, block, logits):
-        *head, width = ops.shape(logits)
-        split = ops.reshape(logits, (*head, self.mq, width // self.mq))
-        split = ops.cast(split, coordinate_dtype(self))
-        mean, variance = ops.moments(split, axes=-1, keepdims=True)
-        split = (split - mean) * ops.rsqrt(variance + 1e-5)
-        logits = ops.cast(ops.reshape(split, (*head, width)), self.compute_dtype)
-        gain = self._weight(self.modulation_gain, block)
-        return logits * gain + self._weight(self.modulation_bias, block)
-
-    def _weight(self, stack, block):
-        return ops.cast(ops.convert_to_tensor(stack)[block], self.compute_dtype)
-
-    def _linear(self, values, matrix, vector, block):
-        values = ops.matmul(values, self._weight(matrix, block))
-        return values if vector is None else values + self._weight(vector, block)
-
-    def _normalize(self, layers, block, values, real, training):
-        values = layers[block](values, training=training, mask=real)
-        return ops.cast(values, self.compute_dtype)
-
-    def _activate(self, values):
-        return ops.cast(self.activation(values), self.compute_dtype)
-
-    def _drop(self, values):
-        shape = (ops.shape(values)[0], 1, 1)
-        drawn = keras.random.uniform(shape, seed=self.seed_generator)
-        scale = ops.where(drawn >= self.drop_path, 1.0 / (1.0 - self.drop_path), 0.0)
-        return values * ops.cast(scale, self.compute_dtype)
-
-    def _add(self, name, shape, constant=None):
-        """Add a stack of weights, one slice a block."""
-        initializer = self.initializer
-        if constant is not None:
-            initializer = keras.initializers.Constant(constant)
-        elif initializer is None:
-            initializer = "glorot_uniform" if len(shape) == 3 else "zeros"
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=_drawn_anew(initializer, offset=len(self.weights)),
-            regularizer=self.regularizer,
-            constraint=self.constraint,
-            autocast=False,
-        )
-
-    def _normalizations(self, layers, widths):
-        """Make and build the normalizations of every block."""
-        if layers is None:
-            layers = [
-                keras.layers.BatchNormalization(
-                    momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype_policy
-                )
-                for _ in widths
-            ]
-        for layer, width in zip(layers, widths, strict=True):
-            layer.build((None, None, width))
-        return layers
-
-    def _given_normalizations(self, name, layers):
-        if layers is None:
-            return None
-        layers = [_layer(layer) for layer in layers]
-        if len(layers) != self.blocks:
-            raise DeepLearningException(
-                f"{self.name}: `{name}` must hold one layer for each of "
-                f"{self.blocks} blocks. Received: {len(layers)}"
-            )
-        return layers
-
-    def _check_arguments(self):
-        check_kernel(self.name, self.sigma, self.influence)
-        for name in ("blocks", "DH", "groups", "output_channels"):
-            value = getattr(self, name)
-            if name == "output_channels" and value is None:
-                continue
-            whole = isinstance(value, Real) and int(value) == value
-            if not whole or value < 1:
-                self._refuse(name, "a whole number of at least 1", value)
-            setattr(self, name, int(value))
-        for name in ("drop_path", "bn_momentum"):
-            if not isinstance(getattr(self, name), Real):
-                self._refuse(name, "a number", getattr(self, name))
-        if not 0 <= self.drop_path <= 1:
-            self._refuse("drop_path", "a probability in [0, 1]", self.drop_path)
-        if not 0 <= self.bn_momentum < 1:
-            self._refuse("bn_momentum", "in [0, 1)", self.bn_momentum)
-        if self.order not in ORDERS:
-            self._refuse("order", f"one of {', '.join(ORDERS)}", self.order)
-        if self.strided and self.blocks != 1:
-            self._refuse("blocks", "1 where `strided` is True", self.blocks)
-
-    def _refuse(self, name, expected, value):
-        raise DeepLearningException(
-            f"{self.name}: `{name}` must be {expected}. Received: {name}={value!r}"
-        )
-
-    def _check_shapes(self, shapes):
-        """Return the input shapes as tuples, or complain.
-
-        Raises:
-            DeepLearningException: Their number, a rank or an axis is wrong.
-        """
-        shapes = [tuple(shape) for shape in as_shapes(shapes)]
-        form = "[X, F, N, centers]" if self.strided else "[X, F, N]"
-        counts = (4, 5) if self.strided else (3, 5)
-        if len(shapes) not in counts or any(len(shape) != 3 for shape in shapes):
-            raise DeepLearningException(
-                f"{self.name}: inputs must be {form} or [X, F, N, nearest, influence], "
-                f"each of rank 3. Received: {shapes}"
-            )
-        X, F, N, *rest = shapes
-        trouble = None
-        batches = {shape[0] for shape in shapes} - {None}
-        if len(batches) > 1:
-            trouble = "all inputs must hold as many fields"
-        elif X[-1] not in (2, 3):
-            trouble = "X must have 2 or 3 coordinates"
-        elif F[-1] is None or F[-1] % self.groups:
-            trouble = f"`groups` = {self.groups} must divide the channels of F"
-        elif X[1] != F[1] and None not in (X[1], F[1]):
-            trouble = "X and F must have as many points"
-        elif not self.strided and N[1] != X[1] and None not in (N[1], X[1]):
-            trouble = "N must have a row for each point of X"
-        elif len(rest) == 2 and any(shape[1:] != N[1:] for shape in rest):
-            trouble = "nearest and influence must have the shape of N"
-        elif len(rest) == 1 and rest[0][1:] != (N[1], X[-1]):
-            trouble = "centers must have a row for each of N and the coordinates of X"
-        elif len(rest) == 2 and self.deformable:
-            trouble = "a deformable kernel computes its own nearest and influence"
-        if trouble:
-            raise DeepLearningException(f"{self.name}: {trouble}. Received: {shapes}")
-        return shapes
-
-
-def _cut(values, real):
-    return ops.where(real[..., None], values, ops.zeros_like(values))
-
-
-def _greatest(features, neighbors):
-    """Take the maximum over present neighbors, ``(B, M, C)``."""
-    gathered = gather_neighbors(features, neighbors)
-    present = is_present(neighbors, features)[..., None]
-    lowest = ops.full_like(gathered, -np.inf)
-    return ops.max(ops.where(present, gathered, lowest), axis=2)
-
-
-def _activation_layer(value, dtype):
-    if value is LEAKY_RELU:
-        return keras.layers.LeakyReLU(dtype=dtype)
-    if isinstance(value, int | float):
-        return keras.layers.LeakyReLU(negative_slope=value, dtype=dtype)
-    if isinstance(value, dict | keras.layers.Layer):
-        return _layer(value)
-    return keras.layers.Activation(value, dtype=dtype)
-
-
-def _layer(value):
-    """Return a layer, made from its configuration where it is one."""
-    if not isinstance(value, dict):
-        return value
-    return keras.layers.deserialize({"module": "keras.layers", **value})
-
-
-def _serialized(layers):
-    return [keras.layers.serialize(layer) for layer in layers]
-
-
-def _drawn_anew(initializer, offset):
-    """Draw each slice of a stack on its own, with fans of a single slice.
-
-    A seeded initializer gives the same values each time it is called, so each
-    slice and each tensor gets a seed of its own.
-    """
-
-    def initialize(shape, dtype=None):
-        slices = []
-        for index in range(shape[0]):
-            drawer = keras.initializers.get(initializer)
-            if isinstance(drawer, keras.initializers.Initializer):
-                config = drawer.get_config()
-                if isinstance(config.get("seed"), int):
-                    config["seed"] += 1000 * offset + index
-                drawer = type(drawer).from_config(config)
-            try:
-                values = drawer(shape[1:], dtype=dtype)
-            except ValueError as error:
-                raise DeepLearningException(
-                    f"`initializer` must draw vectors as well as matrices. "
-                    f"Received: {initializer!r}, which says: {error}"
-                ) from error
-            slices.append(ops.convert_to_tensor(values))
-        return ops.stack(slices)
-
-    return initialize
+    def kernel_facts(self):
+        """Return what an exported kernel states of its layer, by argument name."""
+        return {
+            "sigma": self.sigma,
+            "shell_radii": list(self.shell_radii),
+            "shell_points": list(self.shell_points),
+            "groups": self.groups,
+            "influence": self.influence,
+            "deformable": self.deformable,
+            "attention": self.attention,
+        }
