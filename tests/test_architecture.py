@@ -1,173 +1,269 @@
-"""The walls: imports point down, and what must stay quick stays free of Keras."""
+"""The structure: who may import whom, how large a module is, what is exported."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "vl3d_lite"
+ROOT = Path(__file__).parents[1]
 
-# A module may import modules of its own floor and of those below.
-FLOORS = {
-    0: [
-        "errors",
-        "resources",
-        "open3d_support",
-        "hush",
-        "geometry.*",
-        "clouds.cloud",
-        "model.layers.*",
-        "spec.schema",
-        "spec.base",
-    ],
-    1: [
-        "run_folder",
-        "interrupts",
-        "census",
-        "features",
-        "fields",
-        "centers",
-        "augmentation",
-        "prepare",
-        "scaling",
-        "source_weights",
-        "lookahead",
-        "prefetch",
-        "sweep",
-        "receipt",
-        "scores",
-        "calibration",
-        "coverage",
-        "folding",
-        "places",
-        "color_files",
-        "cross_section",
-        "place_view",
-        "palette",
-        "plain_text",
-        "top_view",
-        "spec.*",
-        "clouds.*",
-    ],
-    2: [
-        "cost",
-        "memory",
-        "dataset",
-        "inputs",
-        "model.combined",
-        "model.losses",
-        "model.lovasz",
-        "model.network",
-        "model.symmetric",
-        "model.joined_optimizer",
-        "model.optimizers",
-    ],
-    3: [
-        "attention_plots",
-        "attention_scores",
-        "backend",
-        "classify",
-        "evaluate",
-        "export",
-        "inspection",
-        "model_summary",
-        "kernel_files",
-        "kernel_page",
-        "kernel_plots",
-        "kernel_statistics",
-        "model.kernels",
-        "outputs",
-        "plots",
-        "predict",
-        "report",
-        "rotations",
-        "run_report",
-        "start",
-        "train",
-    ],
-    4: ["combine", "pipeline", "guide.*"],
-    5: ["cli", "__main__"],
+# A package may import itself, `errors` and what stands here, lazily or not.
+MAY_IMPORT = {
+    "__init__": "pipeline spec clouds model system",
+    "__main__": "cli",
+    "errors": "",
+    "cli": "guide pipeline report runs spec dataset clouds system",
+    "guide": (
+        "pipeline report prediction training model dataset kernels runs spec geometry "
+        "clouds system"
+    ),
+    "pipeline": (
+        "report evaluation prediction training model dataset kernels runs spec clouds "
+        "system"
+    ),
+    "report": "evaluation prediction kernels runs spec clouds system",
+    "evaluation": "prediction model dataset kernels spec clouds system",
+    "prediction": "model dataset clouds runs spec system",
+    "training": "model dataset runs spec system",
+    "model": "spec kernels system",
+    "dataset": "geometry clouds spec system",
+    "kernels": "system",
+    "spec": "clouds",
+    "geometry": "",
+    "clouds": "system",
+    "runs": "system",
+    "system": "",
 }
-# Besides the package's own names, all that the layers may import.
+# Narrower than its package: the one module of `clouds` that loads no laspy, and the
+# one module of `guide` that trains.
+ONLY = {("spec", "clouds"): "clouds.files", ("guide", "pipeline"): "guide.self_test"}
+
+FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
+MAY_LOAD_KERAS = {"model", "training", "prediction", "evaluation", "pipeline"}
+# `check`, `plan` and `compare` import these and answer at once.
+KERAS_FREE = [
+    "model.cost",
+    "training.memory",
+    "training.remedies",
+    "training.compilation",
+    "prediction.outcomes",
+    "prediction.calibration",
+    "prediction.class_groups",
+    "evaluation.scores",
+    "evaluation.coverage",
+    "evaluation.evaluation",
+    "evaluation.pairs",
+    "evaluation.disagreements",
+]
+# A process of its own, which `doctor` starts to try each backend.
+TRIES_BACKENDS = "guide.self_test"
+
 LAYER_IMPORTS = {"keras", "numpy", "math", "pathlib", "re", "functools", "numbers"}
 
-
-def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        if not name.endswith("__init__"):
-            yield name, path
+MOST_MODULE_LINES = 350
+MOST_FUNCTION_LINES = 60
 
 
-def floor_of(name):
-    for floor, entries in FLOORS.items():
-        if name in entries:
-            return floor
-    for floor, entries in FLOORS.items():
-        if any(e.endswith(".*") and name.startswith(e[:-1]) for e in entries):
-            return floor
-    return None
+@cache
+def python_files(*folders: str) -> list[Path]:
+    """Modules and type stubs, which hold the lazy imports of packages."""
+    return sorted(
+        path
+        for folder in folders
+        for pattern in ("*.py", "*.pyi")
+        for path in (ROOT / folder).rglob(pattern)
+    )
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def name_of(path: Path) -> str:
+    """The dotted name of a module; a package goes by its own name."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def inner_name(name: str) -> str:
+    """The name inside `vl3d_lite`, whose own is ``__init__``."""
+    return name.removeprefix("vl3d_lite").removeprefix(".") or "__init__"
+
+
+@cache
+def imports_in(text: str, package: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each import of a text, wherever it stands, as module and name in it."""
+    return list(_imports(ast.parse(text), package))
+
+
+def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            if node.module == "vl3d_lite":
-                yield from (f"vl3d_lite.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Call) and "import_module" in ast.dump(node.func):
+            yield from (
+                (argument.value, "")
+                for argument in node.args
+                if isinstance(argument, ast.Constant)
+            )
+
+
+def imported(path: Path, planted: str = "") -> list[tuple[str, str]]:
+    """The imports of a file, to whose end a text is added."""
+    package = path.relative_to(ROOT).parent.parts
+    return imports_in(path.read_text(), package) + imports_in(planted, package)
+
+
+@cache
+def is_module(dotted: str) -> bool:
+    path = ROOT / dotted.replace(".", "/")
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def own_imports(path: Path, planted: str = "") -> Iterator[str]:
+    """The modules of this repository that a file imports, by dotted name."""
+    for module, name in imported(path, planted):
+        inner = f"{module}.{name}" if name else module
+        yield from (target for target in (inner, module) if is_module(target))
+
+
+def forbidden_imports(path: Path, planted: str = "") -> list[str]:
+    """Imports that MAY_IMPORT, ONLY and the rules of Keras do not allow."""
+    name = inner_name(name_of(path))
+    room = name.split(".")[0]
+    allowed = {room, "errors", *MAY_IMPORT[room].split()}
+    found = []
+    for target in own_imports(path, planted):
+        inner = inner_name(target)
+        other = inner.split(".")[0]
+        narrow = ONLY.get((room, other))
+        if other not in allowed or (narrow and narrow not in (name, inner)):
+            found.append(f"{name} -> {inner}")
+    if name != TRIES_BACKENDS and (room not in MAY_LOAD_KERAS or name in KERAS_FREE):
+        used = {module.split(".")[0] for module, _ in imported(path, planted)}
+        found += [f"{name} -> {framework}" for framework in sorted(used & FRAMEWORKS)]
+    return found
+
+
+def circle(*folders: str, planted: dict[str, str] | None = None) -> list[str]:
+    """Files that import each other, directly or by way of others; none if empty.
+
+    Args:
+        folders: Where files are searched.
+        planted: Text that is added to a module, by its dotted name.
+    """
+    graph: dict[str, set[str]] = {}
+    for path in python_files(*folders):
+        name = name_of(path)
+        targets = set(own_imports(path, (planted or {}).get(name, "")))
+        graph.setdefault(name, set()).update(targets - {name})
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+PACKAGE = python_files("vl3d_lite")
+
+
+def test_the_package_holds_fifteen_packages_and_three_modules():
+    entries = {
+        path.stem
+        for path in (ROOT / "vl3d_lite").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert entries == set(MAY_IMPORT)
+    assert len(entries) == 15 + 3
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_every_import_is_allowed(path):
+    assert forbidden_imports(path) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "path"), list(modules()), ids=lambda value: str(value)
+    "folders",
+    [("vl3d_lite",), ("benchmarks", "tests", "data", "docs", "models")],
+    ids="-".join,
 )
-def test_imports_point_down(name, path):
-    own = floor_of(name)
-    assert own is not None, f"{name} stands on no floor: add it to FLOORS"
-    for target in imports(path):
-        if not target.startswith("vl3d_lite."):
-            continue
-        target = target.removeprefix("vl3d_lite.")
-        if name == "model.layers.kpconvx" and target == "export":
-            continue  # the seed's exception
-        other = floor_of(target)
-        if other is not None:
-            assert other <= own, f"{name} (floor {own}) imports {target} ({other})"
+def test_no_files_import_each_other(folders):
+    assert circle(*folders) == []
 
 
 @pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "model/layers").rglob("*.py")), ids=lambda path: path.stem
-)
-def test_layers_know_tensors_only(path):
-    for target in imports(path):
-        allowed = target.startswith("vl3d_lite.model.layers") or target in (
-            "vl3d_lite.errors",
-            "vl3d_lite.kernels.export",
-        )
-        assert allowed or target.split(".")[0] in LAYER_IMPORTS, target
-
-
-@pytest.mark.parametrize(
-    "module",
+    ("module", "statement"),
     [
-        "clouds.las",
-        "geometry.hierarchy",
-        "spec.reader",
-        "fields",
-        "cli",
-        "guide.convert",
-        "guide.doctor",
-        "guide.compare_pages",
+        ("geometry/height.py", "from vl3d_lite.model import layers"),
+        ("geometry/height.py", "from vl3d_lite.model.layers import KPConvXLayer"),
+        ("clouds/header.py", "from vl3d_lite.dataset.features import columns"),
+        ("dataset/centers.py", "import keras"),
+        ("dataset/centers.py", "def later():\n    import jax.numpy"),
+        ("report/page.py", "def later():\n    from vl3d_lite.cli import app"),
+        ("report/page.py", "if TYPE_CHECKING:\n    from vl3d_lite.cli import app"),
+        ("report/page.py", "importlib.import_module('vl3d_lite.cli.app')"),
+        ("spec/reader.py", "from vl3d_lite.clouds.reading import read_las"),
+        ("guide/doctor.py", "from vl3d_lite import pipeline"),
+        ("training/memory.py", "import tensorflow as tf"),
+        ("system/version.py", "import vl3d_lite"),
     ],
 )
-def test_keras_is_not_imported(module):
+def test_a_planted_import_is_found(module, statement):
+    path = ROOT / "vl3d_lite" / module
+    assert forbidden_imports(path) == []
+    assert forbidden_imports(path, planted=statement)
+
+
+def test_a_planted_circle_is_found():
+    statement = "def later():\n    from vl3d_lite.dataset.sweep import Sweep"
+    planted = {"vl3d_lite.dataset.extractor": statement}
+    found = circle("vl3d_lite", planted=planted)
+    assert {"vl3d_lite.dataset.extractor", "vl3d_lite.dataset.sweep"} <= set(found)
+
+
+def test_quick_modules_load_no_framework():
+    quick = [
+        name_of(path)
+        for path in PACKAGE
+        for inner in [inner_name(name_of(path))]
+        if (inner.split(".")[0] not in MAY_LOAD_KERAS or inner in KERAS_FREE)
+        and inner not in ("__main__", TRIES_BACKENDS)
+    ]
     code = (
-        f"import sys, vl3d_lite.{module}; "
-        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
+        "import importlib, sys\n"
+        f"for name in {quick}:\n"
+        "    importlib.import_module(name)\n"
+        f"    loaded = {FRAMEWORKS | {'open3d'}} & set(sys.modules)\n"
+        "    assert not loaded, (name, loaded)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("path", python_files("vl3d_lite/model/layers"), ids=name_of)
+def test_layers_import_tensors_and_their_own_only(path):
+    for module, _ in imported(path):
+        own = module.startswith(("vl3d_lite.model.layers", "vl3d_lite.kernels"))
+        outside = module.split(".")[0] in LAYER_IMPORTS
+        assert own or outside or module == "vl3d_lite.errors", module
+
+
+def is_seed_signature(node: ast.FunctionDef) -> bool:
+    """Whether a function's length is its signature, which the seeds prescribe."""
+    arguments = [*node.args.args, *node.args.kwonlyargs]
+    return node.name == "__init__" and len(arguments) > 12
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=name_of)
+def test_modules_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_MODULE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and not is_seed_signature(node):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MOST_FUNCTION_LINES, f"{node.name} has {lines} lines"
