@@ -57,8 +57,8 @@ def product_calls(path: Path, threads: int):
     from vl3d_lite.model.network import build_network
     from vl3d_lite.prediction.inference import Inference
     from vl3d_lite.spec.reader import read_spec
-    from vl3d_lite.training.compilation import compile_model
-    from vl3d_lite.training.loop import class_weights
+    from vl3d_lite.training.loop import compile_model
+    from vl3d_lite.training.losses import loss_weights
 
     loaded = read_spec(path)
     spec = loaded.spec
@@ -74,7 +74,7 @@ def product_calls(path: Path, threads: int):
         spacings=spec.spacings,
     )
     steps = spec.training.epochs * spec.training.steps_per_epoch
-    compile_model(model, spec, steps, class_weights(spec, [cloud.labels]))
+    compile_model(model, spec, steps, loss_weights(spec, [cloud.labels]))
     view = Inference(model, spec).view(1)
     jit = spec.training.jit == "on"
     batch = {name: tf.constant(value) for name, value in inputs.items()}

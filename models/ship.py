@@ -74,7 +74,7 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
         content["training"]["initial_weights"] = PurePath(
             content["training"]["initial_weights"]
         ).name
-        receipt["started_from"]["model"] = content["training"]["initial_weights"]
+        receipt["initial_weights"]["model"] = content["training"]["initial_weights"]
     # What was written then, not today's defaults: the network's hash is of it.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)

@@ -146,7 +146,7 @@ def test_scores_of_other_clouds_go_into_a_run_of_ones_own(trained, place, tmp_pa
     assert not (tmp_path / "out" / "metrics.json").exists()
     assert run.read_provenance()["evaluated"] == str(tmp_path / "out")
     (tmp_path / "out" / "val.laz").write_bytes(b"other")
-    assert any("val.laz: was changed" in text for text in verify(run).differences)
+    assert any("val.laz: has changed" in text for text in verify(run).differences)
 
 
 def test_a_run_that_was_scored_elsewhere_ships_no_place(
@@ -195,12 +195,12 @@ def test_a_shipped_run_names_what_it_started_from_without_its_place(
     spec["training"]["initial_weights"] = str(tmp_path / "town")
     run.spec.write_text(yaml.safe_dump(spec))
     run.update_provenance(
-        started_from={"model": str(tmp_path / "town" / "model.keras")}
+        initial_weights={"model": str(tmp_path / "town" / "model.keras")}
     )
     ship(run.root, tmp_path / "shipped")
     shipped = RunFolder(tmp_path / "shipped")
     for text in (shipped.spec.read_text(), shipped.provenance.read_text()):
         assert str(tmp_path) not in text
-    assert shipped.read_provenance()["started_from"]["model"] == "town"
+    assert shipped.read_provenance()["initial_weights"]["model"] == "town"
     pipeline.predict(shipped, [place / "test.laz"], tmp_path / "out", OPTIONS)
     assert (tmp_path / "out" / "test.laz").is_file()

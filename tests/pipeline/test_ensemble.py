@@ -1,5 +1,6 @@
-"""Combining runs: the mean of their networks, as a run of its own."""
+"""Ensembles: the mean of the networks of several runs, as a run of its own."""
 
+import importlib
 import json
 import shutil
 
@@ -22,8 +23,8 @@ from vl3d_lite.evaluation.rotations import with_symmetry
 from vl3d_lite.model.ensemble import combine_networks
 from vl3d_lite.model.files import load_model, save_model
 from vl3d_lite.model.kernels import kernels_of
-from vl3d_lite.pipeline import ensemble as combining
-from vl3d_lite.pipeline.ensemble import combine
+from vl3d_lite.pipeline import ensemble
+from vl3d_lite.pipeline.members import Member
 from vl3d_lite.pipeline.verify import verify
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.runs.folder import RunFolder
@@ -49,7 +50,7 @@ def other(place, tmp_path_factory):
 def both(trained, other, tmp_path_factory):
     """The two combined."""
     folder = RunFolder(tmp_path_factory.mktemp("both") / "both")
-    combine([trained.root, other.root], folder, OPTIONS)
+    ensemble([trained.root, other.root], folder, OPTIONS)
     return folder
 
 
@@ -166,13 +167,13 @@ def test_the_run_is_whole_and_can_be_evaluated_and_verified(place, both, tmp_pat
 
 def test_the_receipt_names_its_runs(trained, other, both):
     content = both.read_provenance()
-    assert [entry["run"] for entry in content["combined"]] == [
+    assert [entry["run"] for entry in content["ensemble"]] == [
         str(trained.root),
         str(other.root),
     ]
-    assert [entry["seed"] for entry in content["combined"]] == [3, 4]
+    assert [entry["seed"] for entry in content["ensemble"]] == [3, 4]
     hashes = [run.read_provenance()["files"]["model.keras"] for run in (trained, other)]
-    assert [entry["model"] for entry in content["combined"]] == hashes
+    assert [entry["model"] for entry in content["ensemble"]] == hashes
     names = {entry["path"].rsplit("/", 1)[-1] for entry in content["inputs"]}
     assert names == {"train.laz", "val.laz", "test.laz"}
     counts = [run.read_provenance()["parameters"] for run in (trained, other)]
@@ -208,10 +209,10 @@ def test_without_its_validation_clouds_temperatures_are_averaged(
     for run, value in ((first, 0.5), (second, 1.62)):
         run.calibration.write_text(json.dumps(Temperature(value).to_dict()))
     run = RunFolder(tmp_path / "run")
-    combine([first.root, second.root], run, OPTIONS)
+    ensemble([first.root, second.root], run, OPTIONS)
     assert Temperature.from_json(run.calibration.read_text()).value == 0.9
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert sum("validation clouds are gone" in text for text in warnings) == 1
+    assert sum("validation clouds are not found" in text for text in warnings) == 1
 
 
 @pytest.mark.parametrize(
@@ -226,26 +227,26 @@ def test_without_its_validation_clouds_temperatures_are_averaged(
 def test_runs_of_other_specs_are_refused(trained, tmp_path, old, new, section):
     strange = broken_copy(trained, tmp_path / "strange", old, new)
     with pytest.raises(SpecError, match=rf"strange: its `{section}` differs.*place"):
-        combine([trained.root, strange], RunFolder(tmp_path / "run"), OPTIONS)
+        ensemble([trained.root, strange], RunFolder(tmp_path / "run"), OPTIONS)
     assert not (tmp_path / "run").exists()
 
 
 def test_too_few_runs_and_the_same_one_twice_are_refused(trained, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(SpecError, match="at least two"):
-        combine([trained.root], run, OPTIONS)
+        ensemble([trained.root], run, OPTIONS)
     again = trained.root / "predictions" / ".."
     with pytest.raises(SpecError, match="twice"):
-        combine([trained.root, again], run, OPTIONS)
+        ensemble([trained.root, again], run, OPTIONS)
     assert not run.root.exists()
 
 
 def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match="no such run folder"):
-        combine([trained.root, tmp_path / "nothing"], run, OPTIONS)
-    with pytest.raises(SpecError, match=r"combined already.*place.*other"):
-        combine([both.root, trained.root], run, OPTIONS)
+        ensemble([trained.root, tmp_path / "nothing"], run, OPTIONS)
+    with pytest.raises(SpecError, match=r"is an ensemble.*place.*other"):
+        ensemble([both.root, trained.root], run, OPTIONS)
     assert not run.root.exists()
 
 
@@ -257,7 +258,7 @@ def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
     content["prediction"]["temperature"] = 0.25
     run.spec.write_text(yaml.safe_dump(content, sort_keys=False))
     mean = RunFolder(tmp_path / "mean")
-    combine([run.root, other.root], mean, OPTIONS)
+    ensemble([run.root, other.root], mean, OPTIONS)
     spec, _ = pipeline.open_run(mean)
     fitted = json.loads(mean.calibration.read_text())["temperature"]
     assert spec.prediction.temperature is None
@@ -265,9 +266,9 @@ def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
 
 
 def test_clouds_that_another_run_learned_from_are_found(other, place):
-    member = combining.Member(other, *pipeline.open_run(other), {})
+    member = Member(other, *pipeline.open_run(other), {})
     clouds = [place / "test.laz", place / "val.laz"]
-    assert combining._trained_on(member, clouds) == clouds[:1]
+    assert member.trained_on(clouds) == clouds[:1]
 
 
 def test_a_training_starts_from_the_first_of_combined_runs(
@@ -293,12 +294,12 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
     (run.root / "notes.txt").write_text("mine")
     runs = [trained.root, other.root]
     with pytest.raises(SpecError, match="--overwrite"):
-        combine(runs, run, OPTIONS)
-    assert "combined" not in run.read_provenance()
+        ensemble(runs, run, OPTIONS)
+    assert "ensemble" not in run.read_provenance()
     replacing = Options(threads=1, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match="lies inside the run"):
-        combine([run.root, other.root], run, replacing)
-    combine(runs, run, replacing)
+        ensemble([run.root, other.root], run, replacing)
+    ensemble(runs, run, replacing)
     assert (run.root / "notes.txt").read_text() == "mine"
     assert not run.history.exists()
     assert {path.name for path in run.root.iterdir()} == {
@@ -314,9 +315,10 @@ def test_nothing_is_left_where_it_fails(trained, other, tmp_path, monkeypatch):
             raise ResourceError("disk full")
         path.write_text(json.dumps(content))
 
-    monkeypatch.setattr(combining, "write_json", full)
+    module = importlib.import_module("vl3d_lite.pipeline.ensemble")
+    monkeypatch.setattr(module, "write_json", full)
     with pytest.raises(ResourceError, match="disk full"):
-        combine([trained.root, other.root], RunFolder(tmp_path / "run"), OPTIONS)
+        ensemble([trained.root, other.root], RunFolder(tmp_path / "run"), OPTIONS)
     assert not list(tmp_path.iterdir())
 
 
@@ -335,4 +337,4 @@ def test_features_of_another_order_are_refused(trained, tmp_path):
     turned = FeatureScaling(scaling.names[::-1], scaling.mean, scaling.std)
     strange.features.write_text(turned.to_json())
     with pytest.raises(DataError, match=r"names other features"):
-        combine([trained.root, strange.root], RunFolder(tmp_path / "run"), OPTIONS)
+        ensemble([trained.root, strange.root], RunFolder(tmp_path / "run"), OPTIONS)

@@ -34,6 +34,7 @@ from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.kernels.export import read_kernel
 from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.model.backend import uses_accelerator
+from vl3d_lite.pipeline import calibrating, cloud_queue, publishing
 from vl3d_lite.prediction import classifier as classify
 from vl3d_lite.prediction.outcomes import read_outcomes
 from vl3d_lite.runs.folder import RunFolder
@@ -43,6 +44,11 @@ from vl3d_lite.runs.provenance import array_hash, file_hash, network_hash
 from vl3d_lite.spec.reader import read_spec
 
 OPTIONS = Options(threads=2, quiet=True)
+
+
+def module(name):
+    """The module of a command, whose package has its function under that name."""
+    return importlib.import_module(f"vl3d_lite.pipeline.{name}")
 
 
 def predicted(folder, name="test.laz"):
@@ -171,7 +177,7 @@ def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypat
     loaded = read_spec(place / "spec.yaml", SHORT)
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "fit_temperature", interrupted)
+        patch.setattr(calibrating, "fit_temperature", interrupted)
         with pytest.raises(InterruptedRunError, match="--resume") as stop:
             pipeline.train(loaded, run, OPTIONS)
     assert stop.value.exit_code == 143
@@ -278,6 +284,7 @@ def test_what_a_cloud_lacks_is_filled_wherever_the_network_sees_it(
 
     def see(*arguments, **_):
         for argument in arguments:
+            argument = getattr(argument, "validation", argument)
             some = argument if isinstance(argument, list) else [argument]
             seen.extend(a for a in some if isinstance(a, PreparedCloud))
         raise SeenError
@@ -287,8 +294,12 @@ def test_what_a_cloud_lacks_is_filled_wherever_the_network_sees_it(
     path = tmp_path / "single.laz"
     las.write(path)
     _, scaling = pipeline.open_run(trained)
-    for name in ("measure_rotations", "measure_kernels", "_validator"):
-        monkeypatch.setattr(pipeline, name, see)
+    for name, user in (
+        ("measure_rotations", "evaluate"),
+        ("measure_kernels", "export"),
+        ("make_validator", "train"),
+    ):
+        monkeypatch.setattr(module(user), name, see)
     monkeypatch.setattr(classify, "SweepBatches", see)
     with pytest.raises(SeenError):
         pipeline.rotations(trained, path, OPTIONS)
@@ -465,7 +476,7 @@ def test_clouds_prepared_beside_the_network_are_predicted_alike(
         asked.append(path.name)
         return beside
 
-    monkeypatch.setattr(pipeline, "fits_beside", fits)
+    monkeypatch.setattr(cloud_queue, "fits_beside", fits)
     with pytest.raises(DataError, match="1 of 3 clouds"):
         pipeline.predict(
             trained, clouds, tmp_path / "out", OPTIONS, ["prediction.grids=2"]
@@ -555,7 +566,7 @@ def test_an_output_that_cannot_be_written_is_told_before_predicting(
     trained, place, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(pipeline, "Classifier", None)
+    monkeypatch.setattr(module("predict"), "Classifier", None)
     with pytest.raises(ResourceError, match="cannot be written"):
         pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
 
@@ -575,7 +586,7 @@ def test_a_cloud_that_trains_and_validates_is_told(place, tmp_path, caplog):
     shared = f"clouds.validation=['{place / 'train.laz'}']"
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
     pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
-    assert "is trained on and validates too" in caplog.text
+    assert "is both a training and a validation cloud" in caplog.text
 
 
 def test_clouds_of_one_name_are_told_before_training(place, tmp_path):
@@ -668,8 +679,8 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
     told = "tree new; vegetation left out" if renamed else "the head is kept"
     assert told in caplog.text
     assert run.features.read_text() == trained.features.read_text()
-    start = run.read_provenance()["started_from"]
-    assert start["sha256"] == file_hash(trained.model)
+    initial = run.read_provenance()["initial_weights"]
+    assert initial["sha256"] == file_hash(trained.model)
 
 
 @pytest.mark.parametrize(
@@ -699,9 +710,9 @@ def test_a_start_that_does_not_fit_is_told(trained, place, tmp_path, change, mes
 
 def test_classes_are_joined_in_prediction_and_evaluation(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
-    classes = "ground, above:9=vegetation+building"
+    class_groups = "ground, above:9=vegetation+building"
     clouds = [place / "test.laz"]
-    pipeline.predict(copy, clouds, tmp_path / "out", OPTIONS, classes=classes)
+    pipeline.predict(copy, clouds, tmp_path / "out", OPTIONS, class_groups=class_groups)
     before, after = predicted(trained.predictions), predicted(tmp_path / "out")
     summed = before["p_vegetation"] + before["p_building"]
     np.testing.assert_allclose(after["p_above"], summed, atol=1e-6)
@@ -716,7 +727,9 @@ def test_classes_are_joined_in_prediction_and_evaluation(trained, place, tmp_pat
     with pytest.raises(DataError, match="predicted with different --classes"):
         pipeline.evaluate(copy, tmp_path / "out")
     with pytest.raises(SpecError, match="no class `trees`"):
-        pipeline.predict(copy, clouds, tmp_path / "no", OPTIONS, classes="trees, b=*")
+        pipeline.predict(
+            copy, clouds, tmp_path / "no", OPTIONS, class_groups="trees, b=*"
+        )
 
 
 def test_an_existing_run_is_refused(trained, place):
@@ -932,13 +945,13 @@ def test_history_tells_the_learning_rate_of_half_precision(place, tmp_path):
 
 
 def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkeypatch):
-    save = pipeline.save_model
+    save = publishing.save_model
 
     def save_and_signal(model, path):
         save(model, path)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(pipeline, "save_model", save_and_signal)
+    monkeypatch.setattr(publishing, "save_model", save_and_signal)
     run = RunFolder(tmp_path / "run")
     with pytest.raises(InterruptedRunError) as stop:
         pipeline.run(read_spec(place / "spec.yaml", SHORT), run, OPTIONS)

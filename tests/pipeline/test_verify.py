@@ -1,5 +1,6 @@
 """Verification: an honest run passes, every change is named."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,6 @@ import pytest
 
 from vl3d_lite.cli import runs as cli
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.pipeline import verify as verifying
 from vl3d_lite.pipeline.verify import Verification, verify
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.system.writing import write_json
@@ -39,8 +39,8 @@ def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
     content = json.loads(copy.calibration.read_text())
     write_json(copy.calibration, {**content, "temperature": 3.0})
     told = verify(copy).differences
-    assert "calibration.json: was changed" in told
-    assert "test.laz, predicted again: the prediction is another one" in told
+    assert "calibration.json: has changed" in told
+    assert "test.laz, predicted again: the prediction has changed" in told
     assert any(
         text.startswith("metrics.json: pooled.calibration.expected_error was")
         for text in told
@@ -61,7 +61,7 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
     told = found.differences
     assert found.absent == [str(tmp_path / "gone.laz")]
     assert f"ABSENT   {tmp_path / 'gone.laz'}" in found.lines()
-    assert f"{other['path']}: was changed" in told
+    assert f"{other['path']}: has changed" in told
     assert f"{tmp_path / 'away.laz'}: is missing" in told
     assert "the evaluation cannot be repeated" in told
     assert len(told) == 3
@@ -71,7 +71,7 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
 def same_predictions(monkeypatch):
     """Predicting anew gives the clouds that lie there."""
     monkeypatch.setattr(
-        verifying.pipeline,
+        importlib.import_module("vl3d_lite.pipeline.verify"),
         "repeat_predictions",
         lambda run, outcomes, folder, quiet: [
             shutil.copy(run.predictions / outcome.output, folder) and outcome
@@ -92,7 +92,7 @@ def test_scores_that_were_written_by_hand_are_found(copy):
 def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
     shutil.rmtree(copy.predictions)
     told = verify(copy).differences
-    assert told == [f"{copy.predictions}: the scored predictions are gone"]
+    assert told == [f"{copy.predictions}: the scored predictions are not found"]
     copy.metrics.unlink()
     found = verify(copy)
     assert found.differences == []
@@ -126,21 +126,22 @@ def test_another_spec_and_other_versions_are_told(copy):
     assert found.notes[1].startswith("the machine's processor was abacus, is ")
     assert any(note.startswith("numpy was 0.1, is") for note in found.notes)
     assert any(note.startswith("keras was absent, is") for note in found.notes)
-    assert found.differences[0] == "spec.yaml: was changed"
-    assert "holds no hash of it" in found.differences[1]
+    assert found.differences[0] == "spec.yaml: has changed"
+    assert "has no hash of it" in found.differences[1]
 
 
 def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
-    monkeypatch.setattr(verifying, "verify", lambda run, quiet: found)
+    module = importlib.import_module("vl3d_lite.pipeline.verify")
+    monkeypatch.setattr(module, "verify", lambda run, quiet: found)
     monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
-    found.differences.append("model.keras: was changed")
+    found.differences.append("model.keras: has changed")
     with pytest.raises(VL3DError, match="1 differences") as trouble:
         cli.verify(trained.root)
     assert trouble.value.exit_code == 1
-    assert "DIFFERS  model.keras: was changed" in capsys.readouterr().out
+    assert "DIFFERS  model.keras: has changed" in capsys.readouterr().out
 
 
 def test_a_shipped_run_is_checked_as_far_as_its_files_go(
@@ -153,7 +154,7 @@ def test_a_shipped_run_is_checked_as_far_as_its_files_go(
     copy.update_provenance(inputs=bare)
     monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"2 of the clouds .* are not here") as trouble:
+    with pytest.raises(DataError, match=r"2 of the clouds .* are not found") as trouble:
         cli.verify(copy.root)
     assert trouble.value.exit_code == 3
     assert "verify from there" in str(trouble.value)

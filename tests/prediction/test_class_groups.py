@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.prediction.class_groups import fold, fold_spec
+from vl3d_lite.prediction.class_groups import group_classes, sum_groups
 from vl3d_lite.spec.schema.spec import Spec
 
 SPEC = Spec.model_validate(
@@ -24,7 +24,7 @@ SPEC = Spec.model_validate(
 
 
 def written(text):
-    spec, groups = fold_spec(SPEC, text)
+    spec, groups = group_classes(SPEC, text)
     return (
         {name: (entry.codes, entry.code) for name, entry in spec.classes.items()},
         groups,
@@ -54,7 +54,7 @@ def test_a_star_stands_for_the_rest():
 
 
 def test_all_else_of_the_spec_stays():
-    spec, _ = fold_spec(SPEC, "ground, above=*")
+    spec, _ = group_classes(SPEC, "ground, above=*")
     assert spec.fields == SPEC.fields
     assert spec.model == SPEC.model
     assert spec.reject_code == 0
@@ -83,12 +83,12 @@ def test_all_else_of_the_spec_stays():
 )
 def test_what_cannot_be_joined_is_told(text, message):
     with pytest.raises(SpecError, match=message):
-        fold_spec(SPEC, text)
+        group_classes(SPEC, text)
 
 
 def test_probabilities_are_summed():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 20)
-    result = fold(probabilities, [[0], [3, 1], [2]])
+    result = sum_groups(probabilities, [[0], [3, 1], [2]])
     for row, folded in zip(probabilities, result, strict=True):
         np.testing.assert_allclose(folded, [row[0], row[1] + row[3], row[2]], rtol=1e-6)
     assert result.dtype == np.float32

@@ -1,4 +1,4 @@
-"""What stays of predicted clouds when signals and troubles come between them."""
+"""Clouds in a queue: what is written and recorded after signals and errors."""
 
 import gc
 import os
@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
-from vl3d_lite.model import backend
+from vl3d_lite.pipeline import cloud_queue
 from vl3d_lite.prediction import classifier as classify
+from vl3d_lite.prediction import inference
 from vl3d_lite.prediction.votes import CellPrediction, predict_cells
 from vl3d_lite.system.background import prefetch
 from vl3d_lite.system.interrupts import Interrupts
@@ -56,12 +56,12 @@ class Fake:
         return path
 
     def run(self):
-        return pipeline._predict_all(self, self)
+        return cloud_queue.CloudQueue(self, self).predict()
 
 
 @pytest.fixture(autouse=True)
 def everything_fits(monkeypatch):
-    monkeypatch.setattr(pipeline, "fits_beside", lambda *_: True)
+    monkeypatch.setattr(cloud_queue, "fits_beside", lambda *_: True)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def send():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_votes_of_a_written_cloud_are_let_go(interrupts, threads):
+def test_votes_of_a_written_cloud_are_freed(interrupts, threads):
     fake = Fake(interrupts, ["a", "b"], threads)
     alive = []
 
@@ -150,7 +150,7 @@ def test_after_a_signal_a_cloud_is_written_without_waiting_for_the_next(interrup
     assert written == [threading.main_thread()]
 
 
-def test_a_trouble_before_a_signal_is_told(interrupts, caplog):
+def test_an_error_before_a_signal_is_logged(interrupts, caplog):
     fake = Fake(interrupts, ["a", "b"])
 
     def in_write(name):
@@ -168,10 +168,10 @@ def test_a_trouble_before_a_signal_is_told(interrupts, caplog):
 
 
 @pytest.mark.parametrize(("threads", "fits"), [(1, True), (2, False)])
-def test_what_may_not_be_read_beside_is_read_alone(
+def test_a_cloud_that_does_not_fit_beside_another_is_read_alone(
     interrupts, monkeypatch, threads, fits
 ):
-    monkeypatch.setattr(pipeline, "fits_beside", lambda *_: fits)
+    monkeypatch.setattr(cloud_queue, "fits_beside", lambda *_: fits)
     fake = Fake(interrupts, ["a", "b", "c"], threads)
     busy, seen = threading.Event(), []
 
@@ -225,7 +225,7 @@ def test_threads_end_when_voting_stops(at_once):
     assert not any(name.startswith("prefetch") for name in names)
 
 
-def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
+def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
     begun = threading.Event()
 
     class Network:
@@ -256,9 +256,9 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
         def sweep(self, path, grid, cloud=None):
             return Sweep(path)
 
-    said = CellPrediction(np.ones((1, 1), np.float32), np.ones(1, bool))
+    prediction = CellPrediction(np.ones((1, 1), np.float32), np.ones(1, bool))
     for name, replacement in {
-        "predict_cells": lambda *_, **__: said,
+        "predict_cells": lambda *_, **__: prediction,
         "write_prediction": lambda *_, **__: begun.wait(5),
         "class_column": lambda _: "prediction",
     }.items():
@@ -279,12 +279,12 @@ def test_the_way_a_cloud_was_compiled_is_its_own(monkeypatch):
             classify.Options(threads=2, quiet=True),
             interrupts,
         )
-        pipeline._predict_all(classifier, outputs)
+        cloud_queue.CloudQueue(classifier, outputs).predict()
     assert [outcome.xla for outcome in done] == [True, False]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_first_trouble_is_that_of_the_first_cloud(interrupts, threads):
+def test_the_first_error_is_that_of_the_first_cloud(interrupts, threads):
     fake = Fake(interrupts, ["a", "b"], threads)
 
     def in_write(name):
@@ -299,7 +299,7 @@ def test_the_first_trouble_is_that_of_the_first_cloud(interrupts, threads):
     assert [str(error)[0] for error in fake.run()] == ["a", "b"]
 
 
-def test_a_failed_cloud_is_let_go(interrupts):
+def test_the_arrays_of_a_failed_cloud_are_freed(interrupts):
     fake = Fake(interrupts, ["a", "b"])
     held, alive = [], []
 
@@ -320,11 +320,11 @@ def test_a_failed_cloud_is_let_go(interrupts):
     assert alive == [False]
 
 
-def test_only_what_xla_compiled_is_answered_twice_at_once(monkeypatch):
-    monkeypatch.setattr(backend, "uses_accelerator", lambda: False)
-    inference = backend.Inference(None, None)
-    assert [inference.batches_at_once(threads) for threads in (1, 2)] == [1, 1]
-    inference.xla = True
-    assert [inference.batches_at_once(threads) for threads in (1, 2)] == [1, 2]
-    monkeypatch.setattr(backend, "uses_accelerator", lambda: True)
-    assert inference.batches_at_once(2) == 1
+def test_only_what_xla_compiled_predicts_two_batches_at_once(monkeypatch):
+    monkeypatch.setattr(inference, "uses_accelerator", lambda: False)
+    network = inference.Inference(None, None)
+    assert [network.batches_at_once(threads) for threads in (1, 2)] == [1, 1]
+    network.xla = True
+    assert [network.batches_at_once(threads) for threads in (1, 2)] == [1, 2]
+    monkeypatch.setattr(inference, "uses_accelerator", lambda: True)
+    assert network.batches_at_once(2) == 1

@@ -68,7 +68,7 @@ def test_a_cell_without_votes_asks_its_nearest_neighbor():
     votes = Votes(4, 2)
     votes.add(np.array([[0, 3]]), np.array([[[0.9, 0.1], [0.2, 0.8]]]))
     result = votes.result(np.array([[0.0, 0, 0], [1, 0, 0], [8, 0, 0], [10, 0, 0]]))
-    np.testing.assert_array_equal(result.classes, [0, 0, 1, 1])
+    np.testing.assert_array_equal(result.class_index, [0, 0, 1, 1])
     np.testing.assert_array_equal(result.voted, [True, False, False, True])
 
 
@@ -77,7 +77,7 @@ def test_confidence_and_entropy_have_their_ranges():
     result = CellPrediction(np.array([sure, torn]), np.ones(2, bool))
     np.testing.assert_allclose(result.confidence, [1, 1 / 3])
     np.testing.assert_allclose(result.entropy, [0, 1], atol=1e-6)
-    np.testing.assert_array_equal(result.classes, [0, 0])
+    np.testing.assert_array_equal(result.class_index, [0, 0])
 
 
 def test_softmax_bears_large_logits():

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from vl3d_lite.prediction.class_groups import fold_spec
+from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.report.color_files import (
     CLOUDCOMPARE,
     KEPT,
@@ -42,7 +42,7 @@ def test_codes_are_those_that_are_written_in_the_colors_of_the_report(spec):
 
 
 def test_joined_classes_have_their_own_names_and_codes(spec):
-    joined, _ = fold_spec(spec(), "ground, above:1=vegetation+building")
+    joined, _ = group_classes(spec(), "ground, above:1=vegetation+building")
     found = class_codes(joined, "prediction")
     assert {code: name for code, (name, _) in found.items()} == {
         1: "above",

@@ -255,7 +255,7 @@ def ensemble(
         trained_run(path)
     folder = RunFolder(run)
     options = pipeline_options(threads, quiet, overwrite=overwrite)
-    load_pipeline().combine(runs, folder, options)
+    load_pipeline().ensemble(runs, folder, options)
     _print_outputs(folder)
 
 

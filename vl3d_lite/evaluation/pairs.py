@@ -77,7 +77,7 @@ def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
     # A kept code was copied from the source, not predicted.
     kept = prediction < 0
     if column == "classification":
-        kept |= np.isin(truth.attributes["classification"], outcome.kept)
+        kept |= np.isin(truth.attributes["classification"], outcome.kept_codes)
     assert truth.labels is not None  # `classes` was given
     reference = np.where(kept, -1, truth.labels)
     return Pair(

@@ -156,7 +156,7 @@ def measure_rotations(
                 interrupts=interrupts,
                 quiet=quiet,
                 description=f"rotated by {name}",
-            ).classes
+            ).class_index
 
         reference = classes(np.eye(3), "0 degrees")
         shares.append(

@@ -1,7 +1,7 @@
 """The commands, one per file: where files meet models."""
 
 # Eager: a lazy name that is also the name of its module would give the module.
-from vl3d_lite.pipeline.ensemble import combine
+from vl3d_lite.pipeline.ensemble import ensemble
 from vl3d_lite.pipeline.evaluate import evaluate, rotations, score
 from vl3d_lite.pipeline.export import export
 from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
@@ -11,7 +11,7 @@ from vl3d_lite.pipeline.train import train
 from vl3d_lite.pipeline.verify import verify
 
 __all__ = [
-    "combine",
+    "ensemble",
     "evaluate",
     "export",
     "load_network",

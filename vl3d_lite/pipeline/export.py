@@ -1,10 +1,12 @@
 """Write the kernels of a run."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from vl3d_lite.dataset.files import (
-    prepare_file,
-)
+import keras
+
+from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.scaling import impute_constant_features
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import attention_scores
@@ -15,7 +17,10 @@ from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.writing import output_errors, write_json
+
+logger = logging.getLogger(__name__)
 
 
 def export(
@@ -23,29 +28,43 @@ def export(
 ) -> None:
     """Write the kernels of a run, at initialization and after training.
 
-    With a cloud also ``statistics.json``: what the trained kernels and attention
-    heads do there; and, of `gqa` blocks, the scores in ``attention/``.
+    The initial kernels are left out where the run does not store them: shipped
+    models come without checkpoints.
+
+    Args:
+        run: A trained run.
+        folder: Where the kernels go.
+        options: `threads`, `quiet` and `overwrite`.
+        cloud: A cloud to measure on. If given, ``statistics.json`` describes the
+            trained kernels and attention heads on its fields, and ``attention/``
+            holds the scores of `gqa` blocks.
+
+    Raises:
+        SpecError: `folder` holds kernels that `options` does not allow to replace.
+        DataError: The run or the cloud cannot be used.
     """
     spec, scaling = open_run(run)
     if folder.resolve() != run.kernels.resolve() and not options.overwrite:
-        with output_errors(folder):
-            names = ("*_*/Q.csv", STATISTICS, f"{attention_scores.FOLDER}/*/*.npz")
-            taken = sorted(path for name in names for path in folder.glob(name))
-        if taken:
-            raise SpecError(
-                f"{taken[0]}: exists already; replace it with --overwrite, or name "
-                "another folder with --output"
-            )
+        _refuse_existing(folder)
     model = load_network(run, spec, scaling)
     kernels = kernels_of(model)
-    initial = initial_kernels(run, kernels)
-    write_kernels(run, spec, folder, "INIT", initial, None)
+    initial = None
+    if run.initial_kernels.is_file():
+        initial = load_kernels(run.initial_kernels, kernels)
+        write_kernels(run, spec, folder, "INIT", initial)
+    elif kernels:
+        logger.warning(
+            "%s: the run does not store its initial kernels (%s), so only the trained "
+            "kernels are exported; train again to have both",
+            run.root,
+            run.initial_kernels.relative_to(run.root),
+        )
     write_kernels(run, spec, folder, "TRAINED", kernels, initial)
     if cloud is not None:
         prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
         impute_constant_features(cloud, prepared, spec, scaling)
-        found = measure_kernels(model, prepared, spec, scaling)
-        write_json(folder / STATISTICS, found)
+        statistics = measure_kernels(model, prepared, spec, scaling)
+        write_json(folder / STATISTICS, statistics)
         attention_scores.write_scores(
             folder / attention_scores.FOLDER,
             attention_scores.measure_scores(model, prepared, spec, scaling),
@@ -53,16 +72,54 @@ def export(
         )
 
 
-def initial_kernels(run: RunFolder, kernels: list[Kernel]) -> list[Kernel]:
-    return load_kernels(run.initial_kernels, kernels)
+def _refuse_existing(folder: Path) -> None:
+    with output_errors(folder):
+        names = ("*_*/Q.csv", STATISTICS, f"{attention_scores.FOLDER}/*/*.npz")
+        existing = sorted(path for name in names for path in folder.glob(name))
+    if existing:
+        raise SpecError(
+            f"{existing[0]}: exists already; replace it with --overwrite, or name "
+            "another folder with --output"
+        )
+
+
+def export_epoch(run: RunFolder, spec: Spec, epoch: int, model: keras.Model) -> None:
+    """Write the kernels of a training in progress, every so many epochs.
+
+    Args:
+        run: The run folder, which holds the initial kernels.
+        spec: Its `export.kernels` and `export.every` decide.
+        epoch: Finished epochs.
+        model: The network.
+    """
+    every = spec.export.every if spec.export.kernels else None
+    if every and epoch % every == 0:
+        kernels = kernels_of(model)
+        initial = load_kernels(run.initial_kernels, kernels)
+        write_kernels(run, spec, run.kernels, f"EPOCH_{epoch:03d}", kernels, initial)
 
 
 def write_kernels(
-    run, spec, folder, stage, kernels, before: list[Kernel] | None
+    run: RunFolder,
+    spec: Spec,
+    folder: Path,
+    stage: str,
+    kernels: Sequence[Kernel],
+    initial: Sequence[Kernel] | None = None,
 ) -> None:
-    past = {kernel.name: kernel.W for kernel in before} if before else None
+    """Write kernels into ``<folder>/<stage>_<layer>``.
+
+    Args:
+        run: The run folder; its ``run.json`` identifies the spec.
+        spec: Its `export.plots` decides whether plots are drawn.
+        folder: The ``kernels`` folder.
+        stage: ``INIT``, ``TRAINED`` or ``EPOCH_<number>``.
+        kernels: The kernels to write.
+        initial: The same kernels before training, to compare with.
+    """
+    past = {kernel.name: kernel.W for kernel in initial} if initial else None
     facts = {"spec_hash": run.read_provenance()["spec_sha256"]}
-    rows = [(kernel.name, kernel.Q, kernel.W, kernel.facts) for kernel in kernels]
+    layers = [(kernel.name, kernel.Q, kernel.W, kernel.facts) for kernel in kernels]
     export_model_kernels(
-        rows, folder, stage, past=past, extra=facts, plots=spec.export.plots
+        layers, folder, stage, past=past, extra=facts, plots=spec.export.plots
     )

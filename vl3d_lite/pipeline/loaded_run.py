@@ -93,7 +93,7 @@ class LoadedRun:
         voted = self.classifier.vote(Path(NAME), sweep, "classifying")
         prediction = voted.prediction.calibrated(self.classifier.temperature)
         cells = voted.cell_of_point
-        return prediction.classes[cells], prediction.probabilities[cells]
+        return prediction.class_index[cells], prediction.probabilities[cells]
 
     def _sweep(self, cloud: PointCloud, source: Path, grid: int) -> SweepBatches:
         prepared = prepare_cloud(

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset.batches import (
-    FeatureScaling,
-    batch_spec,
-)
+from vl3d_lite.dataset.batches import batch_spec
+from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model.files import load_model
 from vl3d_lite.prediction.calibration import Temperature
@@ -16,6 +16,7 @@ from vl3d_lite.runs import provenance
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.training.initial_weights import require_same_features
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +24,14 @@ logger = logging.getLogger(__name__)
 def open_run(
     run: RunFolder, overrides: Sequence[str] = ()
 ) -> tuple[Spec, FeatureScaling]:
-    """The spec and the scaling of a trained run.
+    """The spec and the feature scaling of a trained run.
+
+    Args:
+        run: The run folder.
+        overrides: Changes of the spec, ``key=value`` each.
 
     Raises:
+        SpecError: An override is invalid.
         DataError: The folder is not a trained run of this version.
     """
     run.require_model()
@@ -44,8 +50,8 @@ def open_run(
     ):
         raise DataError(
             f"{run.spec}: is not the spec that {run.model} was trained with; restore "
-            "it from a copy. `--set prediction.<key>=<value>` changes how a model "
-            "predicts"
+            "it from a copy. To change how a model predicts, use "
+            "`--set prediction.<key>=<value>`"
         )
     if overrides:
         spec = read_spec(run.spec, overrides, check_files=False).spec
@@ -53,7 +59,10 @@ def open_run(
 
 
 def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
-    """The temperature of a trained run; 1 where there is none or none is wanted.
+    """The calibration temperature that a trained run predicts with.
+
+    It is the one of the spec, or else the fitted one. Without a fitted one, or with
+    `prediction.calibrate` off, it is 1, which changes nothing.
 
     Raises:
         DataError: ``calibration.json`` is damaged.
@@ -64,7 +73,7 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
         return Temperature(spec.prediction.temperature)
     if not run.calibration.is_file():
         logger.info(
-            "%s: has no %s; confidence is what the network says, not calibrated",
+            "%s: has no %s; confidence is not calibrated",
             run.root,
             run.calibration.name,
         )
@@ -79,18 +88,69 @@ def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.M
     """The model of a run, checked against the run's spec.
 
     Raises:
-        DataError: The model cannot be loaded or is another run's.
+        DataError: The model cannot be loaded or belongs to another run.
     """
     model = load_model(run.model)
-    wanted = {
+    expected = {
         name: shape for name, (shape, _) in batch_spec(spec, len(scaling.names)).items()
     }
     found = {tensor.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
-    classes = model.output_shape[-1]
-    if found != wanted or classes != len(spec.classes):
+    n_classes = model.output_shape[-1]
+    if found != expected or n_classes != len(spec.classes):
         raise DataError(
-            f"{run.model}: is not the model of {run.spec}, whose inputs are {wanted} "
-            f"for {len(spec.classes)} classes. Received: {found} for {classes}. "
+            f"{run.model}: is not the model of {run.spec}, whose inputs are "
+            f"{expected} for {len(spec.classes)} classes. Received: {found} for "
+            f"{n_classes}. "
             "Restore both from one run, or train again"
         )
     return model
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """A trained run that another training takes its initial weights from.
+
+    Attributes:
+        run: Its folder.
+        spec: Its spec.
+        scaling: The scaling of its features, which the new run keeps.
+    """
+
+    run: RunFolder
+    spec: Spec
+    scaling: FeatureScaling
+
+
+def open_initial_weights(
+    spec: Spec, run: RunFolder, *, resume: bool
+) -> InitialWeights | None:
+    """Open the run that `training.initial_weights` names.
+
+    Args:
+        spec: The spec of the new training.
+        run: The new run.
+        resume: Whether the new run is resumed.
+
+    Returns:
+        None where the spec names no run, or where the checkpoint of a resumed run
+        holds the weights.
+
+    Raises:
+        DataError: The named folder is not a trained run.
+        SpecError: Its features are not those of the spec.
+    """
+    begun = resume and run.last_checkpoint.is_file()
+    if spec.training.initial_weights is None or begun:
+        return None
+    source = RunFolder(Path(spec.training.initial_weights))
+    initial = InitialWeights(source, *open_run(source))
+    require_same_features(spec, initial.scaling)
+    if initial.spec.fields.grid_size != spec.fields.grid_size:
+        logger.warning(
+            "`fields.grid_size` is %g m, that of %s was %g m: kernels scale with it, "
+            "so the initial weights may not fit",
+            spec.fields.grid_size,
+            source.root,
+            initial.spec.fields.grid_size,
+        )
+    return initial

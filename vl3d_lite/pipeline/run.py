@@ -1,12 +1,10 @@
-"""The whole of a spec: train, export, predict and evaluate."""
+"""Run a whole spec: train, export, predict and evaluate."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from vl3d_lite.dataset.files import (
-    check_clouds,
-)
+from vl3d_lite.dataset.files import check_clouds
 from vl3d_lite.errors import InterruptedRunError, VL3DError
 from vl3d_lite.evaluation.evaluation import Evaluation
 from vl3d_lite.pipeline.evaluate import evaluate
@@ -23,14 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation | None:
-    """Train, export, predict and evaluate: everything a spec describes.
+    """Train, export, predict and evaluate everything that a spec describes.
+
+    Args:
+        loaded: The spec, with the files of its clouds.
+        folder: The run folder.
+        options: Options of the command.
+
+    Returns:
+        The evaluation; None where no predicted cloud has labels.
 
     Raises:
-        VL3DError: Of the first step that failed. A cloud that cannot be
-            predicted keeps none of the others from being scored.
+        VL3DError: The error of the first step that failed. A cloud that cannot be
+            predicted does not keep the others from being scored.
     """
     clouds = loaded.clouds["predict"]
-    # Names that clash are told before the training, not after it.
+    # Output names that clash are an error before the training, not after it.
     Outputs(folder.predictions, clouds, resume=True, overwrite=options.overwrite)
     _check_predictable(clouds, loaded.spec, options)
     train(loaded, folder, options)
@@ -48,22 +54,22 @@ def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation |
 
 
 def _check_predictable(clouds: Sequence[Path], spec: Spec, options: Options) -> None:
-    """Tell before the training which clouds cannot be predicted after it.
+    """Warn before the training of clouds that cannot be predicted after it.
 
     Raises:
-        VL3DError: Of the first one, if none can.
+        VL3DError: The error of the first cloud, if none can be predicted.
     """
-    troubles = []
+    errors: list[VL3DError] = []
     for path in clouds:
         try:
-            check_clouds([path], spec, census=False)
+            check_clouds([path], spec, count_classes=False)
             check_additions(path, spec, replace=options.replace)
         except VL3DError as error:
-            troubles.append(error)
-    if troubles and len(troubles) == len(clouds):
-        raise troubles[0]
-    for trouble in troubles:
-        logger.warning("this cloud will not be predicted: %s", trouble)
+            errors.append(error)
+    if errors and len(errors) == len(clouds):
+        raise errors[0]
+    for one in errors:
+        logger.warning("this cloud will not be predicted: %s", one)
 
 
 def _evaluate_run(spec: Spec, folder: RunFolder) -> Evaluation | None:

@@ -1,4 +1,4 @@
-"""Verify: is a run what its receipt says, and does it score so again?"""
+"""Verify a run: compare it with its provenance, and repeat its evaluation."""
 
 import json
 import tempfile
@@ -6,25 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
+from vl3d_lite.pipeline.evaluate import metrics, predicted_spec, score
+from vl3d_lite.pipeline.opening import open_run
+from vl3d_lite.pipeline.predict import repeat_predictions
 from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes
 from vl3d_lite.runs import provenance
 from vl3d_lite.runs.folder import RunFolder
 
-_MOST_SCORES = 10  # differing scores that are worth a line each
+_MOST_SCORES = 10  # differing scores that are listed; the others are counted
 
 
 @dataclass
 class Verification:
-    """What was found.
+    """The result of a verification.
 
     Args:
-        equal: What was compared and is as it was.
-        notes: What may explain a difference, and is none.
-        differences: What is not as it was, or cannot be compared.
-        absent: Clouds the run was made from or scored on that are not here, so
-            that their hashes were compared with nothing.
+        equal: What was compared and is unchanged.
+        notes: What is not a difference itself, but may explain one.
+        differences: What has changed, or cannot be compared.
+        absent: Clouds that the run was trained, validated or scored on and that are
+            not found, so their hashes are not compared.
     """
 
     equal: list[str] = field(default_factory=list)
@@ -32,15 +34,15 @@ class Verification:
     differences: list[str] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
 
-    def compare(self, what: str, before: object, now: object, trouble: str) -> None:
-        """Note that two values are equal, or the trouble where they are not."""
+    def compare(self, what: str, before: object, now: object, message: str) -> None:
+        """Add two values to `equal`, or the message to `differences`."""
         if before == now:
             self.equal.append(what)
         else:
-            self.differences.append(f"{what}: {trouble}")
+            self.differences.append(f"{what}: {message}")
 
     def lines(self) -> Iterator[str]:
-        """A line for each finding."""
+        """One line per finding."""
         yield from (f"equal    {text}" for text in self.equal)
         yield from (f"note     {text}" for text in self.notes)
         yield from (f"ABSENT   {text}" for text in self.absent)
@@ -48,11 +50,11 @@ class Verification:
 
 
 def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
-    """Hold a run against its receipt, and repeat its evaluation.
+    """Compare a run with its provenance, and repeat its evaluation.
 
     Args:
         run: A trained run.
-        quiet: No progress bars.
+        quiet: Show no progress bars.
 
     Raises:
         InterruptedRunError: A signal came.
@@ -72,12 +74,12 @@ def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
 
 def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
     spec = provenance.text_hash(run.spec.read_text())
-    found.compare(run.spec.name, content.get("spec_sha256"), spec, "was changed")
+    found.compare(run.spec.name, content.get("spec_sha256"), spec, "has changed")
     files = content.get("files", {})
     if run.model.name not in files:
         found.differences.append(
-            f"{run.model.name}: run.json holds no hash of it; an earlier version wrote "
-            "it, train again to have one"
+            f"{run.model.name}: run.json has no hash of it, because an earlier version "
+            "wrote it; train again"
         )
     for name, digest in files.items():
         _compare_file(name, run.root / name, digest, found)
@@ -90,27 +92,28 @@ def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
 
 
 def _compare_file(name: str, path: Path, digest: str, found: Verification) -> bool:
-    """Compare a file with its hash; False where there is no file."""
+    """Compare a file with its hash; return whether the file exists."""
     if not path.is_file():
         found.differences.append(f"{name}: is missing")
         return False
-    found.compare(name, digest, provenance.file_hash(path), "was changed")
+    found.compare(name, digest, provenance.file_hash(path), "has changed")
     return True
 
 
 def incomplete(run: RunFolder, found: Verification) -> str:
-    """What to tell where all that is here is as it was, and clouds are not here."""
+    """The message where nothing has changed, but clouds are not found."""
     bare = all(Path(name).name == name for name in found.absent)
-    where = (
-        "the run names them without a folder, so go to the folder that holds them and "
-        "verify from there"
+    remedy = (
+        "change to the folder that holds them, because the run names them without a "
+        "folder, and verify from there"
         if bare
         else "put them where the run names them and verify again"
     )
     return (
-        f"{run.root}: all that is here is as it was, but {len(found.absent)} of "
-        "the clouds it was trained, validated or scored on are not here, so nothing "
-        f"was compared with them; `predict` does not need them. To do so, {where}"
+        f"{run.root}: no file that was found has changed, but {len(found.absent)} of "
+        "the clouds that the run was trained, validated or scored on are not found, so "
+        "they are not compared; `predict` does not need them. To compare them, "
+        f"{remedy}"
     )
 
 
@@ -136,25 +139,25 @@ def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> 
     outcomes = read_outcomes(folder)
     if not outcomes:
         if run.metrics.is_file():
-            found.differences.append(f"{folder}: the scored predictions are gone")
+            found.differences.append(f"{folder}: the scored predictions are not found")
         else:
             found.notes.append("there is no evaluation to repeat")
         return
     shipped = content.get("shipped", False)
     present = [_is_present(folder, outcome, shipped, found) for outcome in outcomes]
     if not all(present):
-        told = found.notes if shipped else found.differences
-        told.append("the evaluation cannot be repeated")
+        findings = found.notes if shipped else found.differences
+        findings.append("the evaluation cannot be repeated")
         return
     with tempfile.TemporaryDirectory(prefix="vl3d_lite_verify_") as scratch:
         again = Path(scratch)
-        repeated = pipeline.repeat_predictions(run, outcomes, again, quiet)
+        repeated = repeat_predictions(run, outcomes, again, quiet)
         for before, now in zip(outcomes, repeated, strict=True):
             found.compare(
                 f"{before.output}, predicted again",
                 before.sha256,
                 now.sha256,
-                "the prediction is another one",
+                "the prediction has changed",
             )
         _compare_scores(run, again, repeated, found)
 
@@ -164,13 +167,13 @@ def _is_present(
 ) -> bool:
     if not outcome.settings:
         found.differences.append(
-            f"{outcome.output}: predictions.json does not say how it was predicted; an "
-            "earlier version wrote it, predict again with --overwrite"
+            f"{outcome.output}: predictions.json has no settings of it, because an "
+            "earlier version wrote it; predict again with --overwrite"
         )
         return False
     source = outcome.source
     if shipped and not Path(source).is_file():
-        if source not in found.absent:  # a validation cloud may be scored, too
+        if source not in found.absent:  # a validation cloud may also be a scored one
             found.absent.append(source)
         return False
     output = folder / outcome.output
@@ -182,14 +185,14 @@ def _is_present(
 def _compare_scores(
     run: RunFolder, folder: Path, outcomes: list[PredictedCloud], found: Verification
 ) -> None:
-    spec = pipeline.predicted_spec(pipeline.open_run(run)[0], folder, outcomes)
+    spec = predicted_spec(open_run(run)[0], folder, outcomes)
     if not all(outcome.column for outcome in outcomes):
-        found.notes.append("the predictions hold no classes to score")
+        found.notes.append("the predictions have no classes to score")
         return
-    result, places = pipeline.score(spec, folder, outcomes)
+    result, disagreements = score(spec, folder, outcomes)
     now = None
     if result is not None:
-        now = json.loads(json.dumps(pipeline.metrics(result, places, spec)))
+        now = json.loads(json.dumps(metrics(result, disagreements, spec)))
     before = None
     if run.metrics.is_file():
         before = _read(run.metrics)
@@ -215,18 +218,18 @@ def _read(path: Path) -> dict:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: cannot be read ({error}); make it anew with `vl3d-lite evaluate`"
+            f"{path}: cannot be read ({error}); run `vl3d-lite evaluate` again"
         ) from error
 
 
 def _changes(before: object, now: object, name: str) -> Iterator[str]:
-    """Where two contents of JSON files differ."""
+    """One line per difference between the contents of two JSON files."""
     if isinstance(before, dict) and isinstance(now, dict):
         for key in dict.fromkeys([*before, *now]):
             inner = f"{name}.{key}".removeprefix(".")
             yield from _changes(before.get(key), now.get(key), inner)
     elif before != now:
-        yield f"{name or 'all of it'} was {_short(before)}, is {_short(now)}"
+        yield f"{name or 'the content'} was {_short(before)}, is {_short(now)}"
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Calibration: one temperature, so that a confidence says how often it is right."""
+"""Calibration: one temperature that makes confidences match accuracies."""
 
 import json
 from collections.abc import Iterable
@@ -9,21 +9,22 @@ from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
 
-BINS = 15  # The usual number for the expected calibration error (Guo et al. 2017).
-LOWEST, HIGHEST = 0.1, 10.0  # beyond, all points are certain, or none is
+BINS = 15  # the usual number for the expected calibration error (Guo et al. 2017)
+# Beyond these temperatures all points have a confidence of 1, or all the lowest one.
+LOWEST, HIGHEST = 0.1, 10.0
 _SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
-_CHUNK = 1 << 18  # rows at a time: bounds temporaries to some 50 MB
+_CHUNK = 1 << 18  # rows at a time: keeps temporary arrays below about 50 MB
 
 
 @dataclass(frozen=True)
 class ReliabilityCounts:
-    """Counts of a reliability diagram: is a confidence of 0.8 right 8 times in 10?
+    """Counts of a reliability diagram: accuracy by bins of confidence.
 
     Bins are ``((b-1)/BINS, b/BINS]``; 0 belongs to the first.
 
     Args:
-        count: ``(BINS,)`` int64, labelled points with such a confidence.
-        correct: ``(BINS,)`` int64, those that got their class.
+        count: ``(BINS,)`` int64, labeled points with a confidence in the bin.
+        correct: ``(BINS,)`` int64, those of them that are correct.
         total: ``(BINS,)`` float64, sum of their confidences.
 
     Source:
@@ -38,11 +39,11 @@ class ReliabilityCounts:
     def measure(
         cls, reference: np.ndarray, prediction: np.ndarray, confidence: np.ndarray
     ) -> "ReliabilityCounts":
-        """Sort points into bins.
+        """Count points by bins of confidence.
 
         Args:
-            reference: ``(n,)`` int, -1 is left out.
-            prediction: ``(n,)`` int.
+            reference: ``(n,)`` int class index; points of -1 are ignored.
+            prediction: ``(n,)`` int class index.
             confidence: ``(n,)`` float in [0, 1], probability of the prediction.
 
         Raises:
@@ -55,8 +56,8 @@ class ReliabilityCounts:
                 f"confidence must hold one value for each of {len(reference)} points. "
                 f"Received: shape {confidence.shape}"
             )
-        labelled = reference >= 0
-        confidence = confidence[labelled].astype(np.float64)
+        labeled = reference >= 0
+        confidence = confidence[labeled].astype(np.float64)
         # Float32 means of float32 probabilities exceed 1 by a few last digits.
         valid = (confidence >= -1e-4) & (confidence <= 1 + 1e-4)
         if not valid.all():
@@ -65,7 +66,7 @@ class ReliabilityCounts:
                 f"Received: {confidence[~valid][0]}"
             )
         confidence = confidence.clip(0, 1)
-        right = reference[labelled] == prediction[labelled]
+        right = reference[labeled] == prediction[labeled]
         bins = np.maximum(np.ceil(confidence * BINS).astype(np.int64) - 1, 0)
         return cls(
             count=np.bincount(bins, minlength=BINS),
@@ -81,7 +82,7 @@ class ReliabilityCounts:
         )
 
     def to_dict(self) -> dict[str, list]:
-        """The counts as lists, to be stored."""
+        """The counts as lists, for JSON."""
         return {name: values.tolist() for name, values in vars(self).items()}
 
     @classmethod
@@ -89,7 +90,7 @@ class ReliabilityCounts:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError, KeyError, TypeError: It is something else.
+            ValueError, KeyError, TypeError: `content` is something else.
         """
         return cls(
             np.array(content["count"], np.int64).reshape(BINS),
@@ -99,7 +100,7 @@ class ReliabilityCounts:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """``(BINS,)`` share of right points, NaN in empty bins."""
+        """``(BINS,)`` share of correct points, NaN in empty bins."""
         return self._per_bin(self.correct)
 
     @property
@@ -109,7 +110,10 @@ class ReliabilityCounts:
 
     @property
     def expected_error(self) -> float:
-        """Mean distance of accuracy from confidence; NaN without points."""
+        """Expected calibration error: mean distance of accuracy from confidence.
+
+        NaN without points.
+        """
         gaps = np.abs(self.correct - self.total).sum()
         return ratio(gaps, self.count.sum())
 
@@ -119,13 +123,13 @@ class ReliabilityCounts:
 
 @dataclass(frozen=True)
 class Temperature:
-    """What makes confidences of a run those of its validation clouds.
+    """Calibration temperature, fitted on the validation clouds of a run.
 
     For the mean probabilities ``p_c`` of a cell's votes::
 
         p'_c = p_c^(1/T) / sum_k p_k^(1/T)
 
-    ``T`` below 1 makes them surer, above 1 less sure; no class changes.
+    ``T`` below 1 raises confidences, above 1 lowers them; no class changes.
 
     Args:
         value: ``T``, positive; 1 changes nothing.
@@ -134,8 +138,8 @@ class Temperature:
 
     Source:
         Guo et al., *On Calibration of Modern Neural Networks* (2017), sec. 4.2.
-        They divide logits; we take the logarithm of the votes' mean, which
-        one field's softmax makes the same thing.
+        They divide logits; we divide the logarithm of the mean of the votes. For
+        the softmax of a single field the two are equal.
     """
 
     value: float = 1.0
@@ -147,7 +151,7 @@ class Temperature:
         return temper(probabilities, self.value)
 
     def to_dict(self) -> dict:
-        """What ``calibration.json`` holds: numbers, lists and None, no NaN."""
+        """The content of ``calibration.json``: numbers, lists and None, no NaN."""
         return {
             "temperature": self.value,
             "points": int(self.before.count.sum()),
@@ -157,10 +161,10 @@ class Temperature:
 
     @classmethod
     def from_json(cls, text: str) -> "Temperature":
-        """The inverse of `to_dict`, from its text.
+        """The inverse of `to_dict`, from JSON.
 
         Raises:
-            DataError: It is something else.
+            DataError: `text` is something else.
         """
         try:
             content = json.loads(text)
@@ -186,11 +190,11 @@ def _reliability(counts: ReliabilityCounts) -> dict:
 
 
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities to the power of ``1 / temperature``, made to sum to 1.
+    """Probabilities to the power of ``1 / temperature``, normalized to sum to 1.
 
     Args:
         probabilities: ``(n, classes)`` float, not negative.
-        temperature: Positive; 1 gives the very input.
+        temperature: Positive; 1 returns the input itself.
 
     Returns:
         ``(n, classes)`` float32.
@@ -207,72 +211,89 @@ def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(
     samples: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> Temperature:
-    """The temperature under which the labels are likeliest.
+    """Fit the temperature under which the labels are most likely.
 
-    It minimizes the mean of ``-ln p'`` of the labelled points' own classes, and is
-    kept only where the expected calibration error is not the worse for it.
+    It minimizes the mean of ``-ln p'`` of the true classes of the labeled points. It
+    is kept only where it does not increase the expected calibration error.
 
     Args:
-        samples: Of each cloud ``(N, classes)`` voted probabilities of its
-            cells, ``(n,)`` int cell of each point, ``(n,)`` int label of each
-            point, -1 where there is none.
+        samples: For each cloud ``(N, classes)`` probabilities of its cells, ``(n,)``
+            int cell of each point, and ``(n,)`` int class index of each point, -1
+            where it has no label.
 
     Returns:
-        With ``value`` 1 where no point is labelled, or nothing is gained.
+        A temperature of value 1 where no point is labeled, or none is better.
     """
-    before = ReliabilityCounts()
-    logs, columns, weights, clouds = [], [], [], []
+    clouds = []
     for probabilities, cells, labels in samples:
-        labelled = labels >= 0
-        if not labelled.any():
-            continue
-        clouds.append((probabilities, cells[labelled], labels[labelled]))
-        before += reliability(*clouds[-1])
-        n_classes = probabilities.shape[1]
-        # Points of a cell and a class count together: as many rows as cells.
-        pairs = cells[labelled].astype(np.int64) * n_classes + labels[labelled]
-        pairs, counts = np.unique(pairs, return_counts=True)
-        logs.append(_logs(probabilities[pairs // n_classes]).astype(np.float32))
-        columns.append(pairs % n_classes)
-        weights.append(counts)
+        labeled = labels >= 0
+        if labeled.any():
+            clouds.append((probabilities, cells[labeled], labels[labeled]))
     if not clouds:
         return Temperature()
-    logs, columns, weights = map(np.concatenate, (logs, columns, weights))
-
-    def loss(log_temperature: float) -> float:
-        total = 0.0
-        for start in range(0, len(logs), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            tempered = _tempered(logs[rows], np.exp(log_temperature))
-            own = np.take_along_axis(tempered, columns[rows, None], axis=1)[:, 0]
-            total -= own @ weights[rows]
-        return total / weights.sum()
-
     found = minimize_scalar(
-        loss,
+        _pairs(clouds).loss,
         bounds=(np.log(LOWEST), np.log(HIGHEST)),
         method="bounded",
         options={"xatol": 1e-4},
     )
     value = round(float(np.exp(found.x)), 4)
-    after = sum(
-        (reliability(temper(p, value), *rest) for p, *rest in clouds),
-        ReliabilityCounts(),
-    )
+    before, after = ReliabilityCounts(), ReliabilityCounts()
+    for probabilities, cells, labels in clouds:
+        before += reliability(probabilities, cells, labels)
+        after += reliability(temper(probabilities, value), cells, labels)
     if after.expected_error > before.expected_error:
         return Temperature(1.0, before, before)
     return Temperature(value, before, after)
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of a cell and a class that labeled points have; as many rows as pairs.
+
+    Attributes:
+        logs: ``(m, classes)`` float32, logarithms of the probabilities of the cell.
+        class_index: ``(m,)`` int, the class.
+        points: ``(m,)`` int, number of points.
+    """
+
+    logs: np.ndarray
+    class_index: np.ndarray
+    points: np.ndarray
+
+    def loss(self, log_temperature: float) -> float:
+        """Mean of ``-ln p'`` of the true classes of all points."""
+        total = 0.0
+        for start in range(0, len(self.logs), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            tempered = _tempered(self.logs[rows], np.exp(log_temperature))
+            column = self.class_index[rows, None]
+            own = np.take_along_axis(tempered, column, axis=1)[:, 0]
+            total -= float(own @ self.points[rows])
+        return total / float(self.points.sum())
+
+
+def _pairs(clouds: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> _Pairs:
+    """Count the points of each cell and class: far fewer rows than points."""
+    parts = []
+    for probabilities, cells, labels in clouds:
+        n_classes = probabilities.shape[1]
+        pairs = cells.astype(np.int64) * n_classes + labels
+        pairs, points = np.unique(pairs, return_counts=True)
+        logs = _logs(probabilities[pairs // n_classes]).astype(np.float32)
+        parts.append((logs, pairs % n_classes, points))
+    return _Pairs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
 def reliability(
     probabilities: np.ndarray, cells: np.ndarray, labels: np.ndarray
 ) -> ReliabilityCounts:
-    """Reliability of a cloud's points, whose cells were given probabilities.
+    """Count the points of a cloud by confidence, from the probabilities of its cells.
 
     Args:
-        probabilities: ``(N, classes)`` float, of each cell.
+        probabilities: ``(N, classes)`` float, of the cells.
         cells: ``(n,)`` int, the cell of each point.
-        labels: ``(n,)`` int, of each point; -1 is left out.
+        labels: ``(n,)`` int class index of each point; points of -1 are ignored.
     """
     predicted = np.argmax(probabilities, axis=1)
     confidence = np.max(probabilities, axis=1)

@@ -1,6 +1,7 @@
-"""Folding: a trained run's classes joined to fewer ones, for one prediction."""
+"""Class groups: predictions of a trained run with several classes merged into one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import numpy as np
@@ -12,87 +13,122 @@ from vl3d_lite.spec.schema.spec import Spec
 SYNTAX = "NAME[:CODE]=CLASS+CLASS, ...; `*` stands for all classes not named"
 
 
-def fold_spec(spec: Spec, text: str) -> tuple[Spec, list[list[int]]]:
-    """A spec of joined classes, and the classes that each of them joins.
+@dataclass(frozen=True)
+class _Entry:
+    """One group: its name, its output code if given, and the classes it merges."""
 
-    ``ground, above:1=vegetation+building+other`` keeps ground and joins the
-    rest as a class that is written as 1. An entry without ``=`` keeps a class; one
-    without a code is written as the first class it joins; the codes of what it
-    joins are its codes in the evaluation. Every class goes somewhere, once.
+    name: str
+    code: int | None
+    members: list[str]
+
+
+def group_classes(spec: Spec, class_groups: str) -> tuple[Spec, list[list[int]]]:
+    """A spec whose classes are groups of classes of a run.
+
+    ``ground, above:1=vegetation+building+other`` keeps ground and merges the others
+    into a class that is written as code 1. An entry without ``=`` keeps a class. A
+    group without a code is written as its first class. Evaluation counts the LAS
+    codes of all classes of a group as that group. Every class belongs to one group.
 
     Args:
-        spec: Of the run.
-        text: Entries ``NAME[:CODE][=CLASS+CLASS]``, separated by commas.
+        spec: The spec of the run.
+        class_groups: Entries ``NAME[:CODE][=CLASS+CLASS]``, separated by commas;
+            ``*`` stands for all classes that are not named.
 
     Returns:
-        The spec, and for each of its classes the indices in `spec.classes`.
+        The spec with the groups as its classes; and for each group the class indices
+        that it merges.
 
     Raises:
-        SpecError: The text names unknown classes, one twice, or not all.
+        SpecError: The text names a class that is unknown, names one twice, or leaves
+            one out.
     """
-    entries = [_entry(part) for part in text.split(",")]
-    named = [name for _, _, joined in entries for name in joined if name != "*"]
+    entries = [_parse(part) for part in class_groups.split(",")]
+    named = [name for entry in entries for name in entry.members if name != "*"]
     rest = [name for name in spec.class_names if name not in named]
-    _add_error(spec, named, rest, entries)
-    classes, groups = {}, []
-    for name, code, joined in entries:
-        if joined == ["*"]:
-            joined = rest
-        old = [spec.classes[other] for other in joined]
-        if name in classes:
-            raise SpecError(f"--classes: the class `{name}` is made twice")
-        classes[name] = {
-            "codes": [value for entry in old for value in entry.codes],
-            "output_code": old[0].code if code is None else code,
+    _check(spec, named, rest, entries)
+    classes: dict[str, dict] = {}
+    groups: list[list[int]] = []
+    for entry in entries:
+        members = rest if entry.members == ["*"] else entry.members
+        merged = [spec.classes[name] for name in members]
+        if entry.name in classes:
+            raise SpecError(
+                f"--classes: two groups are named `{entry.name}`; rename one of them"
+            )
+        classes[entry.name] = {
+            "codes": [code for one in merged for code in one.codes],
+            "output_code": merged[0].code if entry.code is None else entry.code,
         }
-        groups.append([spec.class_names.index(other) for other in joined])
+        groups.append([spec.class_names.index(name) for name in members])
     content = spec.model_dump(exclude_unset=True)
     content["classes"] = classes
-    # Weights are one a class; the training they were for is over.
+    # There is one weight per class, and the training they were for is over.
     content.get("training", {}).pop("class_weights", None)
     try:
         return Spec.model_validate(content), groups
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise SpecError(f"--classes {text}: {reason}") from error
+        raise SpecError(f"--classes {class_groups}: {reason}") from error
 
 
-def fold(probabilities: np.ndarray, groups: Sequence[Sequence[int]]) -> np.ndarray:
-    """``(n, groups)`` float32 sums of ``(n, classes)`` probabilities."""
+def sum_groups(
+    probabilities: np.ndarray, groups: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Sum the probabilities of each group of classes.
+
+    Args:
+        probabilities: ``(n, classes)`` float.
+        groups: Class indices of each group.
+
+    Returns:
+        ``(n, groups)`` float32.
+    """
     sums = [probabilities[:, group].sum(axis=1) for group in groups]
     return np.stack(sums, axis=1).astype(np.float32)
 
 
-def _entry(part: str) -> tuple[str, int | None, list[str]]:
-    head, equals, joined = (piece.strip() for piece in part.partition("="))
+def _parse(part: str) -> _Entry:
+    head, equals, members = (piece.strip() for piece in part.partition("="))
     name, colon, code = (piece.strip() for piece in head.partition(":"))
-    names = [other.strip() for other in joined.split("+")] if equals else [name]
+    names = [one.strip() for one in members.split("+")] if equals else [name]
     if not name or not all(names) or (colon and not code.isdecimal()):
         raise SpecError(f"--classes: expected {SYNTAX}. Received: {part.strip()!r}")
-    return name, int(code) if colon else None, names
+    return _Entry(name, int(code) if colon else None, names)
 
 
-def _add_error(spec: Spec, named: list[str], rest: list[str], entries) -> None:
+def _check(
+    spec: Spec, named: Sequence[str], rest: Sequence[str], entries: Sequence[_Entry]
+) -> None:
+    """Check that every class belongs to exactly one of at least two groups."""
     known = ", ".join(spec.class_names)
     for name in named:
         if name not in spec.classes:
             close = get_close_matches(name, spec.class_names, n=1)
-            guess = f"; did you mean `{close[0]}`?" if close else ""
+            guess = f"; did you mean `{close[0]}`?" if close else "."
             raise SpecError(
                 f"--classes: the run has no class `{name}`{guess} It has: {known}"
             )
         if named.count(name) > 1:
-            raise SpecError(f"--classes: the class `{name}` is joined twice")
-    stars = sum("*" in joined for _, _, joined in entries)
-    alone = all(joined == ["*"] for _, _, joined in entries if "*" in joined)
-    if stars > 1 or not alone:
-        raise SpecError("--classes: `*` stands alone, and once. " + SYNTAX)
-    if rest and not stars:
+            raise SpecError(
+                f"--classes: the class `{name}` is in two groups; name it once"
+            )
+    with_star = [entry for entry in entries if "*" in entry.members]
+    if len(with_star) > 1 or any(entry.members != ["*"] for entry in with_star):
         raise SpecError(
-            f"--classes: every class must go somewhere; `{'`, `'.join(rest)}` does "
-            "not. Join it to one, or end with `other=*`"
+            f"--classes: `*` must stand alone in one group. Expected {SYNTAX}"
         )
-    if stars and not rest:
-        raise SpecError("--classes: `*` stands for no class, all others are named")
+    if rest and not with_star:
+        raise SpecError(
+            "--classes: every class must belong to a group. Not in any: "
+            f"`{'`, `'.join(rest)}`. Add them to a group, or end with `other=*`"
+        )
+    if with_star and not rest:
+        raise SpecError(
+            "--classes: `*` stands for no class, because all classes are named; "
+            "remove it"
+        )
     if len(entries) < 2:
-        raise SpecError("--classes: at least two classes must remain")
+        raise SpecError(
+            f"--classes: expected at least two groups. Received: {len(entries)}"
+        )

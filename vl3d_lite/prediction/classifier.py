@@ -100,7 +100,7 @@ class Classifier:
             )
             # All grids of a cloud lack the same features, so one warning suffices.
             impute_constant_features(
-                source, cloud, self.spec, self.scaling, tell=grid == 0
+                source, cloud, self.spec, self.scaling, warn=grid == 0
             )
         return SweepBatches(
             cloud,

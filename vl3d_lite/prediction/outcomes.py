@@ -1,4 +1,4 @@
-"""Predicted clouds: which files, and the record of them."""
+"""The folder of predicted clouds: its files, and the record of each cloud."""
 
 import json
 import logging
@@ -6,44 +6,46 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.system.writing import output_errors, write_json
 
-if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
-    pass
-
 logger = logging.getLogger(__name__)
+
+LISTING = "predictions.json"
+# The dimension of the classes that points below `min_confidence` would have had.
+PREDICTION_RAW = "prediction_raw"
 
 
 @dataclass(frozen=True)
 class PredictedCloud:
-    """One predicted cloud.
+    """The record of one predicted cloud, as ``predictions.json`` lists it.
 
     Attributes:
-        source: The cloud that was read.
-        output: The cloud that was written.
+        source: Path of the cloud that was read.
+        output: File name of the cloud that was written.
         points: Points of the file.
-        voted: Points whose grid cell was voted on by overlapping fields.
-        nearest: Points that took the class of the nearest voted cell.
-        seconds: Reading to writing; of a cloud that was made ready while another
-            was predicted, without the reading.
-        column: The dimension of the output that holds the classes; empty where
-            none was asked for.
-        kept: Codes that `classification` kept.
-        min_confidence: Confidence below which points were written as `reject_code`, and
-            their class as `prediction_raw`; None where every point has its class.
+        voted: Points predicted directly: overlapping fields voted on their cell.
+        nearest: Points filled from the nearest predicted cell.
+        seconds: From reading to writing. Of a cloud that was prepared while another
+            one was predicted, without the reading.
+        column: The dimension of the output that holds the predicted codes; empty
+            where the spec asks for none.
+        kept_codes: Codes that `classification` kept.
+        min_confidence: Confidence below which points are written as `reject_code`,
+            and their class as `prediction_raw`; None where every point has its
+            class.
         reject_code: See `min_confidence`.
-        temperature: That its probabilities were calibrated with; 1 means not.
-        uncalibrated: Counts of the confidences before, ``{count, correct,
+        temperature: The calibration temperature; 1 means not calibrated.
+        uncalibrated: Reliability counts before calibration, ``{count, correct,
             total}``; None where there are no labels or no calibration.
-        classes: How classes were joined, as `fold_spec` reads it.
-        settings: The `prediction` of the spec it was made with.
-        xla: Whether the network was compiled by XLA.
-        threads: Processors that were asked for.
-        source_sha256: Of the source's bytes.
-        sha256: Of the output's bytes.
+        class_groups: The groups its classes are merged into, as `group_classes`
+            reads them; empty for none.
+        settings: The `prediction` section of its spec.
+        xla: Whether XLA compiled the network.
+        threads: Processors it was predicted with.
+        source_sha256: SHA-256 of the source file.
+        sha256: SHA-256 of the output file.
     """
 
     source: str
@@ -53,12 +55,12 @@ class PredictedCloud:
     nearest: int
     seconds: float
     column: str = "prediction"
-    kept: Sequence[int] = ()
+    kept_codes: Sequence[int] = ()
     min_confidence: float | None = None
     reject_code: int | None = None
     temperature: float = 1.0
     uncalibrated: dict | None = None
-    classes: str = ""
+    class_groups: str = ""
     settings: dict = field(default_factory=dict)
     xla: bool = False
     threads: int = 1
@@ -67,16 +69,21 @@ class PredictedCloud:
 
 
 class Outputs:
-    """The folder predictions go to, and its list ``predictions.json``.
+    """The folder that predictions go to, and its list ``predictions.json``.
 
     Args:
-        folder: Made by `require_writable`, or when the first file is written.
+        folder: Created by `require_writable`, or when the first file is written.
         sources: Clouds to predict; an output has the name of its source.
-        resume: Clouds already predicted are skipped.
-        overwrite: Earlier outputs are replaced.
+        resume: Skip clouds that are already predicted.
+        overwrite: Replace earlier outputs.
+
+    Attributes:
+        targets: The output path of each source.
+        outcomes: The record of each predicted cloud, by output name.
+        remaining: Sources that are not predicted yet.
 
     Raises:
-        SpecError: Two clouds have one name, or an output exists and neither
+        SpecError: Two clouds have the same name, or an output exists and neither
             flag was given.
     """
 
@@ -84,10 +91,10 @@ class Outputs:
         self, folder: Path, sources: Sequence[Path], *, resume: bool, overwrite: bool
     ):
         self.folder = folder
-        self.listing = folder / "predictions.json"
+        self.listing = folder / LISTING
         self.targets = {source: folder / _output_name(source) for source in sources}
         self.outcomes = {item.output: item for item in read_outcomes(folder)}
-        self._refuse(resume, overwrite)
+        self._refuse(resume or overwrite)
         finished = {
             source
             for source, target in self.targets.items()
@@ -97,13 +104,13 @@ class Outputs:
         for source in finished:
             logger.info("%s: is predicted already", source)
 
-    def _refuse(self, resume, overwrite):
+    def _refuse(self, may_exist: bool) -> None:
         names = [target.name for target in self.targets.values()]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
             raise SpecError(
-                f"several clouds are named {', '.join(sorted(twice))}; predict them "
-                "into folders of their own with --output"
+                f"several clouds are named {', '.join(sorted(repeated))}; predict them "
+                "into separate folders with --output"
             )
         for source, target in self.targets.items():
             if target.exists() and target.resolve() == source.resolve():
@@ -111,18 +118,18 @@ class Outputs:
                     f"{source}: would be overwritten by its own prediction; name "
                     "another folder with --output"
                 )
-        present = [target for target in self.targets.values() if target.exists()]
-        if present and not (resume or overwrite):
+        existing = [target for target in self.targets.values() if target.exists()]
+        if existing and not may_exist:
             raise SpecError(
-                f"{present[0]}: exists already; skip finished clouds with --resume, "
+                f"{existing[0]}: exists already; skip finished clouds with --resume, "
                 "replace them with --overwrite, or name another folder with --output"
             )
 
     def require_writable(self) -> None:
-        """Make the folder and try it, before work is done that it is to hold.
+        """Create the folder and try to write to it, before the work begins.
 
         Raises:
-            ResourceError: The folder cannot be made or written.
+            ResourceError: The folder cannot be created or written to.
         """
         with output_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +137,11 @@ class Outputs:
                 pass
 
     def record(self, outcome: PredictedCloud) -> None:
-        """Note a finished cloud in the list."""
+        """Add a finished cloud to the list, or replace its earlier record.
+
+        Raises:
+            ResourceError: The list cannot be written.
+        """
         self.outcomes[outcome.output] = outcome
         write_json(
             self.listing,
@@ -139,19 +150,19 @@ class Outputs:
 
 
 def _output_name(source: Path) -> str:
-    # The copy of a COPC file is plain LAZ; its name must not claim otherwise.
+    # The copy of a COPC file is plain LAZ, so its name must not claim otherwise.
     if source.name.lower().endswith(".copc.laz"):
         return source.name[: -len(".copc.laz")] + ".laz"
     return source.name
 
 
 def read_outcomes(folder: Path) -> list[PredictedCloud]:
-    """The clouds that ``predictions.json`` lists; none where there is no list.
+    """The clouds that ``predictions.json`` lists; an empty list where it is missing.
 
     Raises:
-        DataError: The list is damaged.
+        DataError: The list is damaged, or an earlier version wrote it.
     """
-    listing = folder / "predictions.json"
+    listing = folder / LISTING
     if not listing.is_file():
         return []
     try:

@@ -1,4 +1,4 @@
-"""Prediction: overlapping fields vote until every point has a class."""
+"""Votes: overlapping fields predict cells until every point has a class."""
 
 import contextlib
 import logging
@@ -11,9 +11,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
+from vl3d_lite.dataset.batches import Inputs, SweepBatches
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.prediction.class_groups import fold
+from vl3d_lite.prediction.class_groups import sum_groups
 from vl3d_lite.system.background import prefetch
 from vl3d_lite.system.interrupts import Interrupts
 
@@ -21,11 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 class Votes:
-    """Probabilities gathered from overlapping fields, cell by cell.
+    """Sums of the probabilities that overlapping fields give each cell.
 
     Args:
-        n: Cells of the cloud.
-        n_classes: Classes.
+        n: Number of cells of the cloud.
+        n_classes: Number of classes.
+
+    Attributes:
+        sum: ``(n, n_classes)`` float32, sum of the probabilities.
+        count: ``(n,)`` int32, number of votes.
     """
 
     def __init__(self, n: int, n_classes: int):
@@ -36,8 +41,8 @@ class Votes:
         """Add the votes of a batch.
 
         Args:
-            indices: ``(B, R)`` int, cells; -1 on padding. A field holds a cell
-                once.
+            indices: ``(B, R)`` int, cells; -1 on padding. A field holds each cell at
+                most once.
             probabilities: ``(B, R, classes)`` float.
         """
         for rows, values in zip(indices, probabilities, strict=True):
@@ -46,12 +51,12 @@ class Votes:
             self.count[rows[present]] += 1
 
     def merge(self, other: "Votes") -> None:
-        """Add the votes another worker gathered on the same cells."""
+        """Add the votes that another worker counted on the same cells."""
         self.sum += other.sum
         self.count += other.count
 
     def result(self, xyz: np.ndarray) -> "CellPrediction":
-        """Mean probabilities; a cell without votes takes its nearest voted one's.
+        """Mean probabilities; a cell without votes takes those of the nearest cell.
 
         Args:
             xyz: ``(n, 3)`` float, centers of the cells in meters.
@@ -66,27 +71,32 @@ class Votes:
 
 @dataclass
 class CellPrediction:
-    """What the network says of each cell of a cloud.
+    """The prediction of each cell of a cloud.
 
     Attributes:
         probabilities: ``(n, classes)`` float32; rows sum to 1.
-        voted: ``(n,)`` bool; False where the nearest voted cell was asked.
+        voted: ``(n,)`` bool; False where a cell is filled from the nearest voted
+            one.
     """
 
     probabilities: np.ndarray
     voted: np.ndarray
 
     def calibrated(self, temperature: Temperature) -> "CellPrediction":
-        """The same with confidences that say how often they are right."""
+        """The same cells with calibrated probabilities."""
         return replace(self, probabilities=temperature.apply(self.probabilities))
 
-    def folded(self, groups: Sequence[Sequence[int]]) -> "CellPrediction":
-        """The same with classes joined: their probabilities are summed."""
-        return replace(self, probabilities=fold(self.probabilities, groups))
+    def grouped(self, groups: Sequence[Sequence[int]]) -> "CellPrediction":
+        """The same cells with the probabilities of each class group summed.
+
+        Args:
+            groups: Class indices of each group, as `group_classes` returns them.
+        """
+        return replace(self, probabilities=sum_groups(self.probabilities, groups))
 
     @property
-    def classes(self) -> np.ndarray:
-        """``(n,)`` int32, the most probable class; the lowest on a tie."""
+    def class_index(self) -> np.ndarray:
+        """``(n,)`` int32, index of the most probable class; the lowest on a tie."""
         return np.argmax(self.probabilities, axis=1).astype(np.int32)
 
     @property
@@ -105,21 +115,22 @@ class CellPrediction:
 def mean_over_grids(
     parts: Iterable[tuple[CellPrediction, np.ndarray]],
 ) -> tuple[CellPrediction, np.ndarray]:
-    """What several grids of one cloud say together, point by point.
+    """Average the predictions of several grids of one cloud, point by point.
 
-    Points that share a cell of one grid are told apart by the others.
+    Points that share a cell of one grid are in different cells of other grids.
 
     Args:
-        parts: For each grid, at least one, what is said of its cells, and the
+        parts: For each grid, at least one, the prediction of its cells, and the
             ``(n,)`` int cell of each point of the cloud.
 
     Returns:
-        The mean of the points' probabilities, a point a row, voted where any
-        grid did, and ``(n,)`` the row of each point. Of a single grid its own.
+        The mean probabilities with one row per point, voted where any grid voted;
+        and ``(n,)`` int, the row of each point. A single grid is returned as it is.
     """
     parts = iter(parts)
     first, rows = next(parts)
-    total, voted, count = None, None, 1
+    total: np.ndarray | None = None
+    voted, count = first.voted, 1
     for prediction, cell_of_point in parts:
         if total is None:
             total, voted = first.probabilities[rows], first.voted[rows]
@@ -133,14 +144,14 @@ def mean_over_grids(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of ``(..., classes)`` logits, float32."""
+    """Probabilities of ``(..., classes)`` logits, of the same dtype."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def predict_cells(
     model: keras.Model,
-    batches,
+    batches: SweepBatches,
     xyz: np.ndarray,
     *,
     at_once: int = 1,
@@ -148,28 +159,30 @@ def predict_cells(
     quiet: bool = True,
     description: str = "predicting",
 ) -> CellPrediction:
-    """Sweep the fields of a cloud through the network and count their votes.
+    """Predict the fields of a cloud and count their votes.
 
     Args:
-        model: The network; logits out.
-        batches: A `SweepBatches` of the cloud.
-        xyz: ``(n, 3)`` float, the cells' coordinates in meters.
-        at_once: Batches that the network works on at the same time.
-        interrupts: Asked before every batch whether a signal came.
-        quiet: No progress bar.
+        model: The network, which returns logits.
+        batches: The fields that cover the cloud.
+        xyz: ``(n, 3)`` float, centers of the cells in meters.
+        at_once: Batches that the network predicts at the same time.
+        interrupts: Checked before every batch for a signal.
+        quiet: Show no progress bar.
         description: Text before the progress bar.
 
     Raises:
-        DataError: The network's answer is not finite.
+        DataError: An output of the network is not finite.
         InterruptedRunError: A signal came.
     """
 
-    def answer(batch):
+    def predict(
+        batch: tuple[Inputs, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray]:
         inputs, indices = batch
         logits = np.asarray(model.predict_on_batch(inputs))
         if not np.isfinite(logits).all():
             raise DataError(
-                f"{description}: the network's answer is not finite; train again "
+                f"{description}: an output of the network is not finite; train again "
                 "with `training.precision: float32` or a lower learning rate"
             )
         return indices, softmax(logits)
@@ -180,8 +193,10 @@ def predict_cells(
         contextlib.ExitStack() as threads,
     ):
         rest = iter(batches)
-        first = map(answer, islice(rest, 1))  # traces and compiles, once
-        others = map(answer, rest) if at_once == 1 else prefetch(answer, rest, at_once)
+        first = map(predict, islice(rest, 1))  # traces and compiles, once
+        others = (
+            map(predict, rest) if at_once == 1 else prefetch(predict, rest, at_once)
+        )
         for some in (rest, others):
             threads.callback(getattr(some, "close", lambda: None))
         for indices, probabilities in chain(first, others):

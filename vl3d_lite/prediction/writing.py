@@ -1,29 +1,24 @@
-"""Classified clouds: the dimensions they get, and writing them."""
+"""Classified clouds: the dimensions they get, and how they are written."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vl3d_lite.clouds.header_check import check_cloud
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.rewriting import check_names
 from vl3d_lite.clouds.writing import write_las
+from vl3d_lite.prediction.outcomes import PREDICTION_RAW
+from vl3d_lite.prediction.votes import CellPrediction
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.writing import output_errors
-
-if TYPE_CHECKING:  # it imports Keras, which comparing runs does not need
-    from vl3d_lite.prediction.votes import CellPrediction
 
 logger = logging.getLogger(__name__)
 
 
-# The dimension of classes that unsure points would have had.
-PREDICTION_RAW = "prediction_raw"
-
-
 def class_column(spec: Spec) -> str:
-    """The dimension that predicted classes are written to; empty without one."""
+    """The dimension that predicted codes are written to; empty without one."""
     for name in ("prediction", "classification"):
         if name in spec.prediction.write:
             return name
@@ -31,18 +26,26 @@ def class_column(spec: Spec) -> str:
 
 
 def check_additions(source: Path, spec: Spec, *, replace: bool) -> None:
-    """Complain, before any work, about dimensions a cloud cannot be given.
+    """Check before any work that a cloud can get the dimensions of a spec.
+
+    Args:
+        source: The cloud to predict.
+        spec: Its `prediction.write` names the dimensions.
+        replace: Whether dimensions of the same name in the cloud are replaced.
 
     Raises:
         DataError: The cloud is damaged, or has a dimension of that name.
     """
-    header = check_cloud(source)
+    header = read_header(source)
     check_names(header, _added_names(spec), replace, logger.debug)
 
 
 def _added_names(spec: Spec) -> list[str]:
-    own = ("prediction", "confidence", "entropy")
-    names = [name for name in own if name in spec.prediction.write]
+    names: list[str] = [
+        name
+        for name in ("prediction", "confidence", "entropy")
+        if name in spec.prediction.write
+    ]
     if "probabilities" in spec.prediction.write:
         names += [f"p_{name}" for name in spec.class_names]
     if spec.prediction.min_confidence is not None and class_column(spec):
@@ -53,45 +56,46 @@ def _added_names(spec: Spec) -> list[str]:
 def write_prediction(
     source: Path,
     target: Path,
-    prediction: "CellPrediction",
+    prediction: CellPrediction,
     cell_of_point: np.ndarray,
     spec: Spec,
     *,
     replace: bool,
     overwrite: bool,
 ) -> None:
-    """Copy a cloud with the dimensions that the spec asks for.
+    """Copy a cloud and add the dimensions that the spec asks for.
 
     Args:
         source: The cloud that was predicted.
-        target: Written whole or not at all.
-        prediction: Of each cell.
+        target: Its copy; it appears completely or not at all.
+        prediction: The prediction of each cell.
         cell_of_point: ``(n,)`` int, the cell of each point of the file.
-        spec: Names classes, codes and dimensions.
-        replace: Dimensions of the same name in the source are replaced.
-        overwrite: An existing target is replaced.
+        spec: Its class names, output codes and dimensions.
+        replace: Replace dimensions of the same name in the source.
+        overwrite: Replace an existing target.
+
+    Raises:
+        DataError: The source has a dimension of that name.
+        ResourceError: The target cannot be written.
     """
-    codes = np.array([entry.code for entry in spec.classes.values()], np.uint16)
-    guesses = written = codes[prediction.classes]
-    if spec.prediction.min_confidence is not None:
-        sure = prediction.confidence >= np.float32(spec.prediction.min_confidence)
-        written = np.where(sure, guesses, np.uint16(spec.reject_code))
+    codes, raw_codes = _codes(prediction, spec)
     columns = {
-        "prediction": (written, np.uint16, "predicted LAS code"),
-        PREDICTION_RAW: (guesses, np.uint16, "predicted code, sure or not"),
+        "prediction": (codes, np.uint16, "predicted LAS code"),
+        PREDICTION_RAW: (raw_codes, np.uint16, "predicted code, sure or not"),
         "confidence": (prediction.confidence, np.float32, "highest probability"),
         "entropy": (prediction.entropy, np.float32, "normalized entropy"),
     }
     for index, name in enumerate(spec.class_names):
         values = prediction.probabilities[:, index]
+        # LAS descriptions of dimensions hold 31 characters and a zero.
         columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
 
-    def per_point(values):
+    def per_point(values: np.ndarray) -> Callable[[int, int], np.ndarray]:
         return lambda start, stop: values[cell_of_point[start:stop]]
 
     classification = None
     if "classification" in spec.prediction.write:
-        classification = per_point(written.astype(np.uint8))
+        classification = per_point(codes.astype(np.uint8))
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     write_las(
@@ -107,3 +111,14 @@ def write_prediction(
         overwrite=overwrite,
         log=logger.info,
     )
+
+
+def _codes(prediction: CellPrediction, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """``(N,)`` uint16 output codes of cells, with and without the reject code."""
+    output_codes = [entry.code for entry in spec.classes.values()]
+    raw_codes = np.array(output_codes, np.uint16)[prediction.class_index]
+    if spec.prediction.min_confidence is None:
+        return raw_codes, raw_codes
+    assert spec.reject_code is not None  # the spec requires one with `min_confidence`
+    sure = prediction.confidence >= np.float32(spec.prediction.min_confidence)
+    return np.where(sure, raw_codes, np.uint16(spec.reject_code)), raw_codes

@@ -2,9 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +19,20 @@ from vl3d_lite.training.joined_optimizer import innermost
 
 @dataclass
 class Progress:
-    """Where a training stands; what a checkpoint holds beside the variables."""
+    """Where a training stands; a checkpoint holds it beside the variables.
+
+    Attributes:
+        epoch: Finished epochs.
+        step: Finished steps of the epoch that is under way.
+        loss_sum: Sum of their losses.
+        seconds: Seconds they took.
+        best_score: Highest score of an epoch: validation mIoU, or the negative loss
+            where there is no validation cloud.
+        best_epoch: Number of that epoch, from 1; -1 before the first one.
+        epochs_without_gain: Epochs since then, for early stopping.
+        plateau_epochs: Epochs since then or since the learning rate was last lowered.
+        history: One row of numbers per finished epoch.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -29,8 +44,24 @@ class Progress:
     plateau_epochs: int = 0
     history: list[dict] = field(default_factory=list)
 
+    def end_epoch(self, row: dict, score: float, *, improved: bool) -> None:
+        """Count an epoch as finished.
+
+        Args:
+            row: The numbers of the epoch, for the history.
+            score: The score of the epoch.
+            improved: Whether `score` is the best so far.
+        """
+        self.history.append(row)
+        self.epoch += 1
+        self.step, self.loss_sum, self.seconds = 0, 0.0, 0.0
+        self.epochs_without_gain = 0 if improved else self.epochs_without_gain + 1
+        self.plateau_epochs = 0 if improved else self.plateau_epochs + 1
+        if improved:
+            self.best_score, self.best_epoch = score, self.epoch
+
     def to_json(self) -> str:
-        """As text; an infinite score becomes null."""
+        """The progress as JSON; an infinite score becomes null."""
         content = asdict(self)
         if math.isinf(self.best_score):
             content["best_score"] = None
@@ -47,9 +78,12 @@ class Progress:
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Lend a model the running mean of its weights, if its optimizer keeps one.
+    """Give a model the running mean of its weights while the block runs.
 
-    The statistics of BatchNormalization are running means already and stay.
+    Nothing changes where the optimizer keeps no mean (`training.weight_averaging`).
+
+    The statistics of BatchNormalization are running means already and stay as they
+    are.
 
     Source:
         Polyak and Juditsky, *Acceleration of Stochastic Approximation by
@@ -68,18 +102,35 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def save_variables(path, variables, **more) -> None:
-    """Write the values of `variables`, in order, to an npz file."""
-    values = {
+def save_variables(
+    path: Path, variables: Sequence[keras.Variable], **more: np.ndarray
+) -> None:
+    """Write the values of `variables`, in order, to an npz file.
+
+    Args:
+        path: The file; it appears completely or not at all.
+        variables: Any number of them.
+        more: Arrays to store beside them, by name.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    arrays: dict[str, Any] = {
         f"v{number}": keras.ops.convert_to_numpy(variable)
         for number, variable in enumerate(variables)
     }
+    arrays |= more
     with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **values, **more)
+        np.savez(file, **arrays)
 
 
-def load_variables(path, variables):
-    """Read what `save_variables` wrote into `variables`; give the file's rest.
+def load_variables(
+    path: Path, variables: Sequence[keras.Variable]
+) -> dict[str, np.ndarray]:
+    """Read what `save_variables` wrote into `variables`.
+
+    Returns:
+        The other arrays of the file, by name.
 
     Raises:
         DataError: The file is damaged or belongs to another network.
@@ -93,15 +144,15 @@ def load_variables(path, variables):
         value = content.pop(f"v{number}", None)
         if value is None or value.shape != tuple(variable.shape):
             raise DataError(
-                f"{path}: is of another network (variable {number}, {variable.path}); "
-                "train again with --overwrite"
+                f"{path}: belongs to another network (variable {number}, "
+                f"{variable.path}); train again with --overwrite"
             )
         variable.assign(value)
     return content
 
 
 def save(run: RunFolder, model: keras.Model, progress: Progress) -> None:
-    """Write a checkpoint: model, optimizer, random states, and where we are."""
+    """Write a checkpoint: model, optimizer, random states and progress."""
     save_variables(
         run.last_checkpoint,
         [*model.variables, *model.optimizer.variables],

@@ -1,55 +1,53 @@
-"""Whether XLA pays, and compiling a network for training."""
+"""Whether training compiles its network with XLA. No Keras."""
 
 import logging
-import math
 
-import keras
-
-from vl3d_lite.model.backend import make_deterministic, uses_accelerator
-from vl3d_lite.model.cost import TRAINING_BREAK_EVEN, pays_to_compile
+from vl3d_lite.model.compilation import (
+    TRAINING_BREAK_EVEN,
+    pays_to_compile,
+    steps_to_break_even,
+)
 from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.training.losses import PointCrossEntropy
-from vl3d_lite.training.optimizers import build_optimizer
 
 logger = logging.getLogger(__name__)
 
 
-def choose_jit(spec: Spec, total_steps: int) -> bool:
-    """Whether training compiles with XLA, and say so.
+def compiles(
+    spec: Spec,
+    total_steps: int,
+    *,
+    backend: str = "tensorflow",
+    accelerator: bool = False,
+) -> bool:
+    """Whether a training of `total_steps` steps is compiled with XLA.
 
-    `auto` compiles on a GPU, and on a CPU where the training is long enough to
-    repay the time XLA takes to compile.
+    Args:
+        spec: The spec of the training.
+        total_steps: Steps of all epochs.
+        backend: Name of the Keras backend: ``tensorflow``, ``jax`` or ``torch``.
+        accelerator: Whether a GPU or TPU computes.
     """
-    setting = spec.training.jit
-    if setting != "auto":
-        return setting == "on"
-    if keras.backend.backend() == "torch":
-        return False
-    if uses_accelerator():
-        return True
-    points = spec.points_per_batch
-    jit = pays_to_compile(spec, total_steps)
-    logger.info(
-        "jit: auto chose %s (%d steps of %d points; XLA pays from about %d such steps)",
-        "XLA" if jit else "no XLA",
-        total_steps,
-        points,
-        math.ceil(TRAINING_BREAK_EVEN / points),
+    return pays_to_compile(
+        spec,
+        total_steps * spec.points_per_batch,
+        TRAINING_BREAK_EVEN,
+        backend=backend,
+        accelerator=accelerator,
     )
-    return jit
 
 
-def compile_model(
-    model: keras.Model, spec: Spec, total_steps: int, weights: list[float] | None
-) -> None:
-    """Give a network its optimizer and loss, and XLA where it pays."""
-    training = spec.training
-    jit = choose_jit(spec, total_steps)
-    if training.deterministic:
-        make_deterministic(jit)
-    model.compile(
-        optimizer=build_optimizer(training, total_steps),
-        loss=PointCrossEntropy(weights, training.label_smoothing, training.lovasz),
-        jit_compile=jit,
-    )
-    model.optimizer.build(model.trainable_variables)
+def choose_compilation(
+    spec: Spec, total_steps: int, *, backend: str, accelerator: bool
+) -> bool:
+    """Decide as `compiles`, and log what ``training.jit: auto`` chose on a CPU."""
+    chosen = compiles(spec, total_steps, backend=backend, accelerator=accelerator)
+    if spec.training.jit == "auto" and backend != "torch" and not accelerator:
+        logger.info(
+            "jit: auto chose %s (%d steps of %d points; XLA pays from about %d such "
+            "steps)",
+            "XLA" if chosen else "no XLA",
+            total_steps,
+            spec.points_per_batch,
+            steps_to_break_even(spec),
+        )
+    return chosen

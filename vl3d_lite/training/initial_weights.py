@@ -1,4 +1,4 @@
-"""Starting a training from the weights of another run."""
+"""Initial weights of a training from another run."""
 
 from collections.abc import Sequence
 
@@ -16,16 +16,21 @@ HEAD = "logits"
 
 
 def require_same_features(spec: Spec, scaling: FeatureScaling) -> None:
-    """Check that a spec has the inputs that a run was trained on.
+    """Check that a spec has the features that a run was trained on.
+
+    Args:
+        spec: The spec of the new training.
+        scaling: The scaling of the run that `training.initial_weights` names.
 
     Raises:
-        SpecError: It lacks one, has one more, or has them in another order.
+        SpecError: The spec lacks a feature, has another one, or has them in another
+            order.
     """
-    has, wanted = feature_columns(spec.features), scaling.names
-    if has == wanted:
+    names, expected = feature_columns(spec.features), scaling.names
+    if names == expected:
         return
-    lacking = [name for name in wanted if name not in has]
-    more = [name for name in has if name not in wanted]
+    lacking = [name for name in expected if name not in names]
+    more = [name for name in names if name not in expected]
     differences = [
         f"{word} {', '.join(names)}"
         for word, names in (("lacks", lacking), ("adds", more))
@@ -33,35 +38,35 @@ def require_same_features(spec: Spec, scaling: FeatureScaling) -> None:
     ]
     raise SpecError(
         f"`training.initial_weights`: {spec.training.initial_weights} was trained on "
-        f"the features {', '.join(wanted)}; this spec "
+        f"the features {', '.join(expected)}; this spec "
         f"{' and '.join(differences) or 'reorders them'}. Give `features` as they were "
         "there"
     )
 
 
-def take_weights(
-    model: keras.Model, start: keras.Model, spec: Spec, start_spec: Spec
+def transfer_weights(
+    model: keras.Model, initial: keras.Model, spec: Spec, initial_spec: Spec
 ) -> str:
     """Give a new network the weights of a trained one, layer by layer.
 
-    Kernel points that are not trained stay those of the new network, whose grid
-    size they belong to. In the head a class keeps its weights by its name; a new
-    one stays as it was drawn.
+    Kernel points that are not trained remain those of the new network, because they
+    scale with its grid size. In the head each class takes the weights of the class
+    of the same name; a new class keeps its random weights.
 
     Args:
-        model: Of `spec`, with new weights.
-        start: Of `start_spec`, trained; of several combined the first is taken,
-            whose scaling of features is theirs.
-        spec: Of the training that begins.
-        start_spec: Of the run it starts from.
+        model: The new network, built from `spec`; changed in place.
+        initial: The trained network. Of an ensemble the first member is used, whose
+            scaling of features is that of the ensemble.
+        spec: The spec of the new training.
+        initial_spec: The spec of the trained network.
 
     Returns:
-        What became of the head.
+        A description of what happened to the head, for the log.
 
     Raises:
         SpecError: The networks differ in more than their classes.
     """
-    trained = first_member(start)
+    trained = first_member(initial)
     new = {layer.name: layer for layer in model.layers if layer.weights}
     fits = trained.keys() == new.keys() and all(
         [variable.shape for variable in layer.weights]
@@ -72,7 +77,7 @@ def take_weights(
     if not fits or trained[HEAD].kernel.shape[0] != new[HEAD].kernel.shape[0]:
         raise SpecError(
             f"`training.initial_weights`: {spec.training.initial_weights} has another "
-            f"network: {_differences(spec, start_spec)}. Give `model` as it was there"
+            f"network: {_differences(spec, initial_spec)}. Give `model` as it was there"
         )
     for name, layer in new.items():
         if name == HEAD:
@@ -80,13 +85,16 @@ def take_weights(
         for variable, value in zip(layer.weights, trained[name].weights, strict=True):
             if variable.name != "Q" or variable.trainable:
                 variable.assign(value)
-    return _take_head(
-        new[HEAD], trained[HEAD], spec.class_names, start_spec.class_names
+    return _transfer_head(
+        new[HEAD], trained[HEAD], spec.class_names, initial_spec.class_names
     )
 
 
-def _take_head(
-    head, trained, names: Sequence[str], trained_names: Sequence[str]
+def _transfer_head(
+    head: keras.layers.Layer,
+    trained: keras.layers.Layer,
+    names: Sequence[str],
+    trained_names: Sequence[str],
 ) -> str:
     known = [name for name in names if name in trained_names]
     for variable, value in zip(head.weights, trained.weights, strict=True):
@@ -98,19 +106,19 @@ def _take_head(
     if list(names) == list(trained_names):
         return "the head is kept"
     fresh = [name for name in names if name not in trained_names]
-    gone = [name for name in trained_names if name not in names]
+    removed = [name for name in trained_names if name not in names]
     parts = [f"{', '.join(known) or 'no class'} kept"]
     parts += [f"{', '.join(fresh)} new"] if fresh else []
-    parts += [f"{', '.join(gone)} left out"] if gone else []
+    parts += [f"{', '.join(removed)} left out"] if removed else []
     return f"the head is replaced, since classes differ: {'; '.join(parts)}"
 
 
-def _differences(spec: Spec, start_spec: Spec) -> str:
-    """Which keys of the model differ."""
+def _differences(spec: Spec, initial_spec: Spec) -> str:
+    """The keys of the model that differ, for a message."""
     found = [
         f"`{key}` is {now}, was {before}"
         for key, now, before in differing(
-            spec.model.model_dump(), start_spec.model.model_dump(), "model"
+            spec.model.model_dump(), initial_spec.model.model_dump(), "model"
         )
     ]
-    return "; ".join(found[:5]) or "its layers were made by another version"
+    return "; ".join(found[:5]) or "another version built its layers"

@@ -63,7 +63,7 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        groups = {}
+        groups: dict[tuple[str, str], list[int]] = {}
         for number, variable in enumerate(variables):
             name = UNDECAYED if self._is_spared(variable) else DECAYED
             groups.setdefault((name, variable.dtype), []).append(number)
