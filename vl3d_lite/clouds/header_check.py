@@ -6,6 +6,7 @@ claims, so a hostile file is refused in milliseconds.
 
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from vl3d_lite.clouds.header import (
     FileHeader,
     Record,
 )
+from vl3d_lite.clouds.header_cache import HeaderCache, identity_of
 from vl3d_lite.errors import DataError
 
 # No producer writes more; a walk over more would be the file's only purpose.
@@ -31,9 +33,13 @@ LARGEST_SCALE = 1e290
 NOT_CHUNKED = 1
 VARIABLE_CHUNKS = 0xFFFFFFFF
 
+CACHE = HeaderCache()
+
 
 def read_header(path: Path) -> FileHeader:
     """Read the header of a LAS or LAZ file and check it against the file.
+
+    A file that was read before and has not changed since is not parsed again.
 
     Args:
         path: The file.
@@ -52,7 +58,13 @@ def read_header(path: Path) -> FileHeader:
                 f"{path}: is a folder, expected a LAS or LAZ file. Name a file in it."
             )
         with open(path, "rb") as file:
-            return _Check(path, file).header()
+            identity = identity_of(path, file.fileno())
+            header = CACHE.get(identity)
+            if header is None:
+                header = _Check(path, file).header()
+                CACHE.put(identity, header)
+            # Messages name the path as it was given.
+            return header if header.path == path else replace(header, path=path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file. Check the path.") from None
     except OSError as error:
@@ -168,6 +180,8 @@ class _Check:
             raise self.error(
                 f"the offsets must be finite, the header has {offsets.tolist()}"
             )
+        for shared in (scales, offsets, extent):
+            shared.flags.writeable = False  # several readers get the same header
         return scales, offsets, extent
 
     def point_count(self, raw: bytes, minor: int) -> int:
