@@ -18,7 +18,7 @@ Progress = Callable[[int, int], None]
 
 
 def read_las(
-    path: Path,
+    path: str | Path,
     *,
     dimensions: Sequence[str] = (),
     class_codes: Mapping[str, Sequence[int]] | None = None,
@@ -44,6 +44,12 @@ def read_las(
         DataError: The file cannot be used (see `read_header` and `meters_per_unit`),
             lacks a dimension, or holds a value that is not finite.
         ResourceError: The cloud does not fit in memory.
+
+    Example:
+        >>> import vl3d_lite
+        >>> cloud = vl3d_lite.read_las("scan.laz", dimensions=["intensity"])
+        >>> cloud.xyz.shape, cloud.attributes["intensity"].dtype
+        ((6000, 3), dtype('uint16'))
     """
     header = read_header(path)
     factors = meters_per_unit(header)

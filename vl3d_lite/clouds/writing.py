@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 
 def write_las(
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     dimensions: Mapping[str, ExtraDimension | tuple],
     *,
     classification: Values | None = None,
@@ -71,6 +71,17 @@ def write_las(
         SpecError: `target` exists, or is the input.
         DataError: The input cannot be used, or a dimension cannot be added.
         ResourceError: `target` cannot be written, or memory is short.
+
+    Example:
+        >>> import numpy as np
+        >>> import vl3d_lite
+        >>> cloud = vl3d_lite.read_las("scan.laz")
+        >>> above = cloud.local[:, 2].astype(np.float32)
+        >>> vl3d_lite.write_las(
+        ...     "scan.laz", "heights.laz", {"above": (above, "f4", "m above the lowest")}
+        ... )
+        >>> vl3d_lite.read_las("heights.laz", dimensions=["above"]).attributes.keys()
+        dict_keys(['above'])
     """
     log = log or logger.info
     source, target = Path(source), Path(target)

@@ -1,4 +1,13 @@
-"""Keras layers for point clouds: tensors in, tensors out."""
+"""Keras layers for point clouds: tensors in, tensors out.
+
+Example:
+    >>> import numpy as np
+    >>> import vl3d_lite
+    >>> pool = vl3d_lite.model.layers.NeighborMaxPool()
+    >>> features = np.array([[[1.0], [5.0], [3.0]]], np.float32)
+    >>> pool([features, np.array([[[0, 1], [2, -1]]])]).shape
+    TensorShape([1, 2, 1])
+"""
 
 from vl3d_lite.model.layers.attention.envelope_attention import EnvelopeGatedAttention
 from vl3d_lite.model.layers.attention.envelope_softmax import (
