@@ -1,8 +1,8 @@
-"""Classes chosen from a census, and codes left out with a reason."""
+"""Classes chosen from point counts, and codes left out with a reason."""
 
 import pytest
 
-from vl3d_lite.guide.init.classes import choose_classes, class_weights
+from vl3d_lite.guide.init.classes import choose_classes, choose_class_weights
 
 TOWN = {1: 900, 2: 9000, 3: 250, 4: 400, 5: 2500, 6: 3000}
 
@@ -23,7 +23,7 @@ def test_bands_of_vegetation_are_one_class_and_the_rest_goes_by_its_name():
 def test_noise_and_overlap_are_ignored_with_their_names():
     choices = choose_classes({**TOWN, 7: 5000, 12: 4000, 18: 3})
     assert choices.ignored == {7: "low_noise", 12: "overlap", 18: "high_noise"}
-    assert not {7, 12, 18} & set(choices.of_code())
+    assert not {7, 12, 18} & set(choices.index_by_code())
 
 
 def test_too_few_points_make_no_class():
@@ -36,7 +36,7 @@ def test_unclassified_points_on_the_ground_are_ground():
     choices = choose_classes({**TOWN, 1: 30_000}, unclassified_on_ground=0.8)
     assert codes_of(choices)["ground"] == (1, 2)
     assert choices.classes[0].points == 39_000
-    assert "80%" in choices.classes[0].why
+    assert "80%" in choices.classes[0].reason
 
 
 def test_unclassified_points_that_are_most_are_ignored():
@@ -71,9 +71,9 @@ def test_codes_of_a_user_keep_their_number():
 @pytest.mark.parametrize(("points", "setting"), [(40, "auto"), (600, "none")])
 def test_weights_come_in_where_a_class_is_very_rare(points, setting):
     choices = choose_classes({2: 50_000, 6: 50_000, 5: 200 + points})
-    assert class_weights(choices.classes) == setting
+    assert choose_class_weights(choices.classes) == setting
 
 
 def test_a_rare_class_other_needs_no_weights():
     choices = choose_classes({2: 500_000, 6: 500_000, 1: 300})
-    assert class_weights(choices.classes) == "none"
+    assert choose_class_weights(choices.classes) == "none"

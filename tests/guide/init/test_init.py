@@ -61,7 +61,7 @@ def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
     varied = spec.training.augmentation
     assert (varied.grids, varied.thinning, varied.slope) == (6, 0.5, 0.5)
     assert spec.features[0].name == "height"
-    monkeypatch.setattr(spec_text, "GRID_CELLS", 1)
+    monkeypatch.setattr(spec_text, "MAX_GRID_CELLS", 1)
     init(paths, folder / "large.yaml")
     large = read_spec(folder / "large.yaml").spec
     plain = large.training.augmentation
@@ -138,7 +138,7 @@ def test_a_block_never_takes_the_place_of_its_source(folder):
 
 def test_clouds_without_labels_alone_are_refused(folder):
     forget(folder / "a.laz")
-    with pytest.raises(DataError, match=r"a\.laz: carries no class codes"):
+    with pytest.raises(DataError, match=r"a\.laz: has no class codes"):
         init([folder / "a.laz"], folder / "spec.yaml")
     assert not (folder / "spec.yaml").exists()
 
@@ -174,7 +174,7 @@ def test_validation_keeps_away_from_tiles_that_border_on_it(tmp_path, step):
     assert apart > 1
     assert trained == 9000
     assert 6000 < held_out < 9000
-    assert "beside training clouds" in text
+    assert "next to training clouds" in text
     (path,) = loaded.clouds["validation"]
     assert path.parent.name == "spec_blocks"
     assert (tmp_path / "b.laz").read_bytes() == before
@@ -188,7 +188,7 @@ def test_clouds_of_one_place_are_cut_along_one_line(tmp_path):
     _, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
     assert apart > 1
     assert held_out / (trained + held_out) == pytest.approx(0.2, abs=0.05)
-    assert "them all, as they overlap" in text
+    assert "all clouds, which overlap" in text
 
 
 def test_withheld_points_are_ignored_and_said(folder):
@@ -210,11 +210,11 @@ def test_points_flagged_overlap_are_told(folder):
     las.overlap[:400] = 1
     las.write(folder / "a.laz")
     text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
-    assert "400 points are flagged overlap" in text
+    assert "400 points are flagged as overlap" in text
 
 
 def test_a_folder_that_is_not_there_is_told_at_once(folder):
-    with pytest.raises(SpecError, match="no folder"):
+    with pytest.raises(SpecError, match="does not exist"):
         init([folder / "a.laz"], folder / "none/spec.yaml")
 
 

@@ -16,14 +16,14 @@ from vl3d_lite.guide.init.sizing import (
     choose_sizes,
     first_stage,
     is_terrestrial,
-    probe_fields,
-    probe_spec,
+    sample_field_sizes,
+    minimal_spec,
     rounded,
     sweep_counts,
     widest_footprint,
 )
 
-CLASSES = {"ground": {"codes": [2]}, "building": {"codes": [6]}}
+CLASSES = {"ground": [2], "building": [6]}
 
 
 def seen(density, **changes):
@@ -74,25 +74,25 @@ def test_nearly_all_fields_of_the_chosen_radius_are_full(cells):
     assert sizes.points[0] == 4096
     assert sizes.shape == "cylinder"
     fields = {"shape": "cylinder", "radius": sizes.radius, "grid_size": 0.5}
-    spec = probe_spec(CLASSES, fields, sizes.points)
+    spec = minimal_spec(CLASSES, fields, sizes.points)
     prepared = prepare_cloud(cells, spec)
-    counts = probe_fields(prepared, spec, 200)
+    counts = sample_field_sizes(prepared, spec, 200)
     assert (counts[:, 0] == 4096).mean() >= 0.95
     assert (sweep_counts(prepared, spec) == 4096).mean() >= 0.9
     # On a plane a stage has a fourth of the cells of the one before.
     for finer, coarser in zip(sizes.points[1:], sizes.points[2:], strict=False):
         assert finer / 5 < coarser < finer / 2
-    smaller = probe_spec(
+    smaller = minimal_spec(
         CLASSES, {**fields, "radius": 0.6 * sizes.radius}, sizes.points
     )
-    assert (probe_fields(prepared, smaller, 200)[:, 0] == 4096).mean() < 0.9
+    assert (sample_field_sizes(prepared, smaller, 200)[:, 0] == 4096).mean() < 0.9
 
 
 def test_the_fields_that_sweep_the_validation_cloud_are_full_too(cells, monkeypatch):
     def chosen(**options):
         sizes = choose_sizes([cells], CLASSES, 0.5, terrestrial=False, **options)
         fields = {"shape": "cylinder", "radius": sizes.radius, "grid_size": 0.5}
-        spec = probe_spec(CLASSES, fields, sizes.points)
+        spec = minimal_spec(CLASSES, fields, sizes.points)
         swept = sweep_counts(prepare_cloud(cells, spec), spec)
         return sizes.radius, (swept == sizes.points[0]).mean()
 
@@ -132,5 +132,5 @@ def test_the_footprint_is_the_width_of_the_widest_building(width):
 
 
 def test_no_building_has_no_footprint(cells):
-    classes = {"ground": {"codes": [2]}, "tree": {"codes": [5]}}
+    classes = {"ground": [2], "tree": [5]}
     assert widest_footprint([cells], classes, 0.5) == 0

@@ -12,14 +12,14 @@ from vl3d_lite.guide.init.split import (
     LEFT_OUT,
     TRAIN,
     VALIDATION,
-    beside,
+    points_near_others,
     block_of_points,
     choose_validation,
     write_block,
 )
 from vl3d_lite.guide.init.survey import Survey
 
-OF_CODE = {2: 0, 5: 1, 6: 2}
+INDEX_BY_CODE = {2: 0, 5: 1, 6: 2}
 
 
 def survey(name, codes, west=0.0):
@@ -48,7 +48,7 @@ def test_the_cloud_with_the_usual_mix_validates():
         survey("b", {2: 500, 5: 500, 6: 100}, 100),
         survey("c", {2: 900, 5: 100, 6: 200}, 200),
     ]
-    assert choose_validation(clouds, OF_CODE) == 1
+    assert choose_validation(clouds, INDEX_BY_CODE) == 1
 
 
 def test_a_cloud_that_alone_holds_a_class_is_trained_on():
@@ -56,21 +56,21 @@ def test_a_cloud_that_alone_holds_a_class_is_trained_on():
         survey("a", {2: 500, 5: 500, 6: 100}, 0),
         survey("b", {2: 900, 5: 100}, 100),
     ]
-    assert choose_validation(clouds, OF_CODE) == 1
+    assert choose_validation(clouds, INDEX_BY_CODE) == 1
 
 
 def test_a_cloud_apart_from_the_others_is_preferred():
     mix = {2: 500, 5: 500, 6: 100}
     clouds = [survey("a", mix, 0), survey("b", mix, 10), survey("c", {2: 99, 5: 9}, 90)]
-    assert choose_validation(clouds, OF_CODE) == 2
+    assert choose_validation(clouds, INDEX_BY_CODE) == 2
 
 
 def test_what_lies_in_or_right_beside_another_cloud_is_told():
     xy = np.array([[49.0, 10], [47.6, 10], [47.4, 10], [20, 10], [52, 10], [49, 90]])
-    near, gap = beside(xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)])
+    near, gap = points_near_others(xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)])
     assert gap == pytest.approx(0.05 * 80)
     assert near.tolist() == [True, True, True, False, True, False]
-    near, gap = beside(xy, 0.24, [survey("b", {2: 9}, 50)])
+    near, gap = points_near_others(xy, 0.24, [survey("b", {2: 9}, 50)])
     assert gap == pytest.approx(2.4)
     assert near.tolist() == [True, False, False, False, True, False]
 
@@ -98,10 +98,10 @@ def test_no_class_is_lost_to_training():
     assert set(labels[blocks == TRAIN]) == {0, 1, 2}
 
 
-def test_a_cloud_labelled_in_one_corner_cannot_be_cut():
+def test_a_cloud_labeled_in_one_corner_cannot_be_cut():
     xy = np.random.default_rng(3).uniform(0, 100, (5000, 2))
     labels = np.where((np.abs(xy - 50) < 5).all(axis=1), 0, -1)
-    with pytest.raises(DataError, match="second labelled cloud"):
+    with pytest.raises(DataError, match="second labeled cloud"):
         block_of_points(xy, labels, spacing=1.0)
 
 

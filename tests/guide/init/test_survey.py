@@ -60,7 +60,7 @@ def test_a_survey_tells_codes_extent_and_inputs(cloud):
     np.testing.assert_allclose(found.corners, [las.xyz.min(0), las.xyz.max(0)])
     assert found.density == pytest.approx(10, rel=0.2)
     assert set(found.varying) == {"intensity", "return_number", "number_of_returns"}
-    assert found.labelled
+    assert found.labeled
     assert found.withheld == 0
 
 
@@ -77,12 +77,12 @@ def test_a_constant_dimension_says_nothing(cloud):
     assert sum(found.codes.values()) == 16_000 - 5
 
 
-def test_a_cloud_of_one_unclassified_code_is_not_labelled(cloud):
+def test_a_cloud_of_one_unclassified_code_is_not_labeled(cloud):
     def forget(las):
         las.classification[:] = 1
 
     rewrite(cloud, forget)
-    assert not survey_cloud(cloud).labelled
+    assert not survey_cloud(cloud).labeled
 
 
 @pytest.mark.parametrize(("lift", "share"), [(0.05, 1.0), (3.0, 0.0)])

@@ -1,1 +1,1 @@
-"""`vl3d-lite init`: a commented spec for labelled clouds."""
+"""`vl3d-lite init`: a commented spec for labeled clouds."""

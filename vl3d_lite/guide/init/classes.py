@@ -1,12 +1,12 @@
-"""From the codes that clouds carry to classes, and the reasons."""
+"""Choose classes from the codes of labeled clouds, with reasons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FEWEST = 200  # points of a class worth learning
-RARE = 0.005  # share of a class that needs a weight of its own
-MOSTLY = 0.5  # share of code 1 from which it means "not classified yet"
-LYING = 0.6  # share of code 1 on the ground from which it is ground
+MIN_POINTS = 200  # of a class; fewer are too few to learn from
+RARE = 0.005  # share of points below which a class needs a loss weight
+MOSTLY_UNCLASSIFIED = 0.5  # share above which code 1 means "not classified yet"
+MOSTLY_ON_GROUND = 0.6  # share on the ground from which code 1 is ground
 VEGETATION = (3, 4, 5)
 OTHER = "other"
 
@@ -35,68 +35,76 @@ ASPRS = {
     21: "snow",
     22: "temporal_exclusion",
 }
-NEVER = (7, 12, 18, 20, 22)  # no object: noise, overlap, what was excluded
+NO_OBJECT = (7, 12, 18, 20, 22)  # noise, overlap, excluded points
 
 
 @dataclass(frozen=True)
 class ClassChoice:
-    """A class of the spec to be.
+    """A class of the new spec.
 
     Attributes:
-        name: Of the class.
-        codes: LAS codes that mean it.
-        points: That carry them.
-        why: A few words for the reader; may be empty.
+        name: Name of the class.
+        codes: Its LAS codes.
+        points: Number of points with these codes.
+        reason: A few words for the comment in the spec; may be empty.
     """
 
     name: str
     codes: tuple[int, ...]
     points: int
-    why: str = ""
+    reason: str = ""
+
+    @property
+    def output_code(self) -> int:
+        """The code that predictions write: ground as 2, vegetation as 5."""
+        return 2 if 2 in self.codes else max(self.codes)
 
 
 @dataclass(frozen=True)
 class ClassChoices:
-    """Classes, and the codes that are left out with the reason.
+    """The chosen classes and the ignored codes.
 
     Attributes:
-        classes: In the order of their codes, `other` last.
-        ignored: Code to the reason.
+        classes: In the order of their codes; `other` is last.
+        ignored: LAS code to the reason why it is ignored.
     """
 
     classes: list[ClassChoice]
     ignored: dict[int, str]
 
-    def of_code(self) -> dict[int, int]:
-        """Code to the number of its class."""
+    def index_by_code(self) -> dict[int, int]:
+        """LAS code to the index of its class."""
         return {code: n for n, c in enumerate(self.classes) for code in c.codes}
 
 
 def code_name(code: int) -> str:
-    """The ASPRS name of a code, or ``class_<code>``."""
+    """The name that ASPRS gives a LAS code, or ``class_<code>``."""
     return ASPRS.get(code, f"class_{code}")
 
 
 def choose_classes(
     codes: Mapping[int, int], unclassified_on_ground: float | None = None
 ) -> ClassChoices:
-    """Choose classes from a census.
+    """Choose classes from the point counts of LAS codes.
 
-    The codes of vegetation are one class, as they are bands of height. Codes
-    that mean no object, and those of fewer than 200 points, are left out. Code
-    1 is ground where it lies on it, nothing where most points carry it, and a
-    class `other` elsewhere. Where 0 and 1 are all there is, they are classes.
+    The three vegetation codes become one class, since they are height bands of the
+    same objects. Codes that describe no object are ignored, and so are codes of
+    fewer than 200 points. Code 1 becomes ground if most of its points lie on the
+    ground, is ignored if most of all points have it, and otherwise becomes the class
+    `other`. If 0 and 1 are the only codes, each becomes a class.
 
     Args:
-        codes: LAS code to points.
-        unclassified_on_ground: Share of the points of code 1 on the ground.
+        codes: LAS code to number of points.
+        unclassified_on_ground: Share of the points of code 1 that lie on the ground;
+            None if unknown.
     """
     total = sum(codes.values())
-    rest = {code: count for code, count in codes.items() if code not in NEVER}
-    ignored = {code: code_name(code) for code in codes if code in NEVER}
+    rest = {code: count for code, count in codes.items() if code not in NO_OBJECT}
+    ignored = {code: code_name(code) for code in codes if code in NO_OBJECT}
     if set(rest) <= {0, 1}:
         classes = [ClassChoice(f"class_{c}", (c,), n) for c, n in rest.items()]
         return ClassChoices(classes, ignored)
+    # Never classified: points without a label teach nothing beside labeled ones.
     if rest.pop(0, 0):
         ignored[0] = code_name(0)
     unclassified = rest.pop(1, 0)
@@ -114,11 +122,11 @@ def choose_classes(
     ]
     classes = []
     for choice in found:
-        if choice.points >= FEWEST:
+        if choice.points >= MIN_POINTS:
             classes.append(choice)
         else:
-            few = f"{choice.name}, {choice.points} points are too few to learn"
-            ignored.update(dict.fromkeys(choice.codes, few))
+            reason = f"{choice.name}, {choice.points} points are too few to learn from"
+            ignored.update(dict.fromkeys(choice.codes, reason))
     if unclassified:
         _place_unclassified(
             unclassified, total, unclassified_on_ground, classes, ignored
@@ -126,23 +134,30 @@ def choose_classes(
     return ClassChoices(classes, ignored)
 
 
-def _place_unclassified(points, total, on_ground, classes, ignored) -> None:
+def _place_unclassified(
+    points: int,
+    total: int,
+    on_ground: float | None,
+    classes: list[ClassChoice],
+    ignored: dict[int, str],
+) -> None:
+    """Add code 1 to the ground, to the ignored codes, or as a class of its own."""
     names = [choice.name for choice in classes]
-    if on_ground is not None and on_ground >= LYING and "ground" in names:
+    if on_ground is not None and on_ground >= MOSTLY_ON_GROUND and "ground" in names:
         ground = classes[names.index("ground")]
         classes[names.index("ground")] = ClassChoice(
             "ground",
             tuple(sorted((1, *ground.codes))),
             ground.points + points,
-            f"{on_ground:.0%} of code 1 lie on the ground",
+            f"{on_ground:.0%} of code 1 lies on the ground",
         )
-    elif points > MOSTLY * total and len(classes) > 1:
+    elif points > MOSTLY_UNCLASSIFIED * total and len(classes) > 1:
         ignored[1] = "unclassified, most of the points"
-    elif points < FEWEST and len(classes) > 1:
+    elif points < MIN_POINTS and len(classes) > 1:
         ignored[1] = f"unclassified, {points} points"
     else:
-        why = "" if len(classes) > 1 else "the only other code"
-        classes.append(ClassChoice(OTHER, (1,), points, why or "unclassified"))
+        reason = "unclassified" if len(classes) > 1 else "the only other code"
+        classes.append(ClassChoice(OTHER, (1,), points, reason))
 
 
 def _present(codes: Mapping[int, int], *wanted: int) -> tuple[int, ...]:
@@ -153,11 +168,11 @@ def _count(codes: Mapping[int, int], *wanted: int) -> int:
     return sum(codes.get(code, 0) for code in wanted)
 
 
-def class_weights(classes: list[ClassChoice]) -> str:
-    """`auto` where a class other than `other` is very rare, else `none`.
+def choose_class_weights(classes: list[ClassChoice]) -> str:
+    """`auto` if a class other than `other` is very rare, else `none`.
 
-    Balanced centers draw fields around rare classes already; weights on top
-    cost the common ones more than they gave (docs/results.md).
+    Balanced centers already draw fields around rare classes. Weights in addition
+    cost common classes more than they gained for rare ones (docs/results.md).
     """
     total = sum(choice.points for choice in classes)
     shares = [c.points / total for c in classes if c.name != OTHER]

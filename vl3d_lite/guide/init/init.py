@@ -1,7 +1,8 @@
-"""From labelled clouds to a commented spec: `vl3d-lite init`."""
+"""`vl3d-lite init`: survey labeled clouds, hold some out, and write a spec."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.dataset.files import check_clouds
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.guide.init.classes import ClassChoices, choose_classes
+from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
 from vl3d_lite.guide.init.sizing import (
     Sizes,
     choose_grid_size,
@@ -21,12 +22,12 @@ from vl3d_lite.guide.init.sizing import (
 )
 from vl3d_lite.guide.init.spec_text import Facts, spec_text
 from vl3d_lite.guide.init.split import (
-    KEPT,
+    MIN_REMAINING,
     TRAIN,
     VALIDATION,
-    beside,
     block_of_points,
     choose_validation,
+    points_near_others,
     write_block,
 )
 from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
@@ -38,17 +39,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """Which clouds train and which validate.
+    """The training and the validation clouds.
 
     Attributes:
         train: Paths.
-        validation: Paths; empty where nothing is held out.
-        why: A few words for the reader.
+        validation: Paths.
+        reason: A few words for the comment in the spec.
     """
 
     train: list[Path]
     validation: list[Path]
-    why: str
+    reason: str
 
 
 def init(
@@ -57,69 +58,48 @@ def init(
     *,
     split_into: Path | None = None,
     overwrite: bool = False,
-    progress: Callable[[Path, int], None] | None = None,
 ) -> str:
-    """Look at labelled clouds and write a spec that trains on them.
+    """Write a spec that trains on labeled clouds.
 
-    Of several labelled clouds one validates, less what borders on others. A
-    single one, or several that lie over one another, are cut into blocks that do
-    not touch. Blocks are written as files of their own; the clouds are only
-    read. Clouds without labels are those to predict.
+    Of several labeled clouds, one is held out for validation, without the points
+    next to the others. A single cloud, or several that overlap, are split into
+    blocks with a gap between them. Blocks are written as new files; the clouds
+    themselves are not changed. Clouds without labels become clouds to predict.
 
     Args:
         paths: LAS or LAZ files.
         output: The spec to write.
-        split_into: Folder for blocks of clouds; ``<spec>_blocks``
-            beside the spec by default.
-        overwrite: Replace the spec and the blocks.
-        progress: Called with a path and the points of it that were read.
+        split_into: Folder for the blocks. Default: ``<spec>_blocks`` beside the spec.
+        overwrite: Whether to overwrite the spec and the blocks.
 
     Returns:
-        The text that was written.
+        The text of the spec.
 
     Raises:
-        DataError: A cloud cannot be used, or none carries labels.
-        SpecError: The output is there already.
+        DataError: A cloud cannot be used, or none has labels.
+        SpecError: The output exists.
         ResourceError: Memory is short, or the output cannot be written.
     """
     _require_free(output, overwrite)
-    surveys = [_survey(path, progress) for path in paths]
-    labelled = [survey for survey in surveys if survey.labelled]
-    if not labelled:
-        raise DataError(
-            f"{paths[0]}: {'and the others carry' if len(paths) > 1 else 'carries'} no "
-            "class codes to learn from (`classification` is 0 or 1 throughout); give "
-            "a labelled cloud"
-        )
-    choices = choose_classes(_pooled(labelled), _on_ground(labelled))
-    if len(choices.classes) < 2:
-        told = ", ".join(f"{n:,} of code {c}" for c, n in _pooled(labelled).items())
-        raise DataError(
-            f"{labelled[0].path}: a network needs two classes of 200 points or more; "
-            f"the labelled clouds have {told}"
-        )
-    split = _split(labelled, choices, output, split_into, overwrite)
-    classes = {
-        choice.name: {
-            "codes": list(choice.codes),
-            "output_code": _written(choice.codes),
-        }
-        for choice in choices.classes
-    }
-    sizes = _sizes(split, classes, labelled)
+    surveys = [survey_cloud(path) for path in paths]
+    labeled = [survey for survey in surveys if survey.labeled]
+    choices = _classes(paths, labeled)
+    folder = split_into or output.parent / f"{output.stem}_blocks"
+    split = _split(labeled, choices, folder, overwrite)
     facts = Facts(
-        surveys=labelled,
+        surveys=labeled,
         choices=choices,
-        sizes=sizes,
+        sizes=_sizes(split, choices, labeled),
         train=split.train,
         validation=split.validation,
-        predict=[s.path for s in surveys if not s.labelled] or split.validation,
-        split=split.why,
-        terrestrial=is_terrestrial(labelled),
-        inputs=_common(labelled, surveys),
+        predict=[s.path for s in surveys if not s.labeled] or split.validation,
+        split=split.reason,
+        terrestrial=is_terrestrial(labeled),
+        inputs=_common_dimensions(labeled, surveys),
     )
     text = spec_text(facts, output.parent)
     write_text(output, text)
+    # A spec that `check` refuses would be a fault of this module: find it here.
     loaded = read_spec(output)
     for group, found in loaded.clouds.items():
         check_clouds(found, loaded.spec, count_classes=group == "train")
@@ -133,19 +113,38 @@ def _require_free(path: Path, overwrite: bool) -> None:
             "file with --output"
         )
     if not path.parent.is_dir():
-        raise SpecError(f"{path}: there is no folder {path.parent}; create it first")
+        raise SpecError(
+            f"{path}: the folder {path.parent} does not exist; create it first"
+        )
 
 
-def _survey(path: Path, progress) -> Survey:
-    tell = None if progress is None else lambda done, _: progress(path, done)
-    return survey_cloud(path, tell)
+def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:
+    """Choose classes, or refuse clouds that have fewer than two."""
+    if not labeled:
+        have = "and the other clouds have" if len(paths) > 1 else "has"
+        raise DataError(
+            f"{paths[0]}: {have} no class codes to learn from (`classification` is 0 "
+            "or 1 everywhere); give a labeled cloud"
+        )
+    counts = _pooled_codes(labeled)
+    choices = choose_classes(counts, _on_ground(labeled))
+    if len(choices.classes) < 2:
+        listed = ", ".join(
+            f"{count:,} of code {code}" for code, count in counts.items()
+        )
+        raise DataError(
+            f"{labeled[0].path}: training needs two classes of at least {MIN_POINTS} "
+            f"points each. The labeled clouds have {listed}; label more points, or "
+            "give another cloud"
+        )
+    return choices
 
 
-def _pooled(surveys: Sequence[Survey]) -> dict[int, int]:
-    pooled: dict[int, int] = {}
+def _pooled_codes(surveys: Sequence[Survey]) -> dict[int, int]:
+    """LAS code to points of all clouds."""
+    pooled: Counter[int] = Counter()
     for survey in surveys:
-        for code, count in survey.codes.items():
-            pooled[code] = pooled.get(code, 0) + count
+        pooled.update(survey.codes)
     return dict(sorted(pooled.items()))
 
 
@@ -162,51 +161,52 @@ def _on_ground(surveys: Sequence[Survey]) -> float | None:
     return float(np.average(shares, weights=weights))
 
 
-def _written(codes: Sequence[int]) -> int:
-    """The code a class is written as: ground as 2, vegetation as 5."""
-    return 2 if 2 in codes else max(codes)
-
-
-def _common(labelled: Sequence[Survey], surveys: Sequence[Survey]) -> set[str]:
-    """Dimensions that vary in every labelled cloud and that every cloud has."""
-    varying = set.intersection(*(set(survey.varying) for survey in labelled))
-    there = [{*survey.varying, *survey.constant} for survey in surveys]
-    return varying & set.intersection(*there)
+def _common_dimensions(
+    labeled: Sequence[Survey], surveys: Sequence[Survey]
+) -> set[str]:
+    """Dimensions that vary in every labeled cloud and that every cloud has."""
+    result = set(labeled[0].varying)
+    for survey in labeled:
+        result &= set(survey.varying)
+    for survey in surveys:
+        result &= {*survey.varying, *survey.constant}
+    return result
 
 
 def _split(
-    labelled: Sequence[Survey],
-    choices: ClassChoices,
-    output: Path,
-    folder: Path | None,
-    overwrite: bool,
+    labeled: Sequence[Survey], choices: ClassChoices, folder: Path, overwrite: bool
 ) -> Split:
-    folder = folder or output.parent / f"{output.stem}_blocks"
-    if len(labelled) == 1:
-        return _cut(labelled, choices, folder, overwrite)
-    validation = labelled[choose_validation(labelled, choices.of_code())]
-    rest = [survey for survey in labelled if survey is not validation]
-    cloud = _labelled_cloud(validation, choices)
-    near, gap = beside(_plane(cloud), validation.spacing, rest)
-    kept = (cloud.labels >= 0) & ~near
-    if kept.sum() < KEPT * (cloud.labels >= 0).sum():
-        return _cut(labelled, choices, folder, overwrite)
-    share = validation.points / sum(survey.points for survey in labelled)
-    why = f"{share:.0%} of the points, the mix of classes closest to that of all"
+    """Hold out one of several clouds, or a block where that leaves too little."""
+    if len(labeled) == 1:
+        return _split_into_blocks(labeled, choices, folder, overwrite)
+    validation = labeled[choose_validation(labeled, choices.index_by_code())]
+    rest = [survey for survey in labeled if survey is not validation]
+    cloud = _labeled_cloud(validation, choices)
+    near, gap = points_near_others(_horizontal(cloud), validation.spacing, rest)
+    has_label = _labels(cloud) >= 0
+    if (has_label & ~near).sum() < MIN_REMAINING * has_label.sum():
+        return _split_into_blocks(labeled, choices, folder, overwrite)
+    share = validation.points / sum(survey.points for survey in labeled)
+    reason = f"{share:.0%} of the points, with the most typical class distribution"
     held_out = validation.path
     if near.any():
         held_out = _block_path(validation.path, "validation", folder)
         _write_blocks({held_out: (validation.path, ~near)}, folder, overwrite)
-        why += f"; less the {gap:.2g} m beside training clouds"
-    return Split([survey.path for survey in rest], [held_out], why)
+        reason += f"; without the {gap:.2g} m next to training clouds"
+    return Split([survey.path for survey in rest], [held_out], reason)
 
 
-def _labelled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
-    classes = {choice.name: choice.codes for choice in choices.classes}
-    return read_las(survey.path, class_codes=classes, ignored=[WITHHELD])
+def _labeled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
+    codes = {choice.name: choice.codes for choice in choices.classes}
+    return read_las(survey.path, class_codes=codes, ignored=[WITHHELD])
 
 
-def _plane(cloud: PointCloud) -> np.ndarray:
+def _labels(cloud: PointCloud) -> np.ndarray:
+    assert cloud.labels is not None, "read with class codes"
+    return cloud.labels
+
+
+def _horizontal(cloud: PointCloud) -> np.ndarray:
     return cloud.local[:, :2] + cloud.origin[:2]
 
 
@@ -217,7 +217,7 @@ def _block_path(source: Path, part: str, folder: Path) -> Path:
 def _write_blocks(
     blocks: dict[Path, tuple[Path, np.ndarray]], folder: Path, overwrite: bool
 ) -> None:
-    """Write chosen points of clouds as files of their own, none of them unasked."""
+    """Write chosen points of clouds as new files, after checking all their paths."""
     sources = {source.resolve() for source, _ in blocks.values()}
     for target in blocks:
         if target.exists() and (not overwrite or target.resolve() in sources):
@@ -232,16 +232,16 @@ def _write_blocks(
         logger.info("%s: written, %s points", target, f"{chosen.sum():,}")
 
 
-def _cut(
+def _split_into_blocks(
     surveys: Sequence[Survey], choices: ClassChoices, folder: Path, overwrite: bool
 ) -> Split:
-    """Cut one cloud, or several of one place, straight across into blocks."""
-    clouds = [_labelled_cloud(survey, choices) for survey in surveys]
+    """Split one cloud, or several that overlap, along one straight line."""
+    clouds = [_labeled_cloud(survey, choices) for survey in surveys]
     spacing = max(survey.spacing for survey in surveys)
     try:
         blocks, side = block_of_points(
-            np.concatenate([_plane(cloud) for cloud in clouds]),
-            np.concatenate([cloud.labels for cloud in clouds]),
+            np.concatenate([_horizontal(cloud) for cloud in clouds]),
+            np.concatenate([_labels(cloud) for cloud in clouds]),
             spacing,
         )
     except DataError as error:
@@ -257,29 +257,31 @@ def _cut(
                 target = _block_path(survey.path, name, folder)
                 if target in written:
                     raise SpecError(
-                        f"{survey.path}: another cloud that must be cut has its name; "
-                        "rename one"
+                        f"{survey.path}: another cloud that must be split has the same "
+                        "name; rename one of them"
                     )
-                written[target] = (survey.path, chosen)
+                written[target] = survey.path, chosen
             if chosen.any():
                 found[block].append(target)
             else:
                 del written[target]
     _write_blocks(written, folder, overwrite)
-    whole = surveys[0].path.name if len(surveys) == 1 else "them all, as they overlap"
-    why = f"the {side} end of {whole}; {np.mean(blocks == 0):.0%} between is left out"
-    return Split(found[TRAIN], found[VALIDATION], why)
+    whole = surveys[0].path.name if len(surveys) == 1 else "all clouds, which overlap"
+    reason = (
+        f"the {side} end of {whole}; a gap of {np.mean(blocks == 0):.0%} is left out"
+    )
+    return Split(found[TRAIN], found[VALIDATION], reason)
 
 
-def _sizes(split: Split, classes: dict[str, dict], surveys: Sequence[Survey]) -> Sizes:
+def _sizes(split: Split, choices: ClassChoices, surveys: Sequence[Survey]) -> Sizes:
     grid_size = choose_grid_size(surveys)
-    codes = {name: entry["codes"] for name, entry in classes.items()}
+    codes = {choice.name: list(choice.codes) for choice in choices.classes}
     clouds = [
         read_cells(path, codes, grid_size) for path in [*split.train, *split.validation]
     ]
     return choose_sizes(
         clouds,
-        classes,
+        codes,
         grid_size,
         terrestrial=is_terrestrial(surveys),
         validation=clouds[len(split.train) :],

@@ -1,8 +1,9 @@
-"""Grid size, fields and stages that fit a cloud, measured on its own cells."""
+"""Choose grid size, fields and stages from measurements on the clouds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -17,74 +18,82 @@ from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.guide.init.survey import WITHHELD, Survey
 from vl3d_lite.spec.schema.spec import Spec
 
-# Cells of 0.4 m won at 20 to 30 points a square meter, of 1.5 m at 0.25, where
-# the points of 2 m stay apart (docs/results.md): this line passes through both.
-FINEST, PER_SPACING = 0.25, 0.6  # meters; of the spacing
-PER_NEAREST = 4  # distances of nearest points, where walls and crowns are scanned
-OVER_ONE_ANOTHER = 2.0  # levels of points from which a cloud is a terrestrial scan
-DENSEST_ALS = 500.0  # points a square meter from the air, at most
-UNEVEN = 8.0  # times as dense as the thinnest tenth the densest is, from the air
-EVEN = 4.0  # times as far reach the fields of few points as most, at most
+# Cells of 0.4 m scored best at 20 to 30 points/m2, and cells of 1.5 m at 0.25, where
+# points 2 m apart stay apart (docs/results.md): this line passes through both.
+OFFSET, PER_SPACING = 0.25, 0.6  # meters; share of the spacing
+PER_NEAREST = 4  # nearest-point distances per cell of a terrestrial scan
+TERRESTRIAL_LEVELS = 2.0  # levels of points above which a scan is terrestrial
+MAX_AIRBORNE_DENSITY = 500.0  # points/m2
+MAX_AIRBORNE_SPREAD = 8.0  # ratio of the 90th to the 10th percentile of density
+EVEN = 4.0  # ratio of the widest to a typical field above which radii have no limit
 FIRST_STAGE = 4096  # cells of a field, as in the specs of configs/
-LEAST_STAGE = 256
-FIELDS_OF_A_CLOUD = 4  # full fields a cloud must hold, side by side
+SMALLEST_STAGE = 256
+FIELDS_PER_CLOUD = 4  # full fields that a cloud must hold, side by side
 STAGES = 4
-PROBED_FIELDS = 400
-FULL = 0.99  # of the probed fields must be full, so that 95 % of all others are
+SAMPLED_FIELDS = 400
+FULL = 0.99  # of the sampled fields must be full, so that 95 % of all others are
 SWEPT = 0.95  # of the fields that sweep the validation clouds must be full
-SHIFTS = (7, 0, 1, 2)  # of its lattice, the first as the spec will have it
-WIDER, WIDEST = 1.05, 1.5  # a step of the radius for that, and the most in all
-ROOM = 0.9  # of the probed fields fit into the coarser stages
+SEEDS = (7, 0, 1, 2)  # of the sweep's lattice; 7 is the seed of the written spec
+STEP, MAX_FACTOR = 1.05, 1.5  # of the radius, until the fields of a sweep are full
+FITTING = 0.9  # of the sampled fields fit into the coarser stages
 MULTIPLE = 32  # stage sizes are multiples of this
-RASTER_SPACINGS = 1.5  # edge of the raster that footprints are measured on
+RASTER_SPACINGS = 1.5  # spacings; edge of the raster that footprints are measured on
+BUILDING = 6  # LAS code
+KERNEL_RADIUS = 2.1  # grid sizes; the default of `model.kpconvx.kernel_radius`
 
 
 def choose_grid_size(surveys: Sequence[Survey]) -> float:
-    """Edge of the cells in meters.
+    """Choose the edge of the cells in meters.
 
-    Airborne scans: ``0.25 + 0.6 * spacing``, so that sparse points stay apart
-    and dense ones are thinned. Terrestrial scans: four distances of nearest
-    points, as seen from above they say nothing.
+    Airborne scans: ``0.25 + 0.6 * spacing``, which keeps sparse points apart and
+    thins dense ones. Terrestrial scans: four nearest-point distances, since the
+    horizontal spacing does not describe walls and crowns.
     """
     if is_terrestrial(surveys):
         nearest = float(np.median([survey.nearest for survey in surveys]))
         return rounded(PER_NEAREST * nearest)
     weights = np.array([survey.points for survey in surveys], float)
     spacing = np.average([survey.spacing for survey in surveys], weights=weights)
-    return rounded(FINEST + PER_SPACING * float(spacing))
+    return rounded(OFFSET + PER_SPACING * float(spacing))
 
 
 def is_terrestrial(surveys: Sequence[Survey]) -> bool:
-    """Whether points lie over one another, or are denser than from the air.
+    """Whether clouds look like terrestrial scans.
 
-    Or as uneven as where a station stood in the middle.
+    True if points lie on several levels, are denser than airborne scans, or are as
+    uneven as around a scan station.
     """
     levels, density, uneven = np.median(
         [(s.levels, s.density, s.spread[1] / s.spread[0]) for s in surveys], axis=0
     )
-    return bool(levels > OVER_ONE_ANOTHER or density > DENSEST_ALS or uneven > UNEVEN)
+    return bool(
+        levels > TERRESTRIAL_LEVELS
+        or density > MAX_AIRBORNE_DENSITY
+        or uneven > MAX_AIRBORNE_SPREAD
+    )
 
 
 def rounded(value: float) -> float:
-    """To steps a person would write: 0.35, 1.5, 24."""
+    """Round to a step that fits the magnitude: 0.35, 1.5, 24."""
     step = 0.01 if value < 0.2 else 0.05 if value < 1 else 0.1 if value < 10 else 1
     return round(round(value / step) * step, 2)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What fits the clouds.
+    """Sizes of fields and stages that fit the clouds.
 
     Attributes:
         shape: ``cylinder``, ``sphere`` or ``nearest``.
-        radius: Meters; None where the nearest points have no limit.
-        grid_size: Meters.
-        points: Of each stage.
-        neighbors: Of each stage.
-        cells: Of the training clouds.
-        typical: Meters that most fields reach before their points are used up.
-        footprint: Width in meters of the widest building, 0 if there is none.
-        density: Cells within two cells of a cell, the median.
+        radius: Field radius in meters; None if the shape is ``nearest``.
+        grid_size: Edge of the cells in meters.
+        points: Points of each stage.
+        neighbors: Neighbors per point of each stage.
+        cells: Number of cells of the clouds.
+        typical_radius: Distance in meters at which most fields have all their
+            points.
+        footprint: Width in meters of the widest building; 0 if there is none.
+        density: Median number of cells within a kernel around a cell.
     """
 
     shape: str
@@ -93,17 +102,28 @@ class Sizes:
     points: tuple[int, ...]
     neighbors: tuple[int, ...]
     cells: int
-    typical: float
+    typical_radius: float
     footprint: float
     density: float
 
 
-def probe_spec(classes: Mapping[str, object], fields: dict, points: Sequence[int]):
-    """A spec that costs little to prepare: one neighbor, one feature."""
+def minimal_spec(
+    codes: Mapping[str, Sequence[int]], fields: dict, points: Sequence[int]
+) -> Spec:
+    """A spec whose clouds are quick to prepare: one neighbor, one feature.
+
+    Args:
+        codes: LAS codes of each class.
+        fields: Section of the spec.
+        points: Points of each stage.
+    """
     stages = [{"points": n, "channels": 8, "neighbors": 1} for n in points]
     return Spec.model_validate(
         {
-            "classes": classes,
+            "classes": {
+                name: {"codes": list(own), "output_code": own[0]}
+                for name, own in codes.items()
+            },
             "features": [{"name": "vertical"}],
             "fields": fields,
             "model": {"stages": stages},
@@ -114,7 +134,7 @@ def probe_spec(classes: Mapping[str, object], fields: dict, points: Sequence[int
 def read_cells(
     path: Path, codes: Mapping[str, Sequence[int]], grid_size: float
 ) -> PointCloud:
-    """A cloud reduced to cells, with labels and nothing else."""
+    """Read a cloud and reduce it to cells with labels, without attributes."""
     return reduce_cloud(
         read_las(path, class_codes=codes, ignored=[WITHHELD]), grid_size
     )[0]
@@ -122,7 +142,7 @@ def read_cells(
 
 def choose_sizes(
     clouds: Sequence[PointCloud],
-    classes: Mapping[str, dict],
+    codes: Mapping[str, Sequence[int]],
     grid_size: float,
     *,
     terrestrial: bool,
@@ -130,101 +150,102 @@ def choose_sizes(
 ) -> Sizes:
     """Choose fields and stages for clouds that are reduced to cells.
 
-    The first stage holds 4096 cells, or fewer where a cloud has too few. The
-    radius is the smallest at which 99 % of probed fields hold as many, widened
-    until 95 % of the fields that sweep the validation clouds do. Each further
-    stage holds what 90 % of these fields need.
+    The first stage has 4096 points, or fewer for small clouds. The radius is the
+    smallest at which 99 % of sampled fields are full, widened until 95 % of the
+    fields that sweep the validation clouds are. Each further stage has room for
+    90 % of the sampled fields.
 
     Args:
-        clouds: Of `read_cells`; labelled.
-        validation: Those among them that are swept.
-        classes: Of the spec.
-        grid_size: Meters.
+        clouds: Labeled clouds from `read_cells`.
+        codes: LAS codes of each class.
+        grid_size: Edge of the cells in meters.
         terrestrial: Whether fields are bounded in height.
+        validation: Those of the clouds that validate.
     """
     points = first_stage(clouds)
     axes = 3 if terrestrial else 2
-    reaches = np.concatenate(
-        [_reaches(cloud, points, axes, len(clouds)) for cloud in clouds]
+    radii = np.concatenate(
+        [_full_radii(cloud, points, axes, len(clouds)) for cloud in clouds]
     )
-    need, typical = np.quantile(reaches, [FULL, 0.25])
-    shape, radius = ("sphere" if terrestrial else "cylinder"), _upward(need)
-    if terrestrial and need > EVEN * typical:
-        shape, radius = "nearest", None
-    if radius is not None:
-        radius = _swept_full(validation, classes, shape, radius, grid_size, points)
-    fields = {"shape": shape, "radius": radius, "grid_size": grid_size}
-    spec = probe_spec(classes, fields, [points] * STAGES)
+    full, typical = np.quantile(radii, [FULL, 0.25])
+    fields: dict[str, Any] = {"grid_size": grid_size}
+    if terrestrial and full > EVEN * typical:
+        fields |= {"shape": "nearest", "radius": None}
+    else:
+        fields["shape"] = "sphere" if terrestrial else "cylinder"
+        fields["radius"] = _rounded_up(full)
+        fields["radius"] = _swept_full(validation, codes, fields, points)
+    spec = minimal_spec(codes, fields, [points] * STAGES)
     counts = np.concatenate([_level_counts(c, spec, len(clouds)) for c in clouds])
     stages = [points]
-    for wanted in np.quantile(counts, ROOM, axis=0)[1:]:
+    for wanted in np.quantile(counts, FITTING, axis=0)[1:]:
         size = int(-(-wanted // MULTIPLE) * MULTIPLE)
         if size >= stages[-1]:
             size = max(MULTIPLE, stages[-1] // 2)
         stages.append(size)
     return Sizes(
-        shape=shape,
-        radius=radius,
+        shape=fields["shape"],
+        radius=fields["radius"],
         grid_size=grid_size,
         points=tuple(stages),
         neighbors=tuple(min(16, size) for size in stages),
         cells=sum(len(cloud) for cloud in clouds),
-        typical=float(typical),
-        footprint=widest_footprint(clouds, classes, grid_size),
-        density=float(np.median([_near(cloud, grid_size) for cloud in clouds])),
+        typical_radius=float(typical),
+        footprint=widest_footprint(clouds, codes, grid_size),
+        density=float(np.median([_kernel_cells(c, grid_size) for c in clouds])),
     )
 
 
 def first_stage(clouds: Sequence[PointCloud]) -> int:
-    """Cells of a field: 4096, halved until most clouds hold four fields."""
+    """Points of the first stage: 4096, halved until most clouds hold four fields."""
     cells = float(np.median([len(cloud) for cloud in clouds]))
     points = FIRST_STAGE
-    while points > LEAST_STAGE and points * FIELDS_OF_A_CLOUD > cells:
+    while points > SMALLEST_STAGE and points * FIELDS_PER_CLOUD > cells:
         points //= 2
     return points
 
 
-def _upward(radius: float) -> float:
+def _rounded_up(radius: float) -> float:
+    # 2 % more than measured: the sampled fields are not all fields.
     step = 0.1 if radius < 5 else 0.5 if radius < 20 else 1.0
     return round(float(np.ceil(radius * 1.02 / step) * step), 1)
 
 
 def _swept_full(
     clouds: Sequence[PointCloud],
-    classes: Mapping[str, dict],
-    shape: str,
-    radius: float,
-    grid_size: float,
+    codes: Mapping[str, Sequence[int]],
+    fields: dict[str, Any],
     points: int,
 ) -> float:
-    """The radius, or a wider one at which the fields of a sweep are full.
+    """Widen the radius of `fields` until the fields of a sweep are full.
 
-    Where no wider one brings that, as in a cloud that is hardly larger than a
-    field, it stays as it is.
+    It stays as it is if no wider radius helps, as in a cloud that is hardly larger
+    than a field.
     """
+    radius = fields["radius"]
     clouds = [cloud for cloud in clouds if len(cloud) >= points]
     wider = radius
-    while clouds and wider <= WIDEST * radius:
-        fields = {"shape": shape, "radius": wider, "grid_size": grid_size}
-        spec = probe_spec(classes, fields, [points])
+    while clouds and wider <= MAX_FACTOR * radius:
+        spec = minimal_spec(codes, fields | {"radius": wider}, [points])
         prepared = [prepare_cloud(cloud, spec) for cloud in clouds]
         full = [
             np.mean(
                 np.concatenate([sweep_counts(p, spec, seed) for p in prepared])
                 >= points
             )
-            for seed in SHIFTS
+            for seed in SEEDS
         ]
         if min(full) >= SWEPT:
             return wider
-        wider = _upward(wider * WIDER)
+        wider = _rounded_up(wider * STEP)
     return radius
 
 
 def _centers(cloud: PointCloud, typical: float, count: int) -> np.ndarray:
-    """Centers as training draws them: every class alike, beside a point."""
+    """Centers as training draws them: all classes equally often, near a point."""
     rng = np.random.default_rng(0)
     labels = cloud.labels
+    assert labels is not None, "clouds of `read_cells` have labels"
     groups = [np.flatnonzero(labels == n) for n in np.unique(labels[labels >= 0])]
     groups = groups or [np.arange(len(cloud))]
     rows = np.array([rng.choice(groups[n % len(groups)]) for n in range(count)])
@@ -236,9 +257,9 @@ def _centers(cloud: PointCloud, typical: float, count: int) -> np.ndarray:
     return centers
 
 
-def _reaches(cloud: PointCloud, points: int, axes: int, clouds: int) -> np.ndarray:
-    """How far probed fields must reach to hold as many cells, ``(fields,)``."""
-    count = max(32, PROBED_FIELDS // clouds)
+def _full_radii(cloud: PointCloud, points: int, axes: int, clouds: int) -> np.ndarray:
+    """Radii at which sampled fields hold `points` cells, ``(fields,)``."""
+    count = max(32, SAMPLED_FIELDS // clouds)
     tree = cKDTree(cloud.local[:, :axes], balanced_tree=False)
     wanted = min(points, len(cloud))
     at_points = _centers(cloud, 0.0, count)
@@ -249,13 +270,13 @@ def _reaches(cloud: PointCloud, points: int, axes: int, clouds: int) -> np.ndarr
 
 def _level_counts(cloud: PointCloud, spec: Spec, clouds: int) -> np.ndarray:
     prepared = prepare_cloud(cloud, spec)
-    return probe_fields(prepared, spec, max(16, PROBED_FIELDS // 4 // clouds))
+    return sample_field_sizes(prepared, spec, max(16, SAMPLED_FIELDS // 4 // clouds))
 
 
-def probe_fields(prepared: PreparedCloud, spec: Spec, count: int) -> np.ndarray:
+def sample_field_sizes(prepared: PreparedCloud, spec: Spec, count: int) -> np.ndarray:
     """Points of training fields at every stage, ``(count, stages)``.
 
-    The fields are drawn and cut as training does.
+    The fields are drawn and extracted as in training.
     """
     extractor = FieldExtractor(prepared, spec)
     if (prepared.labels >= 0).any():
@@ -275,27 +296,34 @@ def _any_center(prepared: PreparedCloud):
 
 
 def sweep_counts(prepared: PreparedCloud, spec: Spec, seed: int = 0) -> np.ndarray:
-    """Points of the fields that cover a cloud once, ``(fields,)``."""
+    """Number of points of the fields that cover a cloud once, ``(fields,)``."""
     return np.array([len(rows) for rows in cover(prepared, spec, seed=seed).rows])
 
 
 def widest_footprint(
-    clouds: Sequence[PointCloud], classes: Mapping[str, dict], grid_size: float
+    clouds: Sequence[PointCloud],
+    codes: Mapping[str, Sequence[int]],
+    grid_size: float,
 ) -> float:
-    """Width of the largest disk that fits into a building, in meters.
+    """Diameter of the largest disk that fits into a building, in meters.
 
     Args:
-        clouds: Reduced to cells, labelled.
-        classes: Of the spec; those that name code 6 are buildings.
-        grid_size: Meters.
+        clouds: Labeled clouds, reduced to cells.
+        codes: LAS codes of each class; classes with code 6 are buildings.
+        grid_size: Edge of the cells in meters.
+
+    Returns:
+        The diameter, or 0 without a building.
     """
-    numbers = [n for n, entry in enumerate(classes.values()) if 6 in entry["codes"]]
+    buildings = [n for n, own in enumerate(codes.values()) if BUILDING in own]
     edge = max(1.0, RASTER_SPACINGS * 1.5 * grid_size)
     widest = 0.0
     for cloud in clouds:
-        cells = np.floor(cloud.local[np.isin(cloud.labels, numbers), :2] / edge)
+        assert cloud.labels is not None, "clouds of `read_cells` have labels"
+        cells = np.floor(cloud.local[np.isin(cloud.labels, buildings)][:, :2] / edge)
         if not len(cells):
             continue
+        # A border of empty cells all around, so that distances end there.
         cells = cells.astype(np.int64) - cells.min(axis=0).astype(np.int64) + 1
         raster = np.zeros(cells.max(axis=0) + 2, bool)
         raster[tuple(cells.T)] = True
@@ -304,11 +332,11 @@ def widest_footprint(
     return widest
 
 
-def _near(cloud: PointCloud, grid_size: float) -> float:
-    """Cells within a kernel of the first stage around a cell, the median."""
+def _kernel_cells(cloud: PointCloud, grid_size: float) -> float:
+    """Median number of cells within a kernel of the first stage around a cell."""
     rows = np.random.default_rng(0).integers(len(cloud), size=min(1000, len(cloud)))
     tree = cKDTree(cloud.local, balanced_tree=False)
     counts = tree.query_ball_point(
-        cloud.local[rows], 2.1 * grid_size, return_length=True
+        cloud.local[rows], KERNEL_RADIUS * grid_size, return_length=True
     )
     return float(np.median(counts))

@@ -1,4 +1,4 @@
-"""The text of a commented spec."""
+"""Write the text of a commented spec."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from vl3d_lite.guide.init.classes import ClassChoices, class_weights
+from vl3d_lite.guide.init.classes import ClassChoices, choose_class_weights
 from vl3d_lite.guide.init.sizing import Sizes
 from vl3d_lite.guide.init.survey import OVERLAP, WITHHELD, Survey
 
@@ -18,31 +18,32 @@ BLOCKS = (
     "[kpconvx, kpconvx, gva]",
     "[kpconvx, gva]",
 )
-HEIGHT_RADIUS = 10.0  # m, at least; wider than half of a common house
-SPARSE_HEIGHT = 10  # grid sizes that the disk spans at least
-WIDEST_HEIGHT = 60.0  # m; beyond it hills count
-MOST_GRIDS = 6  # that a training cloud is reduced on
-GRID_CELLS = 8_000_000  # of all of them together; 2 to 3 GB
-SHAPE_RADII = (3, 6)  # grid sizes of eigenvalue features
-BATCH, EPOCHS, FEWEST_STEPS, MOST_STEPS = 4, 24, 60, 500
+MIN_HEIGHT_RADIUS = 10.0  # m; more than half the width of a common house
+MIN_HEIGHT_CELLS = 10  # grid sizes that the height radius spans at least
+MAX_HEIGHT_RADIUS = 60.0  # m; beyond it hills count as height
+HEIGHT_FOOTPRINTS = 0.75  # of the widest building, so that its rim reaches the ground
+MAX_GRIDS = 6  # on which a training cloud is reduced
+MAX_GRID_CELLS = 8_000_000  # of all these grids together; 2 to 3 GB
+EIGENVALUE_RADII = (3, 6)  # grid sizes
+BATCH, EPOCHS, MIN_STEPS, MAX_STEPS = 4, 24, 60, 500
 COLUMN = 46  # where comments begin, if the text leaves room
-COLORS = ("red", "green", "blue", "nir")
-KNOWN = {"return_number", "number_of_returns", "intensity"}
+LISTED = 8  # names listed in a comment at most
+ALREADY_USED = {"return_number", "number_of_returns", "intensity"}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a spec is written from.
+    """Everything a spec is written from.
 
     Attributes:
-        surveys: Of the labelled clouds.
+        surveys: Surveys of the labeled clouds.
         choices: Classes and ignored codes.
         sizes: Grid size, fields and stages.
-        train: Paths.
-        validation: Paths.
-        predict: Paths.
-        split: Why these validate.
-        terrestrial: Whether the scans come from the ground.
+        train: Paths of the training clouds.
+        validation: Paths of the validation clouds.
+        predict: Paths of the clouds to predict.
+        split: Reason for the choice of the validation clouds.
+        terrestrial: Whether the clouds are terrestrial scans.
         inputs: Dimensions that vary in every cloud.
     """
 
@@ -58,11 +59,11 @@ class Facts:
 
 
 def spec_text(facts: Facts, folder: Path) -> str:
-    """A spec of at most 60 lines.
+    """Write a spec of at most 60 lines.
 
     Args:
-        facts: What the clouds are like.
-        folder: Where it will lie; paths are relative to it.
+        facts: Measurements on the clouds and choices.
+        folder: Folder of the spec; paths are relative to it.
     """
     lines = [
         *_head(facts),
@@ -92,13 +93,13 @@ def _head(facts: Facts) -> list[str]:
     clouds = "1 cloud" if len(surveys) == 1 else f"{len(surveys)} clouds"
     return [
         f"# Written by `vl3d-lite init` from {clouds}, {kind}: {points:,} points,",
-        f"# about {_told(middle)} a square meter ({_told(low)} to {_told(high)}). The "
-        "comments say why; change what you",
-        "# know better. `vl3d-lite plan` tells what a run costs.",
+        f"# about {_density(middle)} points/m2 ({_density(low)} to {_density(high)}). "
+        "The comments give the reasons; edit any value.",
+        "# `vl3d-lite plan` estimates memory, time and disk use.",
     ]
 
 
-def _told(density: float) -> str:
+def _density(density: float) -> str:
     return f"{density:,.0f}" if density >= 10 else f"{density:.2g}"
 
 
@@ -110,42 +111,51 @@ def _classes(facts: Facts) -> list[str]:
         codes = choice.codes
         entry = str(codes[0])
         if len(codes) > 1:
-            entry = (
-                f"{{codes: {list(codes)}, output_code: "
-                f"{2 if 2 in codes else max(codes)}}}"
-            )
+            entry = f"{{codes: {list(codes)}, output_code: {choice.output_code}}}"
         share = f"{choice.points / total:.1%}"
-        told = f"{share}; {choice.why}" if choice.why else share
-        lines.append(_line(f"  {choice.name}: {entry}", told))
+        comment = f"{share}; {choice.reason}" if choice.reason else share
+        lines.append(_line(f"  {choice.name}: {entry}", comment))
+    return [*lines, *_ignored_codes(facts), *_ignored_flags(facts)]
+
+
+def _ignored_codes(facts: Facts) -> list[str]:
     pooled: dict[int, int] = {}
     for survey in facts.surveys:
         for code, count in survey.codes.items():
             pooled[code] = pooled.get(code, 0) + count
-    left_out = [
-        f"{code} ({why.split(',')[0]}, {pooled[code]:,})"
-        for code, why in sorted(choices.ignored.items())
+    ignored = [
+        f"{code} ({reason.split(',')[0]}, {pooled[code]:,})"
+        for code, reason in sorted(facts.choices.ignored.items())
     ]
-    for first in range(0, min(len(left_out), 9), 3):
-        lines.append(f"# Ignored in loss and scores: {', '.join(left_out[first:][:3])}")
+    return [
+        f"# Ignored in loss and scores: {', '.join(ignored[first:][:3])}"
+        for first in range(0, min(len(ignored), 9), 3)
+    ]
+
+
+def _ignored_flags(facts: Facts) -> list[str]:
     withheld, overlap = (
         sum(getattr(survey, name) for survey in facts.surveys)
         for name in (WITHHELD, OVERLAP)
     )
+    lines = []
     if overlap:
         lines.append(
-            f"# {overlap:,} points are flagged overlap; their codes count, unless you "
+            f"# {overlap:,} points are flagged as overlap; they are used unless you "
             "add the flag below."
         )
     flags = f"ignored_flags: [{WITHHELD}]"
     if withheld:
-        lines.append(_line(flags, f"{withheld:,} points are withheld, as if deleted"))
+        lines.append(_line(flags, f"{withheld:,} points are withheld (deleted)"))
     elif overlap:
-        lines.append(_line(flags, "no point has it; [withheld, overlap] ignores both"))
+        lines.append(_line(flags, "unused; [withheld, overlap] ignores both"))
     return lines
 
 
 def _clouds(facts: Facts, folder: Path) -> list[str]:
-    predict = "" if facts.predict != facts.validation else "name your own here"
+    predict = (
+        "" if facts.predict != facts.validation else "replace with your own clouds"
+    )
     return [
         _line("clouds:", "relative to this file"),
         _line(f"  train: {_paths(facts.train, folder)}"),
@@ -163,45 +173,64 @@ def _paths(paths: Sequence[Path], folder: Path) -> str:
 
 def _features(facts: Facts) -> list[str]:
     sizes, inputs = facts.sizes, facts.inputs
-    lines = [_line("features:", "beside the coordinates of neighbors")]
+    lines = [_line("features:", "in addition to the coordinates of neighbors")]
     codes = {code for choice in facts.choices.classes for code in choice.codes}
     if 2 in codes:
-        radius = max(HEIGHT_RADIUS, SPARSE_HEIGHT * sizes.grid_size)
-        radius = min(max(radius, sizes.footprint * 0.75), WIDEST_HEIGHT)
-        widest = f"; the widest building measures {sizes.footprint:.0f} m"
-        name, told = "height", f"over the lowest of {radius:.0f} m around"
-        if not _slope(facts):  # nothing teaches it slopes
-            name, radius = "height_above_ground", max(radius, 2 * HEIGHT_RADIUS)
-            told = f"over what is left without things narrower than {2 * radius:.0f} m"
-        told += widest if sizes.footprint else ""
-        lines.append(_line(f"  - {{name: {name}, radius: {radius:.0f}}}", told))
+        lines.append(_height(facts))
     if "number_of_returns" in inputs:
         lines += ["  - return_ratio", "  - number_of_returns"]
     if "intensity" in inputs:
-        lines.append(_line("  - relative_intensity", "free of the sensor's gain"))
+        lines.append(_line("  - relative_intensity", "independent of the sensor gain"))
     if len(lines) < 4 or facts.terrestrial:
-        near, far = (f"{step * sizes.grid_size:.3g}" for step in SHAPE_RADII)
+        near, far = (f"{step * sizes.grid_size:.3g}" for step in EIGENVALUE_RADII)
         lines.append("  - vertical")
         lines += [
             f"  - {{name: {name}, radii: [{near}, {far}]}}"
             for name in ("linearity", "planarity", "verticality")
         ]
-    empty = set.intersection(*(set(survey.constant) for survey in facts.surveys))
-    if empty:
-        lines.append(f"# Constant, so left out: {_few(sorted(empty))}.")
+    return [*lines, *_unused_dimensions(facts)]
+
+
+def _height(facts: Facts) -> str:
+    """The line of the height feature."""
+    footprint = facts.sizes.footprint
+    radius = max(MIN_HEIGHT_RADIUS, MIN_HEIGHT_CELLS * facts.sizes.grid_size)
+    radius = min(max(radius, footprint * HEIGHT_FOOTPRINTS), MAX_HEIGHT_RADIUS)
+    name, comment = "height", f"above the lowest point within {radius:.0f} m"
+    if not _slope(facts):  # no tilted copies, so `height` would not learn slopes
+        name, radius = "height_above_ground", max(radius, 2 * MIN_HEIGHT_RADIUS)
+        comment = f"above the ground without objects up to {2 * radius:.0f} m wide"
+    if footprint:
+        comment += f"; the widest building is {footprint:.0f} m wide"
+    return _line(f"  - {{name: {name}, radius: {radius:.0f}}}", comment)
+
+
+def _unused_dimensions(facts: Facts) -> list[str]:
+    """Comments on the dimensions that are no features."""
+    lines = []
+    constant = set(facts.surveys[0].constant)
+    for survey in facts.surveys:
+        constant &= set(survey.constant)
+    if constant:
+        lines.append(f"# Not used because constant: {_listed(sorted(constant))}.")
     unusable = {name for survey in facts.surveys for name in survey.unusable}
     if unusable:
-        told = _few(sorted(unusable))
-        lines.append(f"# Not finite throughout, so left out: {told}.")
-    more = sorted(inputs - KNOWN)
+        listed = _listed(sorted(unusable))
+        lines.append(f"# Not used because of values that are not finite: {listed}.")
+    more = sorted(facts.inputs - ALREADY_USED)
     if more:
-        lines.append(f"# Also there, if every cloud to predict has it: {_few(more)}.")
+        lines.append(
+            f"# Available as features if every cloud to predict has them: "
+            f"{_listed(more)}."
+        )
     return lines
 
 
-def _few(names: Sequence[str]) -> str:
-    told = ", ".join(names[:8])
-    return told if len(names) <= 8 else f"{told} and {len(names) - 8} more"
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:LISTED])
+    return (
+        listed if len(names) <= LISTED else f"{listed} and {len(names) - LISTED} more"
+    )
 
 
 def _fields(facts: Facts) -> list[str]:
@@ -210,9 +239,9 @@ def _fields(facts: Facts) -> list[str]:
     text = f"fields: {{shape: {sizes.shape}{radius}, grid_size: {sizes.grid_size:g}}}"
     return [
         f"# Points of a cell of {sizes.grid_size:g} m share a class. A field holds the "
-        f"{sizes.points[0]} cells nearest to",
-        f"# its center, mostly {sizes.typical:.2g} m around it; its radius finds as "
-        "many at the border too.",
+        f"{sizes.points[0]} cells nearest to its",
+        f"# center, mostly within {sizes.typical_radius:.2g} m. The radius is larger, "
+        "so that fields at the border are full too.",
         text,
     ]
 
@@ -233,21 +262,24 @@ def _model(facts: Facts) -> list[str]:
 def _training(facts: Facts) -> list[str]:
     sizes = facts.sizes
     steps = -(-sizes.cells // (BATCH * sizes.points[0]))
-    steps = min(max(steps, FEWEST_STEPS), MOST_STEPS)
+    steps = min(max(steps, MIN_STEPS), MAX_STEPS)
     intensity = "intensity_shift: 0.3, " if "intensity" in facts.inputs else ""
-    weights = class_weights(facts.choices.classes)
-    told = "balanced centers draw rare classes already"
+    weights = choose_class_weights(facts.choices.classes)
+    comment = "balanced centers already favor rare classes"
     if weights == "auto":
-        told = "one class is very rare"
+        comment = "one class is very rare"
     return [
         "training:",
         f"  epochs: {EPOCHS}",
         f"  batch_size: {BATCH}",
         f"  steps_per_epoch: {steps}",
         "  learning_rate: 0.005",
-        _line(f"  class_weights: {weights}", told),
+        _line(f"  class_weights: {weights}", comment),
         "  label_smoothing: 0.1",
-        _line("  weight_averaging: 0.99", "validates and keeps the running mean"),
+        _line(
+            "  weight_averaging: 0.99",
+            "saves a running mean of the weights",
+        ),
         *_augmentation(facts, intensity),
     ]
 
@@ -258,20 +290,20 @@ def _augmentation(facts: Facts, intensity: str) -> list[str]:
     if grids < 2:
         return [f"  augmentation: {{{entry}}}"]
     entry += f", grids: {grids}, thinning: 0.5"
-    told = f"each cloud {grids} times, thinned"
+    comment = f"{grids} copies of each cloud, thinned"
     if slope:
         entry += f", slope: {slope}"
-        told += " and tilted"
-    return [_line("  augmentation:", told), f"    {{{entry}}}"]
+        comment += " and tilted"
+    return [_line("  augmentation:", comment), f"    {{{entry}}}"]
 
 
 def _grids(facts: Facts) -> int:
-    """Grids that each training cloud is reduced on."""
-    return min(MOST_GRIDS, GRID_CELLS // max(1, facts.sizes.cells))
+    """Number of grids on which each training cloud is reduced."""
+    return min(MAX_GRIDS, MAX_GRID_CELLS // max(1, facts.sizes.cells))
 
 
 def _slope(facts: Facts) -> float:
-    """How steeply training clouds are tilted at most; 0 is not at all."""
+    """Maximum slope by which training clouds are tilted; 0 for none."""
     if facts.terrestrial or _grids(facts) < 2:
         return 0.0
-    return 0.3 if facts.sizes.grid_size >= 1 else 0.5  # wide fields, gentler slopes
+    return 0.3 if facts.sizes.grid_size >= 1 else 0.5  # wide fields see gentler slopes

@@ -1,4 +1,4 @@
-"""Training and validation apart in space: whole clouds, or blocks of one."""
+"""Hold out validation data apart in space: a whole cloud, or a block of one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,29 +10,32 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.guide.init.survey import Survey
 from vl3d_lite.system.writing import replacing
 
-KEPT = 0.5  # of a cloud's labelled points must stay where others border on it
-SHARE = 0.2  # of the points, to validate on
-GAP_SPACINGS = 10  # left out between two blocks
-GAP_SHARE = 0.05  # of the extent, the most that is left out
+MIN_REMAINING = 0.5  # of a validation cloud's labels, once the border is left out
+SHARE = 0.2  # of the points, for validation
+# The gap between two blocks, so that fields of both do not see the same points.
+GAP_SPACINGS = 10
+MAX_GAP_SHARE = 0.05  # of the extent
 LEFT_OUT, TRAIN, VALIDATION = 0, 1, 2
 CHUNK = 1_000_000
 
 
-def choose_validation(surveys: Sequence[Survey], of_code: Mapping[int, int]) -> int:
-    """Which of several labelled clouds to validate on.
+def choose_validation(
+    surveys: Sequence[Survey], index_by_code: Mapping[int, int]
+) -> int:
+    """Choose which of several labeled clouds to validate on.
 
-    The one whose mix of classes is closest to that of all and whose size is
-    closest to a fifth, among those that leave every class to training; if all
-    take one away, the one that takes the fewest.
+    The choice removes as few classes as possible from training, overlaps as few
+    other clouds as possible, and has the distribution of classes closest to that of
+    all clouds and a size closest to a fifth; in this order.
 
     Args:
         surveys: At least two.
-        of_code: LAS code to class.
+        index_by_code: LAS code to class index.
 
     Returns:
-        Its number.
+        Index of the chosen cloud.
     """
-    counts = np.array([class_points(s.codes, of_code) for s in surveys])
+    counts = np.array([class_points(s.codes, index_by_code) for s in surveys])
     total = counts.sum(axis=0)
     present = total > 0
 
@@ -50,45 +53,48 @@ def choose_validation(surveys: Sequence[Survey], of_code: Mapping[int, int]) -> 
     return min(range(len(surveys)), key=cost)
 
 
-def class_points(codes: Mapping[int, int], of_code: Mapping[int, int]) -> np.ndarray:
-    """Points of each class, ``(classes,)``."""
-    result = np.zeros(max(of_code.values(), default=-1) + 1)
-    for code, number in of_code.items():
+def class_points(
+    codes: Mapping[int, int], index_by_code: Mapping[int, int]
+) -> np.ndarray:
+    """Number of points of each class, ``(classes,)``."""
+    result = np.zeros(max(index_by_code.values(), default=-1) + 1)
+    for code, number in index_by_code.items():
         result[number] += codes.get(code, 0)
     return result
 
 
 def _distance(own: np.ndarray, total: np.ndarray) -> float:
-    """Half the L1 distance of two mixes, and how far the size is from a fifth."""
+    """Half the L1 distance of two distributions, plus the size's from a fifth."""
     if not own.sum():
-        return np.inf
-    mix = np.abs(own / own.sum() - total / total.sum()).sum() / 2
-    return float(mix + abs(own.sum() / total.sum() - SHARE))
+        return float("inf")
+    difference = np.abs(own / own.sum() - total / total.sum()).sum() / 2
+    return float(difference + abs(own.sum() / total.sum() - SHARE))
 
 
 def _overlap(one: Survey, other: Survey) -> float:
-    """Area that the bounding boxes of two clouds share, in square meters."""
+    """Area in m2 that the bounding boxes of two clouds share."""
     low = np.maximum(one.corners[0, :2], other.corners[0, :2])
     high = np.minimum(one.corners[1, :2], other.corners[1, :2])
     sides = np.maximum(high - low, 0)
+    # Adjacent tiles share a strip of a point or two at their border.
     slack = 2 * max(one.spacing, other.spacing)
     return float(np.prod(np.where(sides > slack, sides, 0)))
 
 
-def beside(
+def points_near_others(
     xy: np.ndarray, spacing: float, others: Sequence[Survey]
 ) -> tuple[np.ndarray, float]:
-    """Which points of a cloud lie in other clouds or right beside them.
+    """Find the points of a cloud that lie in other clouds or next to them.
 
     Args:
         xy: ``(n, 2)`` float64, meters, as in the surveys.
-        spacing: Mean distance of points in meters.
-        others: Clouds, each taken as its bounding box.
+        spacing: Mean point spacing in meters.
+        others: Other clouds, each represented by its bounding box.
 
     Returns:
         ``(n,)`` bool, and the width of the gap in meters.
     """
-    gap = min(GAP_SPACINGS * spacing, GAP_SHARE * float(np.ptp(xy, axis=0).max()))
+    gap = min(GAP_SPACINGS * spacing, MAX_GAP_SHARE * float(np.ptp(xy, axis=0).max()))
     near = np.zeros(len(xy), bool)
     for other in others:
         low, high = other.corners[:, :2]
@@ -99,23 +105,23 @@ def beside(
 def block_of_points(
     xy: np.ndarray, labels: np.ndarray, spacing: float
 ) -> tuple[np.ndarray, str]:
-    """Cut a cloud straight across into a training and a validation block.
+    """Split a cloud along a straight line into a training and a validation block.
 
-    Four cuts, one from each side, leave a fifth of the points to validation;
-    the one whose mix of classes is closest to that of the whole is taken, if
-    it leaves every class to training. Between the blocks a gap stays out.
+    Four candidates, one from each side, hold out a fifth of the points. The choice
+    removes as few classes as possible from training and has the distribution of
+    classes closest to that of the whole cloud. A gap between the blocks is left out.
 
     Args:
         xy: ``(n, 2)`` float, meters.
-        labels: ``(n,)`` int classes; -1 ignored.
-        spacing: Mean distance of points in meters.
+        labels: ``(n,)`` int class indices; -1 ignored.
+        spacing: Mean point spacing in meters.
 
     Returns:
-        ``(n,)`` uint8: 0 left out, 1 training, 2 validation; and the side the
-        validation block lies on.
+        ``(n,)`` uint8: 0 left out, 1 training, 2 validation; and the side on which
+        the validation block lies.
 
     Raises:
-        DataError: No cut leaves labelled points on both sides.
+        DataError: No line leaves labeled points on both sides.
     """
     total = np.bincount(labels[labels >= 0])
     best = None
@@ -125,27 +131,27 @@ def block_of_points(
         (1, -1, "south"),
         (1, 1, "north"),
     ):
-        place = sign * xy[:, axis]
-        border = np.quantile(place, 1 - SHARE)
-        gap = min(GAP_SPACINGS * spacing, GAP_SHARE * np.ptp(place))
+        position = sign * xy[:, axis]
+        border = np.quantile(position, 1 - SHARE)
+        gap = min(GAP_SPACINGS * spacing, MAX_GAP_SHARE * np.ptp(position))
         blocks = np.full(len(xy), LEFT_OUT, np.uint8)
-        blocks[place < border - gap / 2] = TRAIN
-        blocks[place > border + gap / 2] = VALIDATION
-        mixes = [
+        blocks[position < border - gap / 2] = TRAIN
+        blocks[position > border + gap / 2] = VALIDATION
+        counts = [
             np.bincount(labels[(labels >= 0) & (blocks == b)], minlength=len(total))
             for b in (TRAIN, VALIDATION)
         ]
-        if not all(mix.sum() for mix in mixes):
+        if not all(count.sum() for count in counts):
             continue
-        lost = int(np.count_nonzero((total > 0) & (mixes[0] == 0)))
-        absent = int(np.count_nonzero((total > 0) & (mixes[1] == 0)))
-        cost = lost, absent + _distance(mixes[1], total)
+        lost = int(np.count_nonzero((total > 0) & (counts[0] == 0)))
+        absent = int(np.count_nonzero((total > 0) & (counts[1] == 0)))
+        cost = lost, absent + _distance(counts[1], total)
         if best is None or cost < best[0]:
             best = cost, blocks, side
     if best is None:
         raise DataError(
-            "the cloud cannot be cut into two blocks that both carry labels; give a "
-            "second labelled cloud"
+            "the cloud cannot be split into two blocks that both have labels; give a "
+            "second labeled cloud"
         )
     return best[1], best[2]
 
@@ -154,8 +160,8 @@ def write_block(source: Path, target: Path, chosen: np.ndarray) -> None:
     """Write the chosen points of a LAS or LAZ file, with all their dimensions.
 
     Args:
-        source: The file; it is only read.
-        target: The block; written beside and renamed.
+        source: The input file; it is not changed.
+        target: The file to write; it appears whole or not at all.
         chosen: ``(n,)`` bool.
 
     Raises:

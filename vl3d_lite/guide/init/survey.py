@@ -1,4 +1,4 @@
-"""What a labelled cloud is like: spacing, extent, codes, dimensions that vary."""
+"""Statistics of one cloud: density, extent, codes and usable dimensions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.system.resources import require_memory
 
-BYTES_PER_POINT = 120  # of a cloud read with the dimensions looked at, at its peak
-POINTS_PER_SQUARE = 16  # of the squares whose points are counted
-PROBES = 20_000  # points whose nearest neighbor or ground is looked for
-CONSTANT = 0.999  # share of one value from which a dimension says nothing
-ON_GROUND = 0.2  # m; a point as near to the surface of the ground lies on it
-GROUND_REACH = 2.0  # spacings within which that surface is looked for
+BYTES_PER_POINT = 120  # peak memory of reading a cloud with these dimensions
+POINTS_PER_SQUARE = 16  # of the squares that density is measured on, on average
+SAMPLES = 20_000  # points whose nearest neighbor or ground is searched
+CONSTANT = 0.999  # share of one value from which a dimension counts as constant
+ON_GROUND = 0.2  # m; a point this close to the ground surface lies on the ground
+GROUND_REACH = 2.0  # spacings; search radius for the ground surface
 GROUND, UNCLASSIFIED = 2, 1
 WITHHELD, OVERLAP = "withheld", "overlap"  # LAS flags
-UNLABELLED = {0, 1}  # codes that alone make no labels
+UNLABELED = {0, 1}  # a cloud of these codes alone has no labels
 
-# Never an input of a network: the label, places in the file, and bookkeeping.
+# Never an input of a network: the label, coordinates and acquisition metadata.
 NOT_INPUTS = {
     *("X", "Y", "Z", "classification", "raw_classification", "gps_time"),
     *("point_source_id", "user_data", "synthetic", "key_point", "withheld"),
@@ -33,25 +33,25 @@ NOT_INPUTS = {
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A cloud at a glance.
+    """Statistics of one cloud.
 
     Attributes:
         path: The file.
         points: Number of points.
         corners: ``(2, 3)`` float64, lowest and highest coordinate in meters.
-        codes: LAS code to points that are not withheld.
-        density: Points a square meter: median over squares that hold some.
-        spread: Its 10th and 90th percentile over these squares.
-        nearest: Median distance to the nearest other point in space, in meters.
-        levels: Points that lie over one another, on average, on a grid of a
-            spacing: 1 on bare ground, many where a wall was scanned.
+        codes: LAS code to number of points that are not withheld.
+        density: Points/m2: median over the horizontal squares that hold points.
+        spread: 10th and 90th percentile of the density over these squares.
+        nearest: Median distance to the nearest other point in 3D, in meters.
+        levels: Mean number of occupied cells per column of a grid with an edge of
+            one spacing: 1 on bare ground, many on a scanned wall.
         varying: Dimensions that could be inputs and are not constant.
-        constant: Those that hold one value only.
-        unusable: Those that hold NaN or infinity.
-        withheld: Points flagged as withheld.
-        overlap: Points flagged as overlap.
+        constant: Dimensions that hold a single value.
+        unusable: Dimensions that hold NaN or infinity.
+        withheld: Number of points flagged as withheld.
+        overlap: Number of points flagged as overlap.
         unclassified_on_ground: Share of the points of code 1 that lie on the
-            surface of those of code 2; None where either is missing.
+            surface of those of code 2; None if either code is missing.
     """
 
     path: Path
@@ -70,33 +70,39 @@ class Survey:
     unclassified_on_ground: float | None
 
     @property
-    def labelled(self) -> bool:
-        """Whether points carry codes that could be classes."""
-        return len(self.codes) > 1 or not set(self.codes) <= UNLABELLED
+    def labeled(self) -> bool:
+        """Whether the points have codes that could be classes."""
+        return len(self.codes) > 1 or not set(self.codes) <= UNLABELED
 
     @property
     def spacing(self) -> float:
-        """Mean distance of points seen from above, in meters."""
-        return 1 / np.sqrt(self.density)
+        """Mean horizontal point spacing in meters."""
+        return float(1 / np.sqrt(self.density))
 
 
 def survey_cloud(
     path: Path, progress: Callable[[int, int], None] | None = None
 ) -> Survey:
-    """Read a cloud and look at it.
+    """Read a cloud and compute its statistics.
+
+    Args:
+        path: LAS or LAZ file.
+        progress: Called with the points read so far and in all.
 
     Raises:
         DataError: The file cannot be used, or has fewer than two points.
-        ResourceError: It does not fit into memory.
+        ResourceError: The cloud does not fit into memory.
     """
     summary = describe_las(path)
     require_memory(
         summary.points * BYTES_PER_POINT,
         f"{path}: reading {summary.points:,} points",
-        "give smaller tiles, or a machine with more memory",
+        "use smaller tiles, or a machine with more memory",
     )
     if summary.points < 2:
-        raise DataError(f"{path}: has {summary.points} points; give clouds of more")
+        raise DataError(
+            f"{path}: has {summary.points} points; use a cloud of at least 2"
+        )
     wanted = [name for name in summary.dimensions if name not in NOT_INPUTS]
     flags = [name for name in (WITHHELD, OVERLAP) if name in summary.dimensions]
     cloud = read_las(
@@ -141,21 +147,24 @@ def _is_usable(values: np.ndarray) -> bool:
 
 def _varies(values: np.ndarray) -> bool:
     some = values[:: max(1, len(values) // 1_000_000)]
-    return np.count_nonzero(some != np.median(some)) > (1 - CONSTANT) * len(some)
+    different = np.count_nonzero(some != np.median(some))
+    return bool(different > (1 - CONSTANT) * len(some))
 
 
 def ground_density(xyz: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Points a square meter seen from above, where there are any.
+    """Horizontal point density in points/m2, over squares that hold points.
 
     Args:
         xyz: ``(n, 3)`` in meters, at least one point.
 
     Returns:
-        The median over squares of about 16 points, and their 10th and 90th
+        The median over squares of about 16 points, and the 10th and 90th
         percentile.
     """
     extent = np.maximum(np.ptp(xyz[:, :2], axis=0), 1e-3)
     density = len(xyz) / np.prod(extent)
+    # The size of the squares follows from the density and the density from them;
+    # empty land is out after the first round.
     for _ in range(4):
         edge = np.sqrt(POINTS_PER_SQUARE / density)
         counts = np.unique(_square(xyz, edge), return_counts=True)[1]
@@ -165,21 +174,21 @@ def ground_density(xyz: np.ndarray) -> tuple[float, tuple[float, float]]:
 
 
 def _square(xyz: np.ndarray, edge: float) -> np.ndarray:
-    """One number for each square of a horizontal grid that holds points."""
+    """Index of the square of a horizontal grid that holds each point, ``(n,)``."""
     cells = np.floor((xyz[:, :2] - xyz[:, :2].min(axis=0)) / edge).astype(np.int64)
     return cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1]
 
 
 def nearest_distance(xyz: np.ndarray) -> float:
-    """Median distance of points to the nearest other point, in meters."""
+    """Median distance of points to their nearest neighbor, in meters."""
     rng = np.random.default_rng(0)
     tree = cKDTree(xyz, balanced_tree=False)
-    rows = rng.integers(len(xyz), size=min(PROBES, len(xyz)))
+    rows = rng.integers(len(xyz), size=min(SAMPLES, len(xyz)))
     return float(np.median(tree.query(xyz[rows], 2)[0][:, 1]))
 
 
 def stacked_levels(xyz: np.ndarray, edge: float) -> float:
-    """Occupied cells in an occupied column of a grid, on average."""
+    """Mean number of occupied cells per occupied column of a grid."""
     columns = _square(xyz, edge)
     levels = np.floor((xyz[:, 2] - xyz[:, 2].min()) / edge).astype(np.int64)
     cells = np.unique(columns * (levels.max() + 1) + levels)
@@ -187,14 +196,16 @@ def stacked_levels(xyz: np.ndarray, edge: float) -> float:
 
 
 def _on_ground(cloud: PointCloud, spacing: float) -> float | None:
+    """Share of unclassified points near the ground surface, or None."""
     codes = cloud.attributes["classification"]
-    ground, odd = np.flatnonzero(codes == GROUND), np.flatnonzero(codes == UNCLASSIFIED)
-    if not (len(ground) and len(odd)):
+    ground = np.flatnonzero(codes == GROUND)
+    unclassified = np.flatnonzero(codes == UNCLASSIFIED)
+    if not (len(ground) and len(unclassified)):
         return None
     tree = cKDTree(cloud.local[ground, :2], balanced_tree=False)
-    odd = odd[:: max(1, len(odd) // PROBES)]
+    unclassified = unclassified[:: max(1, len(unclassified) // SAMPLES)]
     reach = max(GROUND_REACH * spacing, 1.0)
-    far, rows = tree.query(cloud.local[odd, :2], 1, distance_upper_bound=reach)
+    far, rows = tree.query(cloud.local[unclassified, :2], 1, distance_upper_bound=reach)
     found = np.isfinite(far)
-    offsets = cloud.local[odd[found], 2] - cloud.local[ground[rows[found]], 2]
-    return float(np.count_nonzero(np.abs(offsets) < ON_GROUND) / len(odd))
+    offsets = cloud.local[unclassified[found], 2] - cloud.local[ground[rows[found]], 2]
+    return float(np.count_nonzero(np.abs(offsets) < ON_GROUND) / len(unclassified))
