@@ -78,7 +78,7 @@ def write_las(
         >>> cloud = vl3d_lite.read_las("scan.laz")
         >>> above = cloud.local[:, 2].astype(np.float32)
         >>> vl3d_lite.write_las(
-        ...     "scan.laz", "heights.laz", {"above": (above, "f4", "m above the lowest")}
+        ...     "scan.laz", "heights.laz", {"above": (above, "f4", "above the lowest")}
         ... )
         >>> vl3d_lite.read_las("heights.laz", dimensions=["above"]).attributes.keys()
         dict_keys(['above'])

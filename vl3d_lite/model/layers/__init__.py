@@ -5,8 +5,8 @@ Example:
     >>> import vl3d_lite
     >>> pool = vl3d_lite.model.layers.NeighborMaxPool()
     >>> features = np.array([[[1.0], [5.0], [3.0]]], np.float32)
-    >>> pool([features, np.array([[[0, 1], [2, -1]]])]).shape
-    TensorShape([1, 2, 1])
+    >>> tuple(pool([features, np.array([[[0, 1], [2, -1]]])]).shape)
+    (1, 2, 1)
 """
 
 from vl3d_lite.model.layers.attention.envelope_attention import EnvelopeGatedAttention
