@@ -40,14 +40,14 @@ def read(text, *overrides, **options):
     return read_spec("a.yaml", overrides, **options)
 
 
-def complaints(text, *overrides, **options):
+def errors_of(text, *overrides, **options):
     with pytest.raises(SpecError) as caught:
         read(text, *overrides, **options)
     assert caught.value.exit_code == 2
     return str(caught.value).split("\n")
 
 
-# what is replaced, by what, where the complaint points, what it says
+# What is replaced, by what, the position of the error, a part of its message.
 BAD = {
     "unknown key": (
         "epochs: 20",
@@ -66,19 +66,46 @@ BAD = {
         "grid_size: 0.5",
         "grid_size: 0.5, seed: 3",
         "10:55",
-        "unknown key `fields.seed`; it belongs to the spec itself",
+        "unknown key `fields.seed`; `seed` belongs to the top level of the spec",
     ),
     "key like no other": (
         "seed: 7",
         "zzzz: 7",
         "2:1",
-        "unknown key `zzzz`. Known here: seed, classes, clouds",
+        "unknown key `zzzz`. Keys of the spec: seed, classes, clouds",
+    ),
+    "key like one of another section": (
+        "grid_size: 0.5",
+        "grid_size: 0.5, pionts: 3",
+        "10:55",
+        "unknown key `fields.pionts`. Keys of `fields`: shape, radius, size, ",
     ),
     "duplicate key": (
         "radius: 20,",
         "radius: 20, radius: 9,",
         "10:39",
         "`fields.radius` is given twice, first in line 10",
+    ),
+    "renamed key": (
+        ", output_code: 5",
+        ", write: 5",
+        "5:34",
+        "`classes.vegetation.write` has been renamed; use "
+        "`classes.vegetation.output_code`",
+    ),
+    "renamed value": (
+        "model:\n",
+        "model:\n  kpconvx: {order: official}\n",
+        "12:20",
+        "`model.kpconvx.order` must be one of: vl3d, apple. Received: official, which "
+        "has been renamed; use `apple`",
+    ),
+    "unknown block": (
+        "channels: 64",
+        "channels: 64, blocks: [kpconv, gva]",
+        "14:45",
+        "`model.stages[1].blocks[0]` must be one of: kpconvx, kpconvd, gva, envelope, "
+        "gqa. Received: kpconv; did you mean `kpconvx`?",
     ),
     "duplicate class": ("  building: 6", "  ground: 6\n  building: 6", "6:3", "twice"),
     "text for a number": (
@@ -329,9 +356,9 @@ BAD = {
 
 
 @pytest.mark.parametrize(("old", "new", "place", "says"), BAD.values(), ids=list(BAD))
-def test_complains_with_place_and_remedy(folder, old, new, place, says):
+def test_reports_position_and_remedy(folder, old, new, place, says):
     assert GOOD.count(old) >= 1
-    lines = complaints(GOOD.replace(old, new, 1))
+    lines = errors_of(GOOD.replace(old, new, 1))
     hits = [line for line in lines if line.startswith(f"a.yaml:{place}: ")]
     assert any(says in line for line in hits), "\n".join(lines)
 
@@ -386,17 +413,17 @@ def test_gives_values_the_type_of_the_schema(folder, old, new, key, value):
 
 @pytest.mark.parametrize("text", ["12:30", "1_000", "0x10", "0o7", "1e2", "yes", "+"])
 def test_takes_nothing_odd_for_a_whole_number(folder, text):
-    (line,) = complaints(GOOD.replace("epochs: 20", f"epochs: {text}"))
+    (line,) = errors_of(GOOD.replace("epochs: 20", f"epochs: {text}"))
     assert line.endswith(f"must be a whole number. Received: {text}")
 
 
 @pytest.mark.parametrize("text", ["yes", "no", "on", "0", "'true'"])
 def test_takes_nothing_but_true_and_false_for_a_boolean(folder, text):
-    (line,) = complaints(GOOD.replace("epochs: 20", f"tensorboard: {text}"))
+    (line,) = errors_of(GOOD.replace("epochs: 20", f"tensorboard: {text}"))
     assert "must be true or false. Received: " in line
 
 
-def test_tells_all_complaints_at_once_in_their_order(folder):
+def test_reports_all_errors_at_once_in_their_order(folder):
     text = (
         GOOD.replace("seed: 7", "seed: x")
         .replace("building: 6", "building: [6, 4]")
@@ -406,7 +433,7 @@ def test_tells_all_complaints_at_once_in_their_order(folder):
         .replace("epochs: 20", "class_weights: [1]")
         .replace("town.laz", "city.laz")
     )
-    places = [line.split(": ")[0] for line in complaints(text)]
+    places = [line.split(": ")[0] for line in errors_of(text)]
     assert places == [
         "a.yaml:2:7",
         "a.yaml:6:13",
@@ -418,6 +445,23 @@ def test_tells_all_complaints_at_once_in_their_order(folder):
         "a.yaml:14:32",
         "a.yaml:15:27",
     ]
+
+
+@pytest.mark.parametrize("blocks", ["kpconv", "kpconvx, foo", "gva, foo"])
+def test_an_unknown_block_hides_no_other_error(folder, blocks):
+    text = GOOD.replace("channels: 64", f"channels: 60, blocks: [{blocks}]")
+    lines = errors_of(text)
+    assert any("`model.stages[1].blocks[" in line for line in lines)
+    assert any("must be a multiple of" in line for line in lines), lines
+
+
+def test_an_unknown_block_may_be_the_one_that_source_weights_need(folder):
+    text = GOOD.replace("model:\n", "model:\n  source_weights: trust\n")
+    (line,) = errors_of(text)
+    assert "`source_weights` would have no effect" in line
+    text = text.replace("channels: 64", "channels: 64, blocks: [gva, foo]")
+    (line,) = errors_of(text)
+    assert "Received: foo" in line
 
 
 @pytest.mark.parametrize(
@@ -440,7 +484,7 @@ def test_tells_all_complaints_at_once_in_their_order(folder):
     ],
     ids=lambda value: value[:12] if isinstance(value, bytes) else None,
 )
-def test_refuses_files_that_are_no_spec(folder, content, place, says):
+def test_refuses_files_that_are_not_specs(folder, content, place, says):
     Path("a.yaml").write_bytes(content)
     with pytest.raises(SpecError) as caught:
         read_spec("a.yaml")
@@ -451,7 +495,7 @@ def test_refuses_files_that_are_no_spec(folder, content, place, says):
 def test_refuses_an_alias_bomb_at_once(folder):
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    lines = complaints("\n".join(levels))
+    lines = errors_of("\n".join(levels))
     assert any("at most 20,000 values" in line for line in lines)
 
 
@@ -465,7 +509,7 @@ def test_expands_aliases_and_merge_keys(folder):
     text = GOOD.replace(
         "- {points: 4096", "- &one {neighbors: 8, points: 4096"
     ).replace("- {points: 1024, channels: 64}", "- {<<: *one, points: 512}\n    - *one")
-    line = complaints(text)[0]
+    line = errors_of(text)[0]
     assert "`model.stages[2].points`: must be at most the 512 points" in line
     stages = read(text.replace("\n    - *one", "")).spec.model.stages
     assert [s.points for s in stages] == [4096, 512]
@@ -499,10 +543,10 @@ class TestExtends:
         spec = read(f"extends: base.yaml\n{fields}").spec
         assert (spec.fields.reach, spec.fields.grid_size) == (4.5, 0.5)
 
-    def test_complains_in_the_file_that_holds_the_mistake(self, folder):
+    def test_names_the_file_of_the_error(self, folder):
         Path("sub").mkdir()
         Path("sub/base.yaml").write_text(GOOD.replace("radius: 20", "radius: ten"))
-        lines = complaints("extends: sub/base.yaml\nseed: x\n")
+        lines = errors_of("extends: sub/base.yaml\nseed: x\n")
         assert lines[0].startswith("a.yaml:2:7: `seed`")
         assert lines[1].startswith("sub/base.yaml:8:11: `clouds.train[0]`")
         assert lines[2].startswith("sub/base.yaml:10:35: `fields.radius`")
@@ -523,11 +567,11 @@ class TestExtends:
 
     def test_finds_a_circle_of_two(self, folder):
         Path("b.yaml").write_text("extends: a.yaml\n")
-        (line,) = complaints("extends: b.yaml\n")
+        (line,) = errors_of("extends: b.yaml\n")
         assert line.startswith("b.yaml:1:10: `extends` goes in a circle")
 
-    def test_a_missing_base_hides_no_other_mistake(self, folder):
-        lines = complaints("extends: none.yaml\nsead: 7\ntraining: {epochs: 0}\n")
+    def test_a_missing_base_hides_no_other_error(self, folder):
+        lines = errors_of("extends: none.yaml\nsead: 7\ntraining: {epochs: 0}\n")
         assert [line.split(": ")[0] for line in lines] == [
             "a.yaml:1:10",
             "a.yaml:2:1",
@@ -580,18 +624,18 @@ class TestOverrides:
             ("model.stages.1.channels=60", "must be a multiple of `gva.groups`"),
         ],
     )
-    def test_are_named_by_their_complaints(self, folder, override, says):
-        line = complaints(GOOD, override)[0]
+    def test_are_named_by_their_errors_of(self, folder, override, says):
+        line = errors_of(GOOD, override)[0]
         assert line.startswith(f"--set {override.partition('=')[0]}: ")
         assert says in line
 
-    def test_complaints_about_them_come_last(self, folder):
-        lines = complaints(GOOD.replace("20}", "0}"), "seed=x", "sead=1")
+    def test_their_errors_come_last(self, folder):
+        lines = errors_of(GOOD.replace("20}", "0}"), "seed=x", "sead=1")
         assert [line.split(": ")[0] for line in lines] == ["--set seed", "--set sead"]
-        lines = complaints(GOOD.replace("epochs: 20", "epochs: 0"), "seed=x")
+        lines = errors_of(GOOD.replace("epochs: 20", "epochs: 0"), "seed=x")
         assert lines[0].startswith("a.yaml:15:20")
 
-    def test_their_paths_start_from_the_current_directory(self, folder):
+    def test_their_paths_are_relative_to_the_current_directory(self, folder):
         Path("sub").mkdir()
         Path("sub/b.yaml").write_text(GOOD)
         loaded = read_spec("sub/b.yaml", ["clouds.train=[village.las]"])
@@ -599,9 +643,9 @@ class TestOverrides:
         assert loaded.base == folder / "sub"
 
 
-def test_a_verb_can_say_which_clouds_it_needs(folder):
+def test_a_command_can_require_clouds(folder):
     assert read(GOOD, needs=["train"]).clouds["train"] == [folder / "town.laz"]
-    (line,) = complaints(GOOD, needs=["train", "predict"])
+    (line,) = errors_of(GOOD, needs=["train", "predict"])
     assert line.startswith("a.yaml:7:1: `clouds.predict` must name at least one")
 
 
@@ -675,7 +719,7 @@ def test_every_shipped_spec_is_valid():
         read_spec(config, check_files=False)
 
 
-def test_the_run_to_start_from_is_relative_to_the_spec(folder):
+def test_the_run_of_the_initial_weights_is_relative_to_the_spec(folder):
     Path("runs/first").mkdir(parents=True)
     text = GOOD.replace("learning_rate: 1e-3", "initial_weights: runs/first")
     assert "initial_weights" in text

@@ -1,10 +1,21 @@
 """Differences between two specs, key by key."""
 
 from collections.abc import Iterator
+from typing import Any
 
 
-def differing(now, before, key: str) -> Iterator[tuple[str, object, object]]:
-    """Key, value now and value before of each entry that is another one."""
+def differing(now: Any, before: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Compare two dumped specs.
+
+    Args:
+        now: A mapping, list or scalar.
+        before: The value to compare with.
+        key: The key path of both, such as ``model``.
+
+    Yields:
+        Key path, value now and value before of each entry that differs. Lists of
+        different lengths are reported by their lengths.
+    """
     if isinstance(now, dict) and isinstance(before, dict):
         for name in now:
             yield from differing(now[name], before.get(name), f"{key}.{name}")

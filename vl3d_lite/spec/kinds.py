@@ -1,4 +1,4 @@
-"""What a value may be, taken from the annotations of the schema."""
+"""Types and limits of values, taken from the annotations of the schema."""
 
 import types
 from dataclasses import dataclass, replace
@@ -19,58 +19,64 @@ class Kind:
 
     Args:
         base: int, float, bool, str, Literal, list, dict, Union or a `Section`.
-        choices: Of a Literal.
-        item: Of a list, or the values of a dict.
-        alternatives: Of a Union.
-        limits: Annotated types such as `Ge` and `MinLen`.
-        nullable: Whether null is a value.
+        choices: Values of a Literal.
+        item: Kind of the items of a list, or of the values of a dict.
+        alternatives: Members of a Union.
+        limits: Constraints of `annotated_types`, such as `Ge` and `MinLen`.
+        nullable: Whether null is a valid value.
     """
 
     base: Any
     choices: tuple[str, ...] = ()
     item: "Kind | None" = None
     alternatives: tuple["Kind", ...] = ()
-    limits: tuple = ()
+    limits: tuple[Any, ...] = ()
     nullable: bool = False
 
     @property
     def section(self) -> type[Section] | None:
-        """The section a mapping of this kind is read as."""
+        """The section that a mapping of this kind is read as, or None."""
         is_section = isinstance(self.base, type) and issubclass(self.base, Section)
         return self.base if is_section else None
 
     @property
     def expected(self) -> str:
-        """What the value must be, in the words of a message."""
+        """The type in the words of an error message."""
         if self.base is Union:
             return ", or ".join(kind.expected for kind in self.alternatives)
         if self.base is Literal:
             return f"one of: {', '.join(self.choices)}"
         if self.base is list:
-            return f"a list ({self.item.expected} each)"
+            return f"a list ({self.element.expected} each)"
         if self.base is dict or self.section:
             return "a mapping"
         return _SCALARS.get(self.base, "text")
 
     @property
+    def element(self) -> "Kind":
+        """The kind of the items of a list, or of the values of a dict."""
+        assert self.item is not None, f"{self.base} has no items"
+        return self.item
+
+    @property
     def range(self) -> str:
-        """The limits in words, or nothing."""
+        """The limits in words, or an empty text."""
         return " and ".join(self._words(limit) for limit in self.limits)
 
     def child(self, segment: str) -> "Kind | None":
-        """The kind of one entry or item, None where there is no such key."""
+        """The kind of an entry or item; None where the key is unknown."""
         if self.section:
             return fields_of(self.section).get(segment)
         return self.item
 
-    def broken_limit(self, value) -> str | None:
-        """The first limit that a value breaks, in words."""
+    def violated_limit(self, value: Any) -> str | None:
+        """The first limit that a value violates, in words, or None."""
         for limit in self.limits:
             if not _holds(limit, value):
                 return self._words(limit)
         return None
 
-    def _words(self, limit) -> str:
+    def _words(self, limit: Any) -> str:
         unit = "characters" if self.base is str else "entries"
         match limit:
             case at.Ge():
@@ -91,15 +97,15 @@ class Kind:
 
 @cache
 def fields_of(section: type[Section]) -> dict[str, Kind]:
-    """The keys of a section and what each may hold."""
+    """The keys of a section and the kind of each value."""
     return {
         name: kind_of(field.annotation, tuple(field.metadata))
         for name, field in section.model_fields.items()
     }
 
 
-def kind_of(annotation: Any, metadata: tuple = ()) -> Kind:
-    """Read an annotation of the schema."""
+def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
+    """The kind that an annotation of the schema stands for."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = [
@@ -123,12 +129,12 @@ def kind_of(annotation: Any, metadata: tuple = ()) -> Kind:
     return Kind(annotation, limits=limits)
 
 
-def _limits(metadata: tuple) -> tuple:
+def _limits(metadata: tuple[Any, ...]) -> tuple[Any, ...]:
     known = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
     return tuple(limit for limit in metadata if isinstance(limit, known))
 
 
-def _holds(limit, value) -> bool:
+def _holds(limit: Any, value: Any) -> bool:
     match limit:
         case at.Ge():
             return value >= limit.ge

@@ -1,4 +1,4 @@
-"""YAML text as a tree of nodes that know their place."""
+"""YAML text as a tree of nodes with their positions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,21 +6,21 @@ from pathlib import Path
 import yaml
 
 LARGEST_FILE = 100_000  # bytes: a spec has a few thousand, and PyYAML is slow
-LARGEST_TREE = 20_000  # nodes once aliases are expanded
-DEEPEST = 40  # levels: a spec needs seven
+LARGEST_TREE = 20_000  # nodes after the expansion of aliases
+DEEPEST = 40  # levels of nesting: a spec needs seven
 _TOO_DEEP = f"a spec must be nested at most {DEEPEST} levels deep"
 
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """Where something was written.
+    """Position of a key or value in a file or override.
 
     Args:
         file: Number of the file, in the order of reading.
         line: From 1; 0 for an override of the command line.
         column: From 1.
-        name: What messages call the file or the override.
-        base: Folder that relative paths start from.
+        name: The file or the override in messages.
+        base: Folder that relative paths refer to.
     """
 
     file: int
@@ -39,22 +39,22 @@ class Node:
 
     Args:
         value: Text as written, list, or mapping.
-        place: Of its first character.
-        plain: A scalar without quotes, so that `~` and `true` have a meaning.
+        position: Position of the first character.
+        plain: Whether a scalar is unquoted, so that `~` and `true` have a meaning.
     """
 
     value: "str | list[Node] | dict[str, Entry]"
-    place: Position
+    position: Position
     plain: bool = True
 
     @property
     def is_null(self) -> bool:
-        """Whether the node says that there is no value."""
+        """Whether the node is a null value."""
         return self.plain and self.value in ("", "~", "null", "Null", "NULL")
 
     @property
     def received(self) -> str:
-        """The node in an error message."""
+        """The node as an error message names it."""
         if isinstance(self.value, list):
             return "a list"
         if isinstance(self.value, dict):
@@ -67,65 +67,69 @@ class Node:
 
 @dataclass(frozen=True)
 class Entry:
-    """A value of a mapping and the place of its key."""
+    """A value of a mapping and the position of its key."""
 
     key: Position
     node: Node
 
 
 @dataclass(frozen=True, order=True)
-class Complaint:
-    """One thing that is wrong, sorted by its place."""
+class ErrorLine:
+    """One line of an error message, sorted by position."""
 
-    place: Position
+    position: Position
     message: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
+        return f"{self.position}: {self.message}"
 
 
-def parse(
-    text: str | bytes, start: Position, complaints: list[Complaint]
-) -> Node | None:
-    """Parse YAML without giving scalars a type.
+def parse(text: str | bytes, start: Position, errors: list[ErrorLine]) -> Node | None:
+    """Parse YAML; every scalar stays text.
 
     Args:
         text: UTF-8.
-        start: The place of its first character.
-        complaints: What is wrong is appended here.
+        start: Position of the first character.
+        errors: Receives the errors found.
 
     Returns:
-        The root, or None where the text is no YAML or says nothing.
+        The root, or None where the text is invalid or empty.
     """
 
     def add_error(message: str, line: int = 1, column: int = 1) -> None:
-        complaints.append(Complaint(_at(start, line, column), message))
+        errors.append(ErrorLine(_at(start, line, column), message))
 
     if len(text) > LARGEST_FILE:
-        return add_error(f"a spec must have at most {LARGEST_FILE:,} bytes")
+        add_error(f"a spec must have at most {LARGEST_FILE:,} bytes")
+        return None
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            return add_error(
+            before = error.object[: error.start]
+            add_error(
                 "a spec must be text in UTF-8. Received: byte "
-                f"0x{text[error.start]:02x}; is this a YAML file?",
-                *_line_column(text[: error.start].decode("utf-8", "replace")),
+                f"0x{error.object[error.start]:02x}; is this a YAML file?",
+                *_line_column(before.decode("utf-8", "replace")),
             )
+            return None
     try:
         root = yaml.compose(text, Loader=_Loader)
     except yaml.reader.ReaderError as error:
-        return add_error(
+        add_error(
             f"a spec must be printable text. Received: character {error.character:#x}; "
             "is this a YAML file?",
             *_line_column(text[: error.position]),
         )
+        return None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        return add_error(_syntax(error, text, mark), mark.line + 1, mark.column + 1)
+        assert mark is not None, "PyYAML gives a mark with every syntax error"
+        add_error(_syntax_error(error, text, mark), mark.line + 1, mark.column + 1)
+        return None
     if root is None:
         return None
-    return _Builder(start, complaints).build(root, "", 0)
+    return _Builder(start, errors).build(root, "", 0)
 
 
 def _at(start: Position, line: int, column: int) -> Position:
@@ -139,7 +143,7 @@ def _line_column(before: str) -> tuple[int, int]:
 
 
 class _Loader(yaml.BaseLoader):
-    """Gives scalars no type, and stops before Python's stack does."""
+    """Loads scalars as text, and limits the depth before Python's stack does."""
 
     depth = 0
 
@@ -154,7 +158,7 @@ class _Loader(yaml.BaseLoader):
         return node
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> str:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> str:
     if error.problem == _TOO_DEEP:
         return _TOO_DEEP
     lines = text.splitlines() or [""]
@@ -169,20 +173,22 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> str:
 
 
 class _Builder:
-    """Turns PyYAML's nodes into ours, with aliases and merge keys expanded."""
+    """Converts PyYAML's nodes to `Node`, with aliases and merge keys expanded."""
 
-    def __init__(self, start: Position, complaints: list[Complaint]):
+    def __init__(self, start: Position, errors: list[ErrorLine]):
         self.start = start
-        self.complaints = complaints
+        self.errors = errors
         self.nodes = 0
 
     def build(self, node: yaml.Node, path: str, depth: int) -> Node | None:
-        place = self.place(node)
+        position = self.position(node)
         self.nodes += 1
         if self.nodes == LARGEST_TREE:
-            self.add_error(place, f"a spec must have at most {LARGEST_TREE:,} values")
+            self.add_error(
+                position, f"a spec must have at most {LARGEST_TREE:,} values"
+            )
         if depth == DEEPEST:
-            self.add_error(place, _TOO_DEEP)
+            self.add_error(position, _TOO_DEEP)
         if self.nodes >= LARGEST_TREE or depth >= DEEPEST:
             return None
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag[18:] not in (
@@ -190,24 +196,24 @@ class _Builder:
             "seq",
             "map",
         ):
-            self.add_error(place, f"a spec has no YAML tags. Received: {node.tag}")
+            self.add_error(position, f"a spec has no YAML tags. Received: {node.tag}")
         if isinstance(node, yaml.ScalarNode):
-            return Node(node.value, place, plain=node.style is None)
+            return Node(node.value, position, plain=node.style is None)
         if isinstance(node, yaml.SequenceNode):
             items = [
                 self.build(item, f"{path}[{number}]", depth + 1)
                 for number, item in enumerate(node.value)
             ]
-            return Node([item for item in items if item is not None], place)
-        return Node(self.mapping(node, path, depth), place)
+            return Node([item for item in items if item is not None], position)
+        return Node(self.mapping(node, path, depth), position)
 
     def mapping(self, node: yaml.Node, path: str, depth: int) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
         for key, value in node.value:
-            place = self.place(key)
+            position = self.position(key)
             if not isinstance(key, yaml.ScalarNode):
-                self.add_error(place, "a key must be a plain name")
+                self.add_error(position, "a key must be a plain name")
                 continue
             if key.value == "<<" and key.style is None:
                 for name, entry in self.merge(value, path, depth).items():
@@ -217,12 +223,12 @@ class _Builder:
             if key.value in entries:
                 first = entries[key.value].key
                 self.add_error(
-                    place, f"`{full}` is given twice, first in line {first.line}"
+                    position, f"`{full}` is given twice, first in line {first.line}"
                 )
                 continue
             child = self.build(value, full, depth + 1)
             if child is not None:
-                entries[key.value] = Entry(place, child)
+                entries[key.value] = Entry(position, child)
         return {**merged, **entries}
 
     def merge(self, value: yaml.Node, path: str, depth: int) -> dict[str, Entry]:
@@ -234,15 +240,15 @@ class _Builder:
                 continue
             if not isinstance(built.value, dict):
                 self.add_error(
-                    built.place, "`<<` must be followed by a mapping's alias"
+                    built.position, "`<<` must be followed by a mapping's alias"
                 )
                 continue
             for name, entry in built.value.items():
                 merged.setdefault(name, entry)
         return merged
 
-    def place(self, node: yaml.Node) -> Position:
+    def position(self, node: yaml.Node) -> Position:
         return _at(self.start, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def add_error(self, place: Position, message: str) -> None:
-        self.complaints.append(Complaint(place, message))
+    def add_error(self, position: Position, message: str) -> None:
+        self.errors.append(ErrorLine(position, message))

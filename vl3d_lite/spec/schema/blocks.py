@@ -15,10 +15,10 @@ class KPConvXSpec(Section):
     """Kernel point convolutions (KPConvX) of all stages."""
 
     shell_radii: list[Annotated[float, Field(ge=0, le=1)]] = Field(
-        [0.0, 0.5, 1.0], max_length=8
+        default=[0.0, 0.5, 1.0], max_length=8
     )
     """Radii of the shells, as fractions of the kernel radius."""
-    shell_points: list[Annotated[int, Field(ge=1, le=128)]] = Field([1, 7, 13])
+    shell_points: list[Annotated[int, Field(ge=1, le=128)]] = Field(default=[1, 7, 13])
     """Number of kernel points on each shell."""
     kernel_radius: PositiveFloat = 2.1
     """Kernel radius, in point spacings of the stage."""
