@@ -60,8 +60,9 @@ KERAS_FREE = [
     "evaluation.pairs",
     "evaluation.disagreements",
 ]
-# A process of its own, which `doctor` starts to try each backend.
-TRIES_BACKENDS = "guide.self_test"
+# What builds networks before a run: `doctor` tries each backend in a process of its
+# own, `plan --measure` times a network.
+BUILDS_NETWORKS = ("guide.self_test", "guide.plan.measure")
 
 LAYER_IMPORTS = {"keras", "numpy", "math", "pathlib", "re", "functools", "numbers"}
 
@@ -145,7 +146,7 @@ def forbidden_imports(path: Path, planted: str = "") -> list[str]:
         narrow = ONLY.get((room, other))
         if other not in allowed or (narrow and narrow not in (name, inner)):
             found.append(f"{name} -> {inner}")
-    if name != TRIES_BACKENDS and (room not in MAY_LOAD_KERAS or name in KERAS_FREE):
+    if name not in BUILDS_NETWORKS and (room not in MAY_LOAD_KERAS or name in KERAS_FREE):
         used = {module.split(".")[0] for module, _ in imported(path, planted)}
         found += [f"{name} -> {framework}" for framework in sorted(used & FRAMEWORKS)]
     return found
@@ -233,7 +234,7 @@ def test_quick_modules_load_no_framework():
         for path in PACKAGE
         for inner in [inner_name(name_of(path))]
         if (inner.split(".")[0] not in MAY_LOAD_KERAS or inner in KERAS_FREE)
-        and inner not in ("__main__", TRIES_BACKENDS)
+        and inner not in ("__main__", *BUILDS_NETWORKS)
     ]
     code = (
         "import importlib, sys\n"
