@@ -6,7 +6,13 @@ import pyproj
 import pytest
 
 from tests.conftest import write_place
-from vl3d_lite.dataset.files import check_clouds, prepare_file, prepare_training_files
+from vl3d_lite.dataset.files import (
+    check_clouds,
+    fits_beside,
+    prepare_file,
+    prepare_training_files,
+)
+from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.reader import read_spec
 
@@ -86,3 +92,16 @@ def test_training_clouds_are_tilted_but_for_the_first(tmp_path, place):
     low, high = np.ptp(first.xyz[:, 2]), [np.ptp(c.xyz[:, 2]) for c in tilted]
     assert min(high) > 1.2 * low
     assert high[0] != high[1]
+
+
+def test_a_cloud_is_prepared_beside_another_in_half_the_free_memory(
+    place, spec, monkeypatch, tmp_path
+):
+    cloud, points = place / "train.laz", 6000
+    needed = points * BYTES_PER_POINT + cloud_bytes(
+        spec, CloudSize(points, (points,)), swept=True
+    )
+    for free, fits in ((2 * needed + 2, True), (2 * needed - 2, False)):
+        monkeypatch.setattr("vl3d_lite.dataset.files.memory_limit", lambda n=free: n)
+        assert fits_beside(cloud, spec) == fits
+        assert not fits_beside(tmp_path / "absent.laz", spec)

@@ -92,7 +92,9 @@ def test_warns_when_no_point_may_speak(caplog):
 
 @pytest.mark.parametrize("name", ["withheld", "classification"])
 def test_refuses_codes_as_weights(name):
-    with pytest.raises(ValidationError, match="holds codes, not weights; list the values"):
+    with pytest.raises(
+        ValidationError, match="holds codes, not weights; list the values"
+    ):
         SourceWeightsSpec(dimension=name)
     assert SourceWeightsSpec(
         dimension=name, zero_weight_values=[1]

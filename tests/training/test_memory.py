@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from vl3d_lite.clouds.reading import describe_las
-from vl3d_lite.dataset.files import BYTES_PER_POINT, prepare_file
-from vl3d_lite.dataset.sizes import CloudSize, cloud_bytes, fits_beside, size_of
+from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.dataset.sizes import CloudSize, cloud_bytes, size_of
 from vl3d_lite.errors import ResourceError
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.training import memory, remedies
@@ -89,21 +88,6 @@ def test_validation_and_prediction_come_on_top_of_training(place):
     both = estimate(spec, [CLOUD], [CLOUD], [CLOUD, CloudSize(10, (5,))]).clouds
     assert alone < validated < both
     assert both - validated == pytest.approx(validated - alone)
-
-
-def test_a_cloud_is_prepared_beside_another_in_half_the_free_memory(
-    place, monkeypatch, tmp_path
-):
-    spec, cloud = spec_of(place), place / "train.laz"
-    points = describe_las(cloud).points
-    needed = points * BYTES_PER_POINT + cloud_bytes(
-        spec, CloudSize(points, (points,)), swept=True
-    )
-    limit(monkeypatch, 2 * needed + 2)
-    assert fits_beside(cloud, spec)
-    limit(monkeypatch, 2 * needed - 2)
-    assert not fits_beside(cloud, spec)
-    assert not fits_beside(tmp_path / "absent.laz", spec)
 
 
 def test_a_gpu_takes_step_and_weights_from_ram(place):

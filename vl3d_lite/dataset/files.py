@@ -1,9 +1,8 @@
-"""From cloud files to clouds that fields can be cut out of."""
+"""From cloud files to prepared clouds."""
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -16,44 +15,44 @@ from vl3d_lite.clouds.reading import LasSummary, describe_las, read_las
 from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
+from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, VL3DError
+from vl3d_lite.spec.schema.clouds import COMPUTED_FEATURES
 from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.resources import require_memory
+from vl3d_lite.spec.suggestions import did_you_mean
+from vl3d_lite.system.resources import memory_limit, require_memory
 
 logger = logging.getLogger(__name__)
 
-# Peak bytes per point of reading and reducing a file, before features
-# (an estimate; benchmarks/bench_prediction.py tells the peak).
-BYTES_PER_POINT = 150
-
 
 def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> None:
-    """Complain about clouds that cannot be used, without reading coordinates.
+    """Check that clouds can be used, without reading their coordinates.
 
     Args:
         paths: LAS or LAZ files.
-        spec: Names classes and features.
-        count_classes: Whether the clouds are trained on, so that their codes are
-            counted and held against the classes.
+        spec: The spec with the classes and features.
+        count_classes: Whether the clouds are for training, so that their codes are
+            counted and compared with the classes.
 
     Raises:
-        DataError: One line a file: it is damaged, lacks a dimension, or is in
-            degrees; or a class is nowhere.
+        DataError: One line per file that is damaged, lacks a dimension or has
+            coordinates in degrees; or a class has no point.
     """
-    codes, troubles = {}, []
+    counts: dict[str, dict[int, int]] = {}
+    errors = []
     for path in paths:
         try:
             summary = _summary(path, spec, count_classes)
         except DataError as error:
-            troubles.append(str(error))
+            errors.append(str(error))
         else:
-            if count_classes:
-                codes[str(path)] = summary.code_counts
-    if troubles:
-        raise DataError("\n".join(troubles))
-    if codes:
-        require_classes(spec, codes)
+            if summary.code_counts is not None:
+                counts[str(path)] = summary.code_counts
+    if errors:
+        raise DataError("\n".join(errors))
+    if counts:
+        require_classes(spec, counts)
 
 
 def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
@@ -61,29 +60,29 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
     summary = describe_las(path, count_codes=count_classes, ignored=spec.ignored_flags)
     for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
-            close = get_close_matches(name, summary.dimensions, n=1)
-            guess = f"; did you mean `{close[0]}`?" if close else "."
+            computed = COMPUTED_FEATURES if key.startswith("features") else ()
+            hint = did_you_mean(name, (*computed, *summary.dimensions), otherwise=".")
             raise DataError(
-                f"{path}: no dimension `{name}`, which `{key}` needs{guess} It has: "
+                f"{path}: no dimension `{name}`, which `{key}` needs{hint} It has: "
                 f"{', '.join(summary.dimensions)}"
             )
     return summary
 
 
 @contextlib.contextmanager
-def _bar(
+def _progress_bar(
     description: str, quiet: bool, check: Callable[[], None] = lambda: None
 ) -> Iterator[Callable[[int, int], None]]:
     with tqdm(
         desc=description, unit="point", unit_scale=True, leave=False, disable=quiet
     ) as bar:
 
-        def tell(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             check()
             bar.total = total
             bar.update(done - bar.n)
 
-        yield tell
+        yield update
 
 
 def read_cloud(
@@ -93,31 +92,31 @@ def read_cloud(
     quiet: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> PointCloud:
-    """Read a cloud with the dimensions that the spec needs, and its labels.
+    """Read a cloud with its labels and the dimensions that the spec needs.
 
     Args:
         path: LAS or LAZ file.
-        spec: Names classes and features.
-        quiet: No progress bar.
-        check: Called now and then; what it raises stops the reading.
+        spec: The spec with the classes and features.
+        quiet: Whether to show no progress bar.
+        check: Called after each chunk of points; it may raise to stop the reading.
 
     Raises:
         DataError: The cloud cannot be used.
-        ResourceError: It does not fit into memory.
+        ResourceError: The cloud does not fit into memory.
     """
-    points = describe_las(path).points
+    points = read_header(path).point_count
     require_memory(
         points * BYTES_PER_POINT,
         f"{path}: reading {points:,} points",
         "predict smaller tiles, or on a machine with more memory",
     )
-    with _bar(f"reading {path.name}", quiet, check) as tell:
+    with _progress_bar(f"reading {path.name}", quiet, check) as update:
         return read_las(
             path,
             dimensions=list(dimensions_to_read(spec)),
             class_codes=spec.class_codes,
             ignored=spec.ignored_flags,
-            progress=tell,
+            progress=update,
         )
 
 
@@ -130,33 +129,45 @@ def prepare_file(
     quiet: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> PreparedCloud:
-    """Read a cloud, and prepare it on the grid of that number.
+    """Read a cloud and prepare it.
 
     Args:
         path: LAS or LAZ file.
-        spec: The run.
-        threads: Threads that search neighbors.
-        grid: Number of the grid.
-        quiet: No progress bars.
-        check: Called now and then; what it raises stops the work.
+        spec: The spec of the run.
+        threads: Threads of the neighbor search.
+        grid: Number of the grid (see `prepare_cloud`).
+        quiet: Whether to show no progress bars.
+        check: Called after each chunk of points; it may raise to stop the work.
 
     Raises:
         DataError: The cloud cannot be used.
-        ResourceError: It does not fit into memory.
+        ResourceError: The cloud does not fit into memory.
     """
     cloud = read_cloud(path, spec, quiet=quiet, check=check)
-    with _bar(f"preparing {path.name}", quiet, check) as tell:
-        return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=tell)
+    with _progress_bar(f"preparing {path.name}", quiet, check) as update:
+        return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=update)
 
 
 def prepare_files(
-    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool, what: str
+    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool, role: str
 ) -> list[PreparedCloud]:
-    """Prepare several clouds, with a progress bar."""
+    """Read and prepare several clouds.
+
+    Args:
+        paths: LAS or LAZ files.
+        spec: The spec of the run.
+        threads: Threads of the neighbor search.
+        quiet: Whether to show no progress bars.
+        role: What the clouds are for, such as "validation clouds", for the bar.
+
+    Raises:
+        DataError: A cloud cannot be used.
+        ResourceError: A cloud does not fit into memory.
+    """
     return [
         prepare_file(path, spec, threads, quiet=quiet)
         for path in tqdm(
-            paths, desc=f"preparing {what}", unit="cloud", disable=quiet or not paths
+            paths, desc=f"preparing {role}", unit="cloud", disable=quiet or not paths
         )
     ]
 
@@ -164,9 +175,22 @@ def prepare_files(
 def prepare_training_files(
     paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool
 ) -> list[PreparedCloud]:
-    """Prepare the training clouds, each on every grid of the augmentation.
+    """Read and prepare the training clouds, each on every grid of the augmentation.
 
-    All but the first reduction of a cloud are thinned and tilted before.
+    On all grids but the first, a cloud is thinned and tilted before its reduction.
+
+    Args:
+        paths: LAS or LAZ files.
+        spec: The spec with the augmentation.
+        threads: Threads of the neighbor search.
+        quiet: Whether to show no progress bars.
+
+    Returns:
+        All grids of the first cloud, then those of the second.
+
+    Raises:
+        DataError: A cloud cannot be used.
+        ResourceError: A cloud does not fit into memory.
     """
     augmentation = spec.training.augmentation
     result = []
@@ -181,10 +205,25 @@ def prepare_training_files(
                 changed = thin(cloud, augmentation.thinning, rng)
                 if augmentation.slope:
                     changed = tilt(changed, augmentation.slope, rng)
-            with _bar(f"preparing {path.name}", quiet) as tell:
+            with _progress_bar(f"preparing {path.name}", quiet) as update:
                 result.append(
                     prepare_cloud(
-                        changed, spec, grid=grid, threads=threads, progress=tell
+                        changed, spec, grid=grid, threads=threads, progress=update
                     )
                 )
     return result
+
+
+def fits_beside(path: Path, spec: Spec) -> bool:
+    """Whether a cloud may be prepared while another one is predicted.
+
+    It may where it takes at most half of the free memory, even if no two of its
+    points share a cell.
+    """
+    try:
+        points = read_header(path).point_count
+    except VL3DError:  # reported when the cloud itself is read
+        return False
+    size = CloudSize(points, (points,))
+    needed = points * BYTES_PER_POINT + cloud_bytes(spec, size, swept=True)
+    return needed <= memory_limit() / 2

@@ -1,29 +1,27 @@
-"""Sizes of clouds in points and cells, and the memory they take."""
+"""Sizes of clouds in points and cells, and the memory that they take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from vl3d_lite.clouds.reading import describe_las
 from vl3d_lite.dataset.extractor import interlevel_widths
-from vl3d_lite.dataset.files import BYTES_PER_POINT
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.errors import VL3DError
 from vl3d_lite.spec.schema.clouds import feature_columns
 from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.resources import memory_limit
 
-SHRINKS = 0.4  # cells of a level for each of the level before, where not counted
-SWEEP = 1.7  # fields that hold a cell in a pass over a cloud
+# Peak bytes per point of reading and reducing a file, before features
+# (an estimate; benchmarks/bench_prediction.py measures the peak).
+BYTES_PER_POINT = 150
+SHRINKING = 0.4  # cells of a level per cell of the finer one, where not counted
+FIELDS_PER_CELL = 1.7  # fields that hold a cell in a sweep
 
 
 @dataclass(frozen=True)
 class CloudSize:
-    """How large a cloud is once it is prepared.
+    """The size of a prepared cloud.
 
     Attributes:
-        points: Of the file.
-        cells: Of each level; the finest alone where others are not known.
+        points: Points of the file.
+        cells: Cells of each level; of the finest alone where others are not known.
     """
 
     points: int
@@ -31,18 +29,27 @@ class CloudSize:
 
 
 def size_of(cloud: PreparedCloud) -> CloudSize:
-    """The size of a prepared cloud."""
+    """Measure a prepared cloud."""
     cells = tuple(len(level.xyz) for level in cloud.hierarchy.levels)
     return CloudSize(len(cloud.cell_of_point), cells)
 
 
 def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
-    """Bytes of a prepared cloud with its features and, if swept, its fields."""
+    """Estimate the memory of a prepared cloud.
+
+    Args:
+        spec: The spec of the run.
+        size: The size of the cloud.
+        swept: Whether the fields of a sweep and the votes of cells are included.
+
+    Returns:
+        Bytes.
+    """
     stages = spec.model.stages
     down, up = interlevel_widths(spec)
     cells = list(size.cells)
     while len(cells) < len(stages):
-        cells.append(round(cells[-1] * SHRINKS))
+        cells.append(round(cells[-1] * SHRINKING))
     total = 4.0 * size.points
     columns = len(feature_columns(spec.features))
     # Features, scaled ones, labels, counts, keys, and coordinates in order.
@@ -52,29 +59,17 @@ def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
         if number + 1 < len(stages):
             total += cells[number + 1] * 4 * down[number] + cells[number] * 4 * (up + 1)
     if swept:
-        total += cells[0] * (8 * SWEEP + 8 * len(spec.classes) + 8)
+        total += cells[0] * (8 * FIELDS_PER_CELL + 8 * len(spec.classes) + 8)
     else:
         total += 8 * cells[0]
     return total
 
 
-def fits_beside(path: Path, spec: Spec) -> bool:
-    """Whether a cloud may be prepared while another one is predicted.
-
-    It takes half of the memory that is free at most, however few of its points
-    share a cell.
-    """
-    try:
-        points = describe_las(path).points
-    except VL3DError:  # it is told when the cloud's turn has come
-        return False
-    size = CloudSize(points, (points,))
-    needed = points * BYTES_PER_POINT + cloud_bytes(spec, size, swept=True)
-    return needed <= memory_limit() / 2
-
-
 def coarser(sizes: Sequence[CloudSize], factor: float) -> list[CloudSize]:
-    """Clouds on a grid `factor` times as coarse: surfaces have its square fewer."""
+    """Sizes on a grid `factor` times as coarse.
+
+    A surface has ``factor**2`` times fewer cells.
+    """
     return [
         replace(size, cells=tuple(max(1, round(n / factor**2)) for n in size.cells))
         for size in sizes

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.sizes import fits_beside
+from vl3d_lite.dataset.files import fits_beside
 from vl3d_lite.errors import InterruptedRunError, VL3DError
 from vl3d_lite.prediction.classifier import Classifier, CloudPrediction
 from vl3d_lite.prediction.outcomes import Outputs

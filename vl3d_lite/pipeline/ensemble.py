@@ -113,7 +113,7 @@ def _temperature(
                 shared[0],
             )
     prepared = prepare_files(
-        clouds, spec, options.threads, quiet=options.quiet, what="validation clouds"
+        clouds, spec, options.threads, quiet=options.quiet, role="validation clouds"
     )
     labeled = labeled_clouds(clouds, prepared, spec, classifier.scaling)
     return calibrate(members[0].run, labeled, classifier)

@@ -10,9 +10,9 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.files import BYTES_PER_POINT
 from vl3d_lite.dataset.prepared import prepare_cloud
 from vl3d_lite.dataset.scaling import impute_constant_features
+from vl3d_lite.dataset.sizes import BYTES_PER_POINT
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError
 from vl3d_lite.model.backend import prepare_backend

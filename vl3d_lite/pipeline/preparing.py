@@ -119,7 +119,7 @@ def prepare_inputs(
     threads, quiet = options.threads, options.quiet
     clouds = prepare_training_files(loaded.clouds["train"], spec, threads, quiet=quiet)
     validation = prepare_files(
-        paths, spec, threads, quiet=quiet, what="validation clouds"
+        paths, spec, threads, quiet=quiet, role="validation clouds"
     )
     for cloud in validation:
         if not np.any(cloud.labels >= 0):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vl3d_lite.dataset.batches import batch_spec
-from vl3d_lite.dataset.files import BYTES_PER_POINT
-from vl3d_lite.dataset.sizes import CloudSize, cloud_bytes
+from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.model.cost import LayerCost, count_parameters, network_cost
 from vl3d_lite.spec.schema.clouds import feature_columns
 from vl3d_lite.spec.schema.spec import Spec
