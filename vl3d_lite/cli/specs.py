@@ -1,6 +1,7 @@
 """Commands about specs: check, plan, write and convert them."""
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ from vl3d_lite.system.writing import write_text
 if TYPE_CHECKING:
     from vl3d_lite.spec.reader import LoadedSpec
 
+logger = logging.getLogger(__name__)
+
 
 def check(
     spec: SpecPath,
@@ -42,6 +45,9 @@ def check(
     loaded = load_spec(spec, set_, needs=(), check_files=not no_files)
     if not no_files:
         _check_clouds(loaded)
+    if not any(loaded.clouds.values()):  # No header decided about dimensions.
+        for warning in loaded.warnings:
+            logger.warning("warning: %s", warning)
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
     typer.echo(f"{spec}: OK ({counts or 'no'} clouds)")
 

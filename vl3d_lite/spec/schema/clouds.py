@@ -91,11 +91,11 @@ class CloudsSpec(Section):
     """LAS and LAZ files: paths, globs or folders, relative to the spec."""
 
     train: list[str] = Field(default=[])
-    """Labelled clouds for training."""
+    """Labeled clouds for training."""
     validation: list[str] = Field(default=[])
-    """Labelled clouds that select the best epoch."""
+    """Labeled clouds that select the best epoch."""
     predict: list[str] = Field(default=[])
-    """Clouds that `run` predicts; labelled ones are also evaluated."""
+    """Clouds that `run` predicts; labeled ones are also evaluated."""
 
 
 class FeatureSpec(Section):

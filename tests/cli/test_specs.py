@@ -1,0 +1,47 @@
+"""Commands about specs, run in this process."""
+
+import laspy
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from vl3d_lite.cli.app import app
+
+SPEC = """\
+classes: {ground: 2, tree: 5}
+clouds: {train: [a.las]}
+features: [heigth]
+fields: {radius: 20, grid_size: 0.5}
+model: {stages: [{points: 64, channels: 16}]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(SPEC)
+    las = laspy.create()
+    las.x, las.y, las.z = np.random.default_rng(0).random((3, 500)) * 9
+    las.classification = np.resize(np.uint8([2, 5]), 500)
+    las.write(tmp_path / "a.las")
+    return tmp_path
+
+
+def check(*arguments):
+    result = CliRunner().invoke(app, ["check", "a.yaml", *arguments])
+    return result.exit_code, result.stdout, result.stderr, result.exception
+
+
+def test_check_without_files_warns_of_a_misspelled_feature(folder):
+    code, out, err, _ = check("--no-files")
+    assert code == 0
+    assert out.startswith("a.yaml: OK")
+    assert "warning: a.yaml:3:12: `features[0]`: `heigth`" in err
+    assert "did you mean `height`?" in err
+
+
+def test_check_with_files_refuses_a_misspelled_feature(folder):
+    _, out, _, error = check()
+    assert out == ""
+    assert "no dimension `heigth`" in str(error)
+    assert "did you mean `height`?" in str(error)
