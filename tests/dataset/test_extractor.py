@@ -102,6 +102,38 @@ def test_levels_are_renumbered_as_the_loops_do(interlevel_neighbors, points, pla
                 assert found == present + [-1] * (len(known) - len(present))
 
 
+@pytest.mark.parametrize("neighbors", [1, 3])
+def test_a_coarse_point_without_a_child_takes_its_nearest_fine_point(neighbors):
+    fields = {**CYLINDER, "interlevel_neighbors": "nearest"}
+    spec = make_spec(fields, (90, 60, 40), neighbors)
+    cloud = prepared(spec)
+    levels, lost = cloud.hierarchy.levels, 0
+    for center in cloud.xyz[::200]:
+        field = FieldExtractor(cloud, spec).extract(center)
+        rows = rows_of_levels(field, cloud, spec)
+        for number in range(2):
+            known = renumbered(levels[number].down, rows[number + 1], rows[number])
+            for place, children in enumerate(known):
+                found = field.down[number][place].tolist()
+                if any(child >= 0 for child in children):
+                    assert found == children
+                    continue
+                lost += 1
+                point = field.xyz[number + 1][place].astype(np.float64)
+                gaps = [
+                    np.sqrt(
+                        sum(
+                            (float(a) - b) ** 2
+                            for a, b in zip(fine, point, strict=True)
+                        )
+                    )
+                    for fine in field.xyz[number]
+                ]
+                assert found[1:] == [-1] * (len(found) - 1)
+                assert gaps[found[0]] == pytest.approx(min(gaps), abs=1e-6)
+    assert lost > 20
+
+
 def test_points_whose_parent_had_no_room_take_a_near_one():
     spec = make_spec(points=(400, 60, 9))
     cloud = prepared(spec)
