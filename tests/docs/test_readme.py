@@ -86,11 +86,12 @@ def test_ci_runs_the_command_of_the_readme():
     assert shown.stdout.strip() == marked("test")
 
 
-def test_ci_stops_at_the_first_failure_and_runs_ruff():
+def test_ci_stops_at_the_first_failure_and_runs_ruff_and_mypy():
     text = (ROOT / ".ci/run").read_text()
     assert "set -euo pipefail" in text
     assert ".venv/bin/ruff check ." in text
     assert ".venv/bin/ruff format --check ." in text
+    assert ".venv/bin/mypy" in text
 
 
 def test_the_image_installs_what_the_readme_says():
