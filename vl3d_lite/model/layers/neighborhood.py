@@ -108,20 +108,23 @@ def at_least_float32(dtype):
     return dtype if dtype in ("float32", "float64") else "float32"
 
 
-def neighbor_offsets(coordinates, neighbors):
-    """Subtract each point's coordinates from its neighbors', ``x_j - x_i``.
+def neighbor_offsets(coordinates, neighbors, centers=None):
+    """Subtract each center's coordinates from its neighbors', ``x_j - x_i``.
 
     Args:
-        coordinates: ``(B, R, 3)`` float32 or float64.
-        neighbors: ``(B, R, K)`` int, rows of the coordinates; -1 where missing.
+        coordinates: ``(B, R, n_x)`` float32 or float64, in meters.
+        neighbors: ``(B, M, K)`` int, rows of the coordinates; -1 where missing.
+        centers: ``(B, M, n_x)``, in meters; the coordinates themselves by default.
 
     Returns:
-        ``(B, R, K, 3)``, type of the coordinates; zeros where missing, whatever
-        lies there.
+        ``(B, M, K, n_x)``, type of the coordinates; zeros where missing, whatever
+        the coordinates of padded points are.
     """
+    centers = coordinates if centers is None else centers
     gathered = gather_neighbors(coordinates, neighbors, zero_missing=False)
-    offsets = gathered - ops.expand_dims(coordinates, 2)
-    return ops.where(is_present(neighbors, coordinates)[..., None], offsets, 0.0)
+    offsets = gathered - ops.expand_dims(centers, 2)
+    present = is_present(neighbors, coordinates)[..., None]
+    return ops.where(present, offsets, ops.zeros_like(offsets))
 
 
 def materialize(values, neighbors):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
-from vl3d_lite.model.layers.neighborhood import at_least_float32, gather_neighbors
+from vl3d_lite.model.layers.neighborhood import at_least_float32
 
 
 def cutoff_envelope(distances, rcut):
@@ -159,35 +159,6 @@ def neighbor_envelope(offsets, radius):
     # The slope of a square root at 0, where each point meets itself, is NaN.
     squares = ops.where(squares > 1e-12, squares, 1e-12)
     return cutoff_envelope(ops.sqrt(squares), radius)
-
-
-def neighbor_weights(source_weights, neighbors):
-    """Gather each neighbor's source weight.
-
-    Args:
-        source_weights: ``(B, R)`` or ``(B, R, 1)`` float.
-        neighbors: ``(B, R, K)`` int, rows of the weights; -1 where missing.
-
-    Returns:
-        ``(B, R, K)``, type of the weights; 0 where missing.
-    """
-    if len(source_weights.shape) == 2:
-        source_weights = ops.expand_dims(source_weights, -1)
-    return gather_neighbors(source_weights, neighbors)[..., 0]
-
-
-def takes_weights(shapes, allowed=True):
-    """Tell whether these inputs after the neighbors are fit: none, or weights.
-
-    Args:
-        shapes: Of the inputs after the neighbors.
-        allowed: Whether source weights are.
-    """
-    if not shapes:
-        return True
-    (shape, *more) = shapes
-    fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] == 1)
-    return allowed and fits and not more
 
 
 def segment_envelope_gated_softmax(

@@ -3,13 +3,11 @@
 import keras
 from keras import ops
 
-from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.arguments import check_arguments
+from vl3d_lite.model.layers.attention.base import NeighborAttention, neighbor_weights
 from vl3d_lite.model.layers.attention.envelope_softmax import (
     envelope_gated_softmax,
     neighbor_envelope,
-    neighbor_weights,
-    takes_weights,
 )
 from vl3d_lite.model.layers.attention.products import (
     encode_offsets,
@@ -21,7 +19,6 @@ from vl3d_lite.model.layers.neighborhood import (
     at_least_float32,
     gather_neighbors,
     is_present,
-    is_real,
     neighbor_offsets,
     require_integers,
 )
@@ -31,7 +28,7 @@ SOFTMAX = ("plain", "envelope")
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
-class GroupedVectorAttentionLayer(keras.layers.Layer):
+class GroupedVectorAttentionLayer(NeighborAttention):
     """Attend to the neighbors with one weight per group of channels.
 
     For a point ``i``, its present neighbors ``j``, a group ``g`` and a channel
@@ -47,59 +44,60 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
     ``mul`` and ``bias`` are MLPs, ``ReLU(p A + a) B + b``; without them the
     factor is 1 and the summand 0. ``w = 1`` for ``weights="groups"``,
     ``w_ij = u_ij W_3 + b_3`` for "channels". ``Z`` is a BatchNormalization
-    over the real points. A point without a present neighbor gets zeros. There
-    is no residual and no normalization of the input or output: those are the
-    block's.
+    over the real points. A point without a present neighbor gets zeros. The
+    layer has no residual and does not normalize its input or output; the block
+    does.
 
-    ``softmax="envelope"`` takes `envelope_gated_softmax` instead, with
-    `cutoff_envelope` of the distance and, if they are given, the neighbors'
-    source weights. The output is then continuous where a neighbor enters or
-    leaves the radius; with the plain softmax it jumps.
+    ``softmax="envelope"`` replaces the softmax by `envelope_gated_softmax`, with
+    `cutoff_envelope` of the distance and the neighbors' source weights if they
+    are given. The output is then continuous where a neighbor enters or leaves
+    the radius; with the plain softmax it jumps.
 
     With ``w = 1`` and no multiplier the same function is computed in a factored
     form: ``k`` and ``q`` are projected to ``G`` channels before the gather, and
-    the last linear map of ``bias`` acts once per point, past the sum over the
-    neighbors. No product of size ``(K, C x C)`` per point remains.
+    the last linear map of ``bias`` is applied once per point, after the sum over
+    the neighbors. No product of size ``(K, C x C)`` per point remains.
 
     Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``G`` groups.
 
     Args:
         channels: Output channels, or None for as many as the input has.
         groups: ``G``; divides the channels.
-        weights: "groups" (one weight a group, PTv2) or "channels" (VL3D's
-            weight encoding, one factor a channel; starts at 1).
-        positional_bias: Whether ``bias`` is there.
-        positional_multiplier: Whether ``mul`` is there.
+        weights: "groups" (one weight per group, PTv2) or "channels" (VL3D's
+            weight encoding, one factor per channel, initially 1).
+        positional_bias: Whether to add ``bias``.
+        positional_multiplier: Whether to multiply by ``mul``.
         dropout: Share of attention weights dropped in training, in [0, 1).
         scale: Length that coordinate differences are divided by, in meters;
             the stage's point spacing makes them of order one. Positive.
-        momentum: Of the moving statistics, in [0, 1].
+        momentum: Momentum of the moving statistics, in [0, 1].
         softmax: "plain" or "envelope".
-        radius: Distance at which a neighbor has faded out, in meters; for
-            "envelope", where it must be positive.
-        kernel_initializer: For every matrix.
-        kernel_regularizer: For every matrix.
-        seed: Of the dropout.
+        radius: Distance at which a neighbor has faded out, in meters: positive
+            with "envelope", None with "plain".
+        kernel_initializer: Initializer of every matrix.
+        kernel_regularizer: Regularizer of every matrix.
+        seed: Seed of the dropout.
 
     Call arguments:
         inputs: A list of three: coordinates ``(B, R, 3)`` float in meters;
             features ``(B, R, C_in)`` float; neighbors ``(B, R, K)`` int, -1
-            where missing. With "envelope" perhaps a fourth: source weights
+            where missing. With "envelope" optionally a fourth: source weights
             ``(B, R)`` or ``(B, R, 1)`` float, not negative, best at most 1; 0
-            takes a point out of all attention, its own included.
+            removes a point from all attention, its own included.
+        training: Whether to normalize by the batch and drop attention weights.
 
     Returns:
         ``(B, R, channels)`` float.
 
     Raises:
-        DeepLearningException: An argument is out of range, groups do not
-            divide the channels, or the inputs are not those above.
+        DeepLearningException: An argument is out of range, the groups do not
+            divide the channels, or the inputs differ from those above.
 
     Source:
-        Wu et al., *Point Transformer V2* (2022), eq. 3-6. Differences: the
-        softmax runs over the present neighbors alone (there it is masked
-        afterwards and does not sum to 1), and the MLPs over neighbors have no
-        BatchNormalization; `scale` takes its place.
+        Wu et al., *Point Transformer V2* (2022), eq. 3-6. We differ in two
+        points: the softmax runs over the present neighbors alone (there it is
+        masked afterwards and does not sum to 1), and the MLPs over neighbors
+        have no BatchNormalization; `scale` takes its place.
     """
 
     def __init__(
@@ -119,8 +117,15 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        # Coordinates stay float32 where the features are half precision.
-        super().__init__(**{"autocast": False, **kwargs})
+        super().__init__(
+            channels,
+            groups,
+            dropout,
+            kernel_initializer,
+            kernel_regularizer,
+            seed,
+            **kwargs,
+        )
         checks = {
             "channels": (channels is None or channels >= 1, "at least 1, or None"),
             "groups": (groups >= 1, "at least 1"),
@@ -135,62 +140,34 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             ),
         }
         check_arguments(self.name, locals(), checks)
-        self.channels = channels
-        self.groups = groups
         self.weights_per = weights
         self.positional_bias = positional_bias
         self.positional_multiplier = positional_multiplier
-        self.dropout = dropout
         self.scale = scale
         self.momentum = momentum
         self.softmax = softmax
         self.radius = radius
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.seed = seed
         self.norm = keras.layers.BatchNormalization(
             momentum=momentum, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
         )
-        self.attention_dropout = (
-            keras.layers.Dropout(
-                dropout, seed=seed, dtype=self._at_least_float32(), name="dropout"
-            )
-            if dropout
-            else None
-        )
+        # The softmax runs at least in float32, and so does its dropout.
+        self.attention_dropout = self._make_dropout(self._at_least_float32())
 
     @property
     def factored(self):
-        """Whether the factored form is used."""
+        """Whether the factored form applies."""
         return self.weights_per == "groups" and not self.positional_multiplier
 
     def build(self, input_shape):
-        shapes = [shape for shape in input_shape if hasattr(shape, "__len__")]
-        ranks = [len(shape) for shape in shapes]
         weighted = self.softmax == "envelope"
-        if ranks[:3] != [3, 3, 3] or not takes_weights(shapes[3:], weighted):
-            raise DeepLearningException(
-                f"{self.name}: expected a list of coordinates (B, R, 3), features "
-                "(B, R, C) and neighbors (B, R, K)"
-                f"{' and perhaps source weights (B, R)' if weighted else ''}. "
-                f"Received: shapes {list(input_shape)}"
-            )
-        dimensions, width = shapes[0][-1], shapes[1][-1]
-        channels = self.channels or width
-        if channels % self.groups:
-            raise DeepLearningException(
-                f"{self.name}: `groups` must divide the channels. Received: "
-                f"groups={self.groups}, channels={channels}"
-            )
-        self.query_kernel = self._matrix("query_kernel", width, channels)
-        self.key_kernel = self._matrix("key_kernel", width, channels)
-        self.value_kernel = self._matrix("value_kernel", width, channels)
+        axes, width, channels = self._check_shapes(input_shape, weighted)
+        self._add_projections(width, channels)
         self.value_bias = self._vector("value_bias", channels)
-        self.norm.build((*shapes[1][:-1], 2 * channels))
+        self.norm.build((None, None, 2 * channels))
         if self.positional_bias:
-            self.bias_mlp = self._mlp("bias", dimensions, channels)
+            self.bias_mlp = self._mlp("bias", axes, channels)
         if self.positional_multiplier:
-            self.multiplier_mlp = self._mlp("multiplier", dimensions, channels)
+            self.multiplier_mlp = self._mlp("multiplier", axes, channels)
         self.encoding_kernel = self._matrix("encoding_kernel", channels, self.groups)
         self.encoding_bias = self._vector("encoding_bias", self.groups)
         if weighted:
@@ -201,18 +178,6 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             self.weight_kernel = self._matrix("weight_kernel", self.groups, channels)
             self.weight_bias = self._vector("weight_bias", channels, "ones")
 
-    def _matrix(self, name, rows, columns):
-        return self.add_weight(
-            name=name,
-            shape=(rows, columns),
-            # A clone draws its own numbers; one instance repeats them.
-            initializer=self.kernel_initializer.clone(),
-            regularizer=self.kernel_regularizer,
-        )
-
-    def _vector(self, name, size, initializer="zeros"):
-        return self.add_weight(name=name, shape=(size,), initializer=initializer)
-
     def _mlp(self, name, rows, columns):
         return (
             self._matrix(f"{name}_hidden_kernel", rows, columns),
@@ -221,29 +186,30 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
             self._vector(f"{name}_bias", columns),
         )
 
-    def call(self, inputs, training=False):
-        return self._attend(inputs, training)[0]
-
-    def attention_weights(self, inputs):
-        """Give alpha at inference, ``(B, R, K, G)``; zero where missing."""
-        return self._attend(inputs, training=False)[1]
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "weights": self.weights_per,
+            "positional_bias": self.positional_bias,
+            "positional_multiplier": self.positional_multiplier,
+            "scale": self.scale,
+            "momentum": self.momentum,
+            "softmax": self.softmax,
+            "radius": self.radius,
+        }
 
     def _attend(self, inputs, training):
         coordinates, features, neighbors, *weights = inputs
         require_integers(self.name, neighbors)
-        query, key, value = self._project(features, neighbors, training)
+        query, key, value = self._normalized_projection(features, neighbors, training)
         offsets, gate = self._geometry(coordinates, neighbors, weights)
         gate["present"] = is_present(neighbors, features)  # (B, R, K)
         form = self._factored if self.factored else self._plain
         return form(query, key, value, offsets, neighbors, gate, training)
 
-    def _project(self, features, neighbors, training):
-        real = is_real(neighbors, ops.shape(features)[1])  # (B, R)
-        features = ops.cast(features, self.compute_dtype)
-        features = ops.where(real[..., None], features, 0.0)
-        kernels = (self.query_kernel, self.key_kernel, self.value_kernel)
-        kernel = self._cast(ops.concatenate(kernels, axis=-1))
-        projected = ops.matmul(features, kernel)  # (B, R, 3C)
+    def _normalized_projection(self, features, neighbors, training):
+        projected, real = self._project(features, neighbors)  # (B, R, 3C)
         channels = self.value_kernel.shape[-1]
         both = projected[..., : 2 * channels]
         both = ops.relu(self.norm(both, training=training, mask=real))
@@ -251,7 +217,7 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
         return both[..., :channels], both[..., channels:], value
 
     def _geometry(self, coordinates, neighbors, weights):
-        """Scaled offsets ``(B, R, K, 3)``, or None; and what gates the softmax."""
+        """Return scaled offsets ``(B, R, K, 3)`` or None, and gates of the softmax."""
         gate = {}
         positional = self.positional_bias or self.positional_multiplier
         if not positional and self.softmax == "plain":
@@ -326,36 +292,3 @@ class GroupedVectorAttentionLayer(keras.layers.Layer):
 
     def _at_least_float32(self):
         return at_least_float32(self.compute_dtype)
-
-    def _cast(self, values):
-        return ops.cast(values, self.compute_dtype)
-
-    def _split(self, values):
-        shape = (*ops.shape(values)[:-1], self.groups, -1)
-        return ops.reshape(values, shape)
-
-    def _merge(self, context):
-        batch, rows = ops.shape(context)[:2]
-        return ops.reshape(context, (batch, rows, self.value_kernel.shape[-1]))
-
-    def compute_output_shape(self, input_shape):
-        features = input_shape[1]
-        return (*features[:-1], self.channels or features[-1])
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "groups": self.groups,
-            "weights": self.weights_per,
-            "positional_bias": self.positional_bias,
-            "positional_multiplier": self.positional_multiplier,
-            "dropout": self.dropout,
-            "scale": self.scale,
-            "momentum": self.momentum,
-            "softmax": self.softmax,
-            "radius": self.radius,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "seed": self.seed,
-        }

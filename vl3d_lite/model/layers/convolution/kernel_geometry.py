@@ -8,30 +8,12 @@ from keras import ops
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
 from vl3d_lite.model.layers.neighborhood import (
-    gather_neighbors,
     is_present,
     materialize,
+    neighbor_offsets,
 )
 
 INFLUENCES = ("linear", "constant", "gaussian")
-
-
-def neighbor_offsets(support, neighbors, centers):
-    """Take the neighbors' coordinates relative to their center.
-
-    Args:
-        support: ``(B, R, n_x)`` float, meters.
-        neighbors: ``(B, M, K)`` int, rows of `support`.
-        centers: ``(B, M, n_x)`` float, meters.
-
-    Returns:
-        ``(B, M, K, n_x)``, zero where missing, whatever the coordinates of
-        padded points hold.
-    """
-    gathered = gather_neighbors(support, neighbors, zero_missing=False)
-    offsets = gathered - centers[:, :, None]
-    present = is_present(neighbors, support)[..., None]
-    return ops.where(present, offsets, ops.zeros_like(offsets))
 
 
 def nearest_kernel_point(offsets, kernel_points):
