@@ -297,7 +297,7 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
         ensemble(runs, run, OPTIONS)
     assert "ensemble" not in run.read_provenance()
     replacing = Options(threads=1, quiet=True, overwrite=True)
-    with pytest.raises(SpecError, match="lies inside the run"):
+    with pytest.raises(SpecError, match="is inside the run"):
         ensemble([run.root, other.root], run, replacing)
     ensemble(runs, run, replacing)
     assert (run.root / "notes.txt").read_text() == "mine"

@@ -883,7 +883,7 @@ def test_a_run_is_not_replaced_by_what_it_would_be_made_from(trained, place, tmp
     shutil.copy(place / "train.laz", inside)
     spec = read_spec(place / "spec.yaml", [f"clouds.train=['{inside}']"])
     overwrite = Options(threads=2, quiet=True, overwrite=True)
-    with pytest.raises(SpecError, match=r"inside\.laz: lies inside the run"):
+    with pytest.raises(SpecError, match=r"inside\.laz: is inside the run"):
         pipeline.train(spec, copy, overwrite)
     assert inside.is_file()
     assert copy.model.is_file()

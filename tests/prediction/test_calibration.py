@@ -1,4 +1,4 @@
-"""Temperature scaling, against sums written out by hand."""
+"""Temperature scaling against sums in loops."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from vl3d_lite.prediction.calibration import Temperature, fit_temperature, tempe
 
 
 def overconfident(seed, n=4000, n_classes=3, temperature=0.5):
-    """Probabilities that are too sure: labels are drawn from tempered ones."""
+    """Overconfident probabilities: the labels are drawn from tempered ones."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (n, n_classes))
     true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -56,7 +56,7 @@ def test_tempering_and_fit_do_not_depend_on_the_chunks(monkeypatch):
     assert fit_temperature([(probabilities, cells, labels)]).value == found.value
 
 
-def test_small_types_of_cells_are_not_overrun():
+def test_small_integer_types_of_cells_do_not_overflow():
     probabilities, cells, labels = overconfident(3, n=120)
     wide = fit_temperature([(probabilities, cells, labels)])
     narrow = (probabilities, cells.astype(np.uint8), labels.astype(np.int8))
@@ -69,7 +69,7 @@ def test_certain_probabilities_stay_finite():
     np.testing.assert_allclose(result, probabilities, atol=1e-6)
 
 
-def test_the_order_of_classes_stays():
+def test_the_order_of_classes_does_not_change():
     probabilities = np.random.default_rng(1).dirichlet(np.ones(5), 500)
     result = temper(probabilities, 0.4)
     np.testing.assert_array_equal(result.argmax(1), probabilities.argmax(1))
@@ -82,9 +82,9 @@ def test_the_fit_finds_the_temperature_that_made_the_probabilities():
     assert found.after.expected_error < 0.02
 
 
-def test_no_other_temperature_makes_the_labels_likelier():
+def test_no_other_temperature_makes_the_labels_more_likely():
     probabilities, _, labels = overconfident(2, n=400)
-    # Cells that are wrong hold more points, which no cell-wise mean would notice.
+    # Wrong cells hold more points, which a mean over cells would not notice.
     cells = np.repeat(np.arange(400), np.where(probabilities.argmax(1) == labels, 2, 9))
     labels = labels[cells]
     labels[::7] = -1
@@ -103,13 +103,13 @@ def test_every_point_counts_not_every_cell():
     found = fit_temperature([(probabilities, cells, labels)])
     assert found.before.count.sum() == 5
     assert found.before.correct.sum() == 4
-    # By hand: |1 - 0.9| of one point, and |3 - 4 * 0.6| of four.
+    # |1 - 0.9| of one point, and |3 - 4 * 0.6| of four.
     assert found.before.expected_error == pytest.approx((0.1 + 0.6) / 5)
 
 
-def test_a_likelier_temperature_that_calibrates_worse_is_not_kept():
-    # One bin whose mean confidence is exact, and in which the surer half is right
-    # less often: flatter probabilities are likelier, and leave the bin's mean.
+def test_a_more_likely_temperature_that_calibrates_worse_is_not_kept():
+    # One bin whose mean confidence is exact, and in which the more confident half is
+    # correct less often: flatter probabilities are more likely, and keep the mean.
     sure = np.repeat([0.61, 0.66], 100)
     labels = np.repeat([0, 1, 0, 1], [66, 34, 61, 39])
     probabilities = np.column_stack([sure, 1 - sure])
@@ -132,7 +132,7 @@ def test_without_labels_the_temperature_is_one():
     assert found.to_dict()["before"]["expected_error"] is None
 
 
-def test_a_temperature_reads_back_what_it_wrote():
+def test_a_temperature_survives_a_round_trip():
     found = fit_temperature([overconfident(0)])
     text = json.dumps(found.to_dict(), allow_nan=False)
     again = Temperature.from_json(text)
@@ -148,7 +148,7 @@ def test_a_temperature_reads_back_what_it_wrote():
         ('{"temperature": "warm"}', "must be JSON"),
     ],
 )
-def test_a_damaged_file_is_told(text, message):
+def test_a_damaged_file_is_an_error(text, message):
     with pytest.raises(DataError, match=message):
         Temperature.from_json(text)
 

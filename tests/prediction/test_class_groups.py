@@ -1,4 +1,4 @@
-"""Joining classes of a trained run."""
+"""Class groups: merging classes of a trained run."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ SPEC = Spec.model_validate(
 )
 
 
-def written(text):
+def grouped(text):
     spec, groups = group_classes(SPEC, text)
     return (
         {name: (entry.codes, entry.code) for name, entry in spec.classes.items()},
@@ -31,29 +31,29 @@ def written(text):
     )
 
 
-def test_classes_are_joined_under_a_name_and_a_code():
-    classes, groups = written("ground, above:31=vegetation + building+other")
+def test_classes_are_merged_under_a_name_and_a_code():
+    classes, groups = grouped("ground, above:31=vegetation + building+other")
     assert classes == {"ground": ([2], 2), "above": ([3, 4, 5, 6, 1], 31)}
     assert groups == [[0], [1, 2, 3]]
 
 
-def test_without_a_code_the_first_class_gives_it():
-    classes, groups = written("soil=ground,house=building,rest=other+vegetation")
+def test_a_group_without_a_code_takes_that_of_its_first_class():
+    classes, groups = grouped("soil=ground,house=building,rest=other+vegetation")
     assert classes["rest"] == ([1, 3, 4, 5], 1)
-    turned, _ = written("soil=ground,house=building,rest=vegetation+other")
+    turned, _ = grouped("soil=ground,house=building,rest=vegetation+other")
     assert turned["rest"] == ([3, 4, 5, 1], 5)
     assert classes["soil"] == ([2], 2)
     assert groups == [[0], [2], [3, 1]]
 
 
-def test_a_star_stands_for_the_rest():
-    assert written("building, not_building:1=*") == (
+def test_a_star_stands_for_all_classes_not_named():
+    assert grouped("building, not_building:1=*") == (
         {"building": ([6], 6), "not_building": ([2, 3, 4, 5, 1], 1)},
         [[2], [0, 1, 3]],
     )
 
 
-def test_all_else_of_the_spec_stays():
+def test_other_keys_of_the_spec_do_not_change():
     spec, _ = group_classes(SPEC, "ground, above=*")
     assert spec.fields == SPEC.fields
     assert spec.model == SPEC.model
@@ -63,17 +63,18 @@ def test_all_else_of_the_spec_stays():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ground", "`vegetation`, `building`, `other` does not"),
-        ("a=ground+vegetation+building+other", "at least two classes"),
+        ("ground", "Not in any: `vegetation`, `building`, `other`"),
+        ("a=ground+vegetation+building+other", "at least two groups"),
         (
             "ground, above=vegetaton+*",
-            "no class `vegetaton`; did you mean `vegetation`",
+            r"no class `vegetaton`; did you mean `vegetation`\? It has: ground, veg",
         ),
-        ("ground, above=vegetation+*", r"`\*` stands alone"),
-        ("a=*, b=*", r"`\*` stands alone"),
+        ("foo, b=*", r"no class `foo`\. It has: ground, vegetation, building, other$"),
+        ("ground, above=vegetation+*", r"`\*` must stand alone"),
+        ("a=*, b=*", r"`\*` must stand alone"),
         ("ground, vegetation, building, other, x=*", "stands for no class"),
-        ("ground, up=vegetation+ground+building+other", "`ground` is joined twice"),
-        ("up=ground, up=*", "`up` is made twice"),
+        ("ground, up=vegetation+ground+building+other", "`ground` is in two groups"),
+        ("up=ground, up=*", "two groups are named `up`"),
         ("ground, up:six=*", "expected NAME"),
         ("ground, =*", "expected NAME"),
         ("ground,,above=*", "expected NAME"),
@@ -81,7 +82,7 @@ def test_all_else_of_the_spec_stays():
         ("ground, above:2=*", "code of class `ground`"),
     ],
 )
-def test_what_cannot_be_joined_is_told(text, message):
+def test_groups_that_do_not_fit_the_classes_are_refused(text, message):
     with pytest.raises(SpecError, match=message):
         group_classes(SPEC, text)
 
@@ -89,6 +90,6 @@ def test_what_cannot_be_joined_is_told(text, message):
 def test_probabilities_are_summed():
     probabilities = np.random.default_rng(0).dirichlet(np.ones(4), 20)
     result = sum_groups(probabilities, [[0], [3, 1], [2]])
-    for row, folded in zip(probabilities, result, strict=True):
-        np.testing.assert_allclose(folded, [row[0], row[1] + row[3], row[2]], rtol=1e-6)
+    for row, summed in zip(probabilities, result, strict=True):
+        np.testing.assert_allclose(summed, [row[0], row[1] + row[3], row[2]], rtol=1e-6)
     assert result.dtype == np.float32

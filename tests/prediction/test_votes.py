@@ -1,4 +1,4 @@
-"""Votes and what they amount to."""
+"""Votes, and the predictions that follow from them."""
 
 import time
 
@@ -64,7 +64,7 @@ def test_votes_of_two_workers_merge(batches):
     np.testing.assert_allclose(first.sum, one.sum, rtol=1e-6)
 
 
-def test_a_cell_without_votes_asks_its_nearest_neighbor():
+def test_a_cell_without_votes_takes_its_nearest_neighbor():
     votes = Votes(4, 2)
     votes.add(np.array([[0, 3]]), np.array([[[0.9, 0.1], [0.2, 0.8]]]))
     result = votes.result(np.array([[0.0, 0, 0], [1, 0, 0], [8, 0, 0], [10, 0, 0]]))
@@ -73,20 +73,20 @@ def test_a_cell_without_votes_asks_its_nearest_neighbor():
 
 
 def test_confidence_and_entropy_have_their_ranges():
-    sure, torn = [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]
-    result = CellPrediction(np.array([sure, torn]), np.ones(2, bool))
+    sure, even = [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]
+    result = CellPrediction(np.array([sure, even]), np.ones(2, bool))
     np.testing.assert_allclose(result.confidence, [1, 1 / 3])
     np.testing.assert_allclose(result.entropy, [0, 1], atol=1e-6)
     np.testing.assert_array_equal(result.class_index, [0, 0])
 
 
-def test_softmax_bears_large_logits():
+def test_softmax_of_large_logits_is_finite():
     np.testing.assert_allclose(
         softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0]], atol=1e-7
     )
 
 
-def test_an_answer_that_is_not_finite_is_no_class():
+def test_an_output_that_is_not_finite_is_an_error():
     class Network:
         output_shape = (None, 2, 3)
 
@@ -102,7 +102,7 @@ def test_an_answer_that_is_not_finite_is_no_class():
             predict_cells(Network(), batches, np.zeros((2, 3)), at_once=at_once)
 
 
-def test_batches_answered_at_once_vote_in_their_order():
+def test_batches_predicted_at_once_vote_in_their_order():
     class Network:
         output_shape = (None, 3, 4)
 
@@ -133,25 +133,25 @@ def grids():
     rng = np.random.default_rng(4)
     parts = []
     for cells in (5, 7, 6):
-        said = CellPrediction(
+        prediction = CellPrediction(
             rng.dirichlet(np.ones(3), cells).astype("f4"), rng.random(cells) < 0.5
         )
-        parts.append((said, rng.integers(0, cells, 30).astype(np.int32)))
+        parts.append((prediction, rng.integers(0, cells, 30).astype(np.int32)))
     return parts
 
 
-def test_a_point_is_told_the_mean_of_its_cells(grids):
+def test_a_point_takes_the_mean_of_its_cells(grids):
     result, rows = mean_over_grids(iter(grids))
     assert len(rows) == 30
     for point in range(30):
-        cells = [(said, cell_of[point]) for said, cell_of in grids]
-        expected = np.mean([said.probabilities[c] for said, c in cells], axis=0)
+        cells = [(one, cell_of[point]) for one, cell_of in grids]
+        expected = np.mean([one.probabilities[c] for one, c in cells], axis=0)
         found = result.probabilities[rows[point]]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-        assert result.voted[rows[point]] == any(said.voted[c] for said, c in cells)
+        assert result.voted[rows[point]] == any(one.voted[c] for one, c in cells)
 
 
-def test_a_single_grid_speaks_for_itself(grids):
-    said, cell_of_point = mean_over_grids(grids[:1])
-    assert said is grids[0][0]
+def test_a_single_grid_is_returned_as_it_is(grids):
+    prediction, cell_of_point = mean_over_grids(grids[:1])
+    assert prediction is grids[0][0]
     assert cell_of_point is grids[0][1]

@@ -1,4 +1,4 @@
-"""Runs side by side."""
+"""Comparison of runs."""
 
 import csv
 import io
@@ -49,15 +49,15 @@ def metrics(classes, clouds=("a.laz",), points=1000):
 
 @pytest.fixture
 def make(place, tmp_path):
-    """A run folder as training and evaluation leave it, without their work."""
+    """A run folder with the files of training and evaluation, but no network."""
 
-    def make(name, overrides=(), scores=None, **receipt):
+    def make(name, overrides=(), scores=None, **provenance):
         folder = tmp_path / name
         (folder / "checkpoints").mkdir(parents=True)
         spec = read_spec(place / "spec.yaml", overrides, check_files=False).spec
         (folder / "spec.yaml").write_text(dump_spec(spec))
         (folder / "run.json").write_text(
-            json.dumps({"vl3d_lite": "0.1.0", "backend": "tensorflow", **receipt})
+            json.dumps({"vl3d_lite": "0.1.0", "backend": "tensorflow", **provenance})
         )
         (folder / "history.csv").write_text("epoch,loss\n1,0.9\n2,0.7\n")
         (folder / "model.keras").write_text("")
@@ -76,10 +76,10 @@ def rows(comparison, title):
     return {row.name: row for row in comparison.tables[title]}
 
 
-def test_only_what_differs_of_the_specs_is_shown(make):
+def test_only_differences_of_the_specs_are_listed(make):
     a = make("a")
     b = make("b", ["training.epochs=9", "features=[height]", "fields.radius=12"])
-    found = rows(compare([a, b]), "Specs, where they differ")
+    found = rows(compare([a, b]), "Differences of the specs")
     assert {name: row.cells for name, row in found.items()} == {
         "features": ("height, return_ratio, relative_intensity", "height"),
         "fields.radius": ("8.0", "12.0"),
@@ -87,44 +87,44 @@ def test_only_what_differs_of_the_specs_is_shown(make):
     }
 
 
-def test_stages_that_one_run_lacks_are_empty(make):
+def test_missing_stages_are_empty_cells(make):
     a = make("a")
     b = make("b", ["model.stages=[{points: 512, channels: 8, neighbors: 8}]"])
-    found = rows(compare([a, b]), "Specs, where they differ")
+    found = rows(compare([a, b]), "Differences of the specs")
     assert found["model.stages.1.points"].cells == ("128", NOTHING)
     assert "model.stages.0.points" not in found
 
 
 def test_equal_specs_have_no_table(make):
     tables = compare([make("a"), make("b")]).tables
-    assert "Specs, where they differ" not in tables
+    assert "Differences of the specs" not in tables
 
 
-def test_the_best_of_a_row_is_marked(make):
+def test_the_best_score_in_each_row_is_marked(make):
     found = compare([make("a", (), metrics(THREE)), make("b", (), metrics(BETTER))])
     scores = rows(found, "Scores")
     assert scores["mean IoU"].cells == ("0.700", "0.800")
     assert scores["mean IoU"].best == {1}
     assert scores["calibration error"].best == {1}  # the lowest
     assert scores["MCC"].cells == (NOTHING, NOTHING)
-    assert scores["points scored"].cells == ("1,000", "1,000")
-    classes = rows(found, "IoU of each class")
+    assert scores["scored points"].cells == ("1,000", "1,000")
+    classes = rows(found, "IoU per class")
     assert [classes[name].best for name in THREE] == [set(), {0}, {1}]
-    assert "F1 of each class" in found.tables
+    assert "F1 per class" in found.tables
 
 
-def test_what_shows_as_equal_is_equally_good(make):
+def test_scores_with_equal_decimals_are_equally_good(make):
     close = {**THREE, "building": 0.4000001}
     worse = {**THREE, "building": 0.3}
     runs = [
         make(name, (), metrics(scores))
         for name, scores in {"a": THREE, "b": close, "c": worse}.items()
     ]
-    found = rows(compare(runs), "IoU of each class")
+    found = rows(compare(runs), "IoU per class")
     assert found["building"].best == {0, 1}
 
 
-def test_costs(make):
+def test_costs_are_listed_with_their_units(make):
     a = make(
         "a",
         seconds_of_training=3725.2,
@@ -144,7 +144,7 @@ def test_costs(make):
     assert any("different machines" in note for note in found.notes)
 
 
-def test_runs_with_other_classes_are_told(make):
+def test_different_classes_are_noted(make):
     a = make("a", (), metrics(THREE))
     two = {"ground": 0.9, "roof": 0.6}
     b = make("b", ["classes={ground: 2, roof: 6}"], metrics(two))
@@ -152,14 +152,14 @@ def test_runs_with_other_classes_are_told(make):
     (note,) = [note for note in found.notes if "classes differ" in note]
     assert "`vegetation` only in a" in note
     assert "`roof` only in b" in note
-    classes = rows(found, "IoU of each class")
+    classes = rows(found, "IoU per class")
     assert classes["roof"].cells == (NOTHING, "0.600")
     assert classes["roof"].best == set()
 
 
-def test_one_name_for_other_codes_is_told(make):
+def test_different_codes_of_a_class_are_noted(make):
     a, b = make("a"), make("b", ["classes.ground=1"])
-    assert any("`ground` gathers different codes" in n for n in compare([a, b]).notes)
+    assert any("`ground` contains different codes" in n for n in compare([a, b]).notes)
 
 
 @pytest.mark.parametrize(
@@ -167,40 +167,40 @@ def test_one_name_for_other_codes_is_told(make):
     [({"clouds": ("b.laz",)}, "different clouds"), ({"points": 7}, "different points")],
     ids=["clouds", "points"],
 )
-def test_scores_of_other_clouds_are_told(make, change, words):
+def test_scores_of_different_clouds_are_noted(make, change, words):
     a, b = make("a", (), metrics(THREE)), make("b", (), metrics(THREE, **change))
     assert any(words in note for note in compare([a, b]).notes)
 
 
-def test_alike_runs_get_no_note(make):
+def test_comparable_runs_have_no_notes(make):
     a, b = make("a", (), metrics(THREE)), make("b", (), metrics(BETTER))
     assert compare([a, b]).notes == ()
 
 
-def test_runs_without_scores_or_model_are_compared_by_what_they_have(make):
+def test_runs_without_scores_or_model_are_compared_by_their_other_files(make):
     a, b = make("a", (), metrics(THREE)), make("b")
     (b / "model.keras").unlink()
     found = compare([a, b])
-    assert any("b: training did not end" in note for note in found.notes)
+    assert any("b: the training is not finished" in note for note in found.notes)
     assert any("vl3d-lite evaluate" in note for note in found.notes)
     assert rows(found, "Scores")["mean IoU"].cells == ("0.700", NOTHING)
 
 
-def test_folders_of_one_name_are_told_apart(make, tmp_path):
+def test_folders_of_equal_name_are_listed_by_path(make, tmp_path):
     a = make("one/run")
     b = make("two/run")
     assert compare([a, b]).runs == (str(a), str(b))
     assert compare([a, make("b")]).runs == ("run", "b")
 
 
-def test_the_terminal_gets_stars(make):
+def test_text_marks_the_best_score_with_an_asterisk(make):
     found = compare([make("a", (), metrics(THREE)), make("b", (), metrics(BETTER))])
     text = as_text(found)
     assert re.search(r"^mean IoU +0\.700 +\*0\.800$", text, re.M)
     assert re.search(r"^vegetation +\*0\.800 +0\.700$", text, re.M)
 
 
-def test_the_csv_holds_every_row(make):
+def test_the_csv_contains_every_row(make):
     found = compare([make("a", (), metrics(THREE)), make("b")])
     table = list(csv.reader(io.StringIO(as_csv(found))))
     assert table[0] == ["part", "name", "a", "b"]
@@ -209,7 +209,7 @@ def test_the_csv_holds_every_row(make):
     assert sum(row[0] == "note" for row in table) == len(found.notes)
 
 
-def test_markdown_keeps_its_columns(make):
+def test_markdown_escapes_column_separators(make):
     runs = [make("a|1", (), metrics(THREE)), make("b", (), metrics(BETTER))]
     text = as_markdown(compare(runs))
     assert "| mean IoU | 0.700 | **0.800** |" in text
@@ -219,7 +219,7 @@ def test_markdown_keeps_its_columns(make):
             assert len(re.findall(r"(?<!\\)\|", line)) == 4, line
 
 
-def test_the_page_stands_alone_and_escapes_names(make):
+def test_the_page_makes_no_requests_and_escapes_names(make):
     odd = "<script>a"
     runs = [make(odd, (), metrics(THREE)), make("b", (), metrics(BETTER))]
     page = as_html(compare(runs))
@@ -253,14 +253,14 @@ def test_a_real_run_can_be_compared(trained, tmp_path):
     content["training"]["epochs"] = 4
     (copy / "spec.yaml").write_text(yaml.safe_dump(content))
     found = compare([trained.root, copy])
-    assert rows(found, "Specs, where they differ").keys() >= {"training.epochs"}
+    assert rows(found, "Differences of the specs").keys() >= {"training.epochs"}
     cost = rows(found, "Cost")
     for name in ("training", "prediction", "parameters", "peak memory", "epochs"):
         assert NOTHING not in cost[name].cells
     assert rows(found, "Scores")["mean IoU"].cells[0] != NOTHING
 
 
-def test_mistakes_get_one_message(make, tmp_path):
+def test_invalid_runs_are_errors(make, tmp_path):
     a = make("a")
     with pytest.raises(SpecError, match="at least two"):
         compare([a])

@@ -40,7 +40,7 @@ def test_a_folder_with_nothing_but_a_spec_is_no_run(tmp_path):
 def test_an_input_inside_the_run_is_refused_before_overwriting(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.require_apart([tmp_path / "a.laz", run.root / "a.laz"])
-    with pytest.raises(SpecError, match=r"a\.laz: lies inside the run"):
+    with pytest.raises(SpecError, match=r"a\.laz: is inside the run"):
         run.require_apart([run.predictions / "a.laz"])
 
 
@@ -60,14 +60,14 @@ def test_a_folder_that_must_not_be_touched_is_refused(tmp_path, make, flags, mes
         run.refuse_if_present(**{"resume": False, "overwrite": False, **flags})
 
 
-def test_a_receipt_grows_and_is_checked(tmp_path):
+def test_provenance_grows_and_is_checked(tmp_path):
     run = RunFolder(tmp_path)
     assert run.read_provenance() == {}
     run.update_provenance(seed=1)
     run.update_provenance(best_epoch=2)
     assert json.loads(run.provenance.read_text()) == {"seed": 1, "best_epoch": 2}
     run.provenance.write_text("[]")
-    with pytest.raises(DataError, match=r"not a run.s receipt"):
+    with pytest.raises(DataError, match=r"must hold a JSON object"):
         run.read_provenance()
 
 
@@ -76,5 +76,5 @@ def test_an_unfinished_training_is_told_apart(tmp_path):
     for path in (run.spec, run.features, run.last_checkpoint):
         write_text(path, "")
     write_json(run.provenance, {})
-    with pytest.raises(DataError, match=r"training did not end.*--resume"):
+    with pytest.raises(DataError, match=r"training is not finished.*--resume"):
         run.require_model()

@@ -1,4 +1,4 @@
-"""The run folder: every name inside it, and writing that is whole or not at all."""
+"""The run folder: the name of every file in it, and its provenance."""
 
 import copy
 import json
@@ -10,6 +10,7 @@ from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.system.version import __version__
 from vl3d_lite.system.writing import output_errors, write_json
 
+# Attributes of the files that an evaluation writes.
 _SCORES = (
     "metrics",
     "scores",
@@ -21,16 +22,17 @@ _SCORES = (
 
 
 def _series(version: str) -> list[str]:
-    """What versions that read each other's runs share; 0.x may change with x."""
+    """The part of a version that versions with the same run format share."""
     parts = version.split(".")
+    # Before 1.0 the format may change with the minor version.
     return parts[: 2 if parts[0] == "0" else 1]
 
 
 class RunFolder:
-    """One run on disk: spec, model, scaling, history, scores, kernels, clouds.
+    """One run on disk: spec, model, scaling, history, scores, kernels, predictions.
 
     Args:
-        root: The folder itself. Nothing is created here; see `create`.
+        root: The folder itself. `create` creates it.
     """
 
     def __init__(self, root: Path):
@@ -58,16 +60,20 @@ class RunFolder:
         self.bad_batch = self.checkpoints / "diverged_batch.npz"
 
     def scored_predictions(self) -> Path:
-        """The folder whose predictions the scores are of; its own by default."""
+        """The folder of the predictions that were scored; by default the own one."""
         return self.root / self.read_provenance().get(
             "evaluated", self.predictions.name
         )
 
     def scored_in(self, folder: Path) -> "RunFolder":
-        """The run, with its scores and its report in the folder of predictions.
+        """The run folder with the paths that the scores of predictions go to.
 
-        Only where the run is a shipped model and the predictions are not those it
-        was scored on: the scores that came with it stay. Otherwise the run as it is.
+        A shipped model keeps the scores it came with: the scores of other
+        predictions go into the folder of these predictions. Other runs are returned
+        as they are.
+
+        Args:
+            folder: The folder of the predictions.
         """
         own = self.scored_predictions().resolve() == Path(folder).resolve()
         if own or not self.read_provenance().get("shipped", False):
@@ -78,43 +84,50 @@ class RunFolder:
         return apart
 
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder holds a run, finished or not."""
         return self.provenance.is_file()
 
     def own(self) -> list[Path]:
-        """Everything a run writes at the top of its folder."""
+        """The paths at the top of the folder that a run writes."""
         paths = {path for name, path in vars(self).items() if name != "root"}
         return sorted(path for path in paths if path.parent == self.root)
 
     def require_apart(self, inputs: Iterable[Path]) -> None:
-        """Complain where replacing the run would remove what it is made from.
+        """Check that replacing the run would not remove its own inputs.
+
+        Args:
+            inputs: Files that the new run is made from.
 
         Raises:
-            SpecError: One of `inputs` lies where the run writes.
+            SpecError: One of `inputs` is among the files that the run replaces.
         """
         own = {path.resolve() for path in self.own()}
         for path in inputs:
-            place = path.resolve()
-            if own & {place, *place.parents}:
+            resolved = path.resolve()
+            if own & {resolved, *resolved.parents}:
                 raise SpecError(
-                    f"{path}: lies inside the run that --overwrite would remove; move "
+                    f"{path}: is inside the run that --overwrite would remove; move "
                     "it, or name another folder with --run"
                 )
 
     def refuse_if_present(self, *, resume: bool, overwrite: bool) -> None:
-        """Complain early about a folder that must not be touched.
+        """Check before any work that a run may be written to the folder.
+
+        Args:
+            resume: Continue the run in the folder.
+            overwrite: Replace the run in the folder.
 
         Raises:
-            SpecError: A run lies here and neither flag was given; or the folder
-                holds something else; or there is nothing to resume.
+            SpecError: The folder holds a run and neither flag is given, it holds
+                other files, or there is no run to resume.
         """
         if resume and not self.exists():
             raise SpecError(
-                f"{self.root}: no run to resume; leave --resume out to start one"
+                f"{self.root}: no run to resume; omit --resume to start one"
             )
         if self.exists() and not (resume or overwrite):
             raise SpecError(
-                f"{self.root}: a run lies here already; continue it with --resume, "
+                f"{self.root}: the run folder already exists; continue with --resume, "
                 "replace it with --overwrite, or name another folder with --run"
             )
         if not self.exists() and self.root.exists():
@@ -127,9 +140,12 @@ class RunFolder:
                 )
 
     def create(self, *, overwrite: bool) -> None:
-        """Make the folder; with `overwrite` an earlier run in it is removed.
+        """Create the folder; with `overwrite`, remove an earlier run in it.
 
-        Only what a run writes is removed, not what others left beside it.
+        Files that a run does not write remain.
+
+        Raises:
+            ResourceError: The folder cannot be created or changed.
         """
         with output_errors(self.root):
             for path in self.own() if overwrite and self.exists() else ():
@@ -140,11 +156,11 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def require_model(self) -> None:
-        """Complain where the folder cannot be predicted with.
+        """Check that the folder holds a trained run of this version.
 
         Raises:
-            DataError: It is no run folder, training did not end, or a file is
-                missing.
+            DataError: It is not a run folder, training is not finished, a file is
+                missing, or another version wrote it.
         """
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such run folder")
@@ -163,7 +179,7 @@ class RunFolder:
             if not path.is_file():
                 trained = self.last_checkpoint.is_file() and path == self.model
                 remedy = (
-                    "training did not end; continue it with `vl3d-lite train --resume`"
+                    "training is not finished; continue with `vl3d-lite train --resume`"
                     if trained
                     else "restore the file from a copy or train again"
                 )
@@ -176,10 +192,10 @@ class RunFolder:
             )
 
     def read_provenance(self) -> dict:
-        """What run.json says; an empty dict where there is none.
+        """The content of ``run.json``; an empty dict where there is no file.
 
         Raises:
-            DataError: The file is not JSON.
+            DataError: The file is not a JSON object.
         """
         if not self.provenance.is_file():
             return {}
@@ -188,9 +204,11 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise DataError(f"{self.provenance}: cannot be read ({error})") from error
         if not isinstance(content, dict):
-            raise DataError(f"{self.provenance}: is not a run's receipt")
+            raise DataError(
+                f"{self.provenance}: must hold a JSON object; restore it from a copy"
+            )
         return content
 
     def update_provenance(self, **entries) -> None:
-        """Add or replace entries of run.json."""
+        """Add or replace entries of ``run.json``."""
         write_json(self.provenance, {**self.read_provenance(), **entries})

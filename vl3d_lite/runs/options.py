@@ -1,17 +1,17 @@
-"""Options of a command that are no part of a spec."""
+"""Options of a command that are not part of a spec."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a verb behaves beside what the spec says.
+    """Options of a command that do not change its results.
 
     Attributes:
-        threads: Processors to use.
-        quiet: No progress bars.
-        resume: Go on with what was begun.
-        overwrite: Replace what lies there.
+        threads: Processors to use, at least 1.
+        quiet: Show no progress bars.
+        resume: Continue an interrupted run.
+        overwrite: Replace existing output.
         replace: Replace dimensions of the same name in the input.
     """
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, hardware, hashes of its inputs."""
+"""The provenance of a run: versions, hardware, hashes of its inputs."""
 
 import hashlib
 import importlib.metadata
@@ -20,6 +20,7 @@ from vl3d_lite.system.resources import (
 )
 from vl3d_lite.system.version import __version__
 
+# Packages whose version may change a result.
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
 
 
@@ -35,10 +36,11 @@ def text_hash(text: str) -> str:
 
 
 def network_hash(text: str) -> str:
-    """SHA-256 of all in a run's spec that its model depends on.
+    """SHA-256 of the sections of a spec that the model depends on.
 
-    It is taken from what was written then, so that a default that a later
-    version adds makes no stranger of an earlier run.
+    Args:
+        text: The spec as the run folder holds it. It is hashed without the defaults
+            of this version, so a default added later does not change the hash.
     """
     content = yaml.safe_load(text)
     for free in ("clouds", "prediction", "evaluation", "export"):
@@ -47,7 +49,7 @@ def network_hash(text: str) -> str:
 
 
 def environment() -> dict:
-    """Versions of what computes, and the machine it runs on."""
+    """Versions of Python and the packages, and the machine."""
     return {
         "vl3d_lite": __version__,
         "python": platform.python_version(),
@@ -65,12 +67,12 @@ def environment() -> dict:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that compute, those that are installed."""
+    """Versions of `PACKAGES`, of those that are installed."""
     return {name: version for name in PACKAGES if (version := _version(name))}
 
 
 def inputs(paths: Sequence[Path]) -> list[dict]:
-    """Name, size and hash of each input file."""
+    """Path, size in bytes and SHA-256 of each input file."""
     return [
         {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
         for path in paths
@@ -78,7 +80,7 @@ def inputs(paths: Sequence[Path]) -> list[dict]:
 
 
 def array_hash(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 of values, shapes and types, in order, in hexadecimal."""
+    """SHA-256 of the values, shapes and types of arrays in order, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
