@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from tests.spec.spec_texts import GOOD, errors_of, read
+from vl3d_lite.errors import SpecError
+from vl3d_lite.spec.reader import read_spec
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "says"),
+    [
+        (b"", "1:1", "the spec is empty. It needs classes"),
+        (b"# only a comment\n", "1:1", "the spec is empty"),
+        (b"just text", "1:1", "must be a mapping such as `seed: 7`. Received: just"),
+        (b"- a\n- b\n", "1:1", "Received: a list"),
+        (
+            b"seed: 7\nx: \xff\xfe\n",
+            "2:4",
+            "must be text in UTF-8. Received: byte 0xff",
+        ),
+        (b"LASF\x00\x00\x01", "1:5", "must be printable text. Received: character 0x0"),
+        (b"a: b\n" * 100_000, "1:1", "must have at most 100,000 bytes"),
+        (b"[" * 5000, "1:41", "nested at most 40 levels"),
+        (b"seed: " + b"[" * 60 + b"]" * 60, "1:46", "nested at most 40 levels"),
+        (b"seed: &a [*a, *a]\n", "1:7", "nested at most 40 levels"),
+    ],
+    ids=lambda value: value[:12] if isinstance(value, bytes) else None,
+)
+def test_refuses_files_that_are_not_specs(folder, content, place, says):
+    Path("a.yaml").write_bytes(content)
+    with pytest.raises(SpecError) as caught:
+        read_spec("a.yaml")
+    lines = str(caught.value).split("\n")
+    assert any(x.startswith(f"a.yaml:{place}: ") and says in x for x in lines), lines
+
+
+def test_refuses_an_alias_bomb_at_once(folder):
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    lines = errors_of("\n".join(levels))
+    assert any("at most 20,000 values" in line for line in lines)
+
+
+def test_expands_aliases_and_merge_keys(folder):
+    text = GOOD.replace(
+        "- {points: 4096", "- &one {neighbors: 8, points: 4096"
+    ).replace("- {points: 1024, channels: 64}", "- {<<: *one, points: 512}\n    - *one")
+    line = errors_of(text)[0]
+    assert "`model.stages[2].points`: must be at most the 512 points" in line
+    stages = read(text.replace("\n    - *one", "")).spec.model.stages
+    assert [s.points for s in stages] == [4096, 512]
+    assert [s.channels for s in stages] == [32, 32]
+    assert [s.neighbors for s in stages] == [8, 8]
