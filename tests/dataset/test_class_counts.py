@@ -22,21 +22,21 @@ def test_codes_add_up_to_classes():
     assert class_counts(SPEC, {2: 5, 3: 1, 5: 2, 9: 7}) == {"ground": 5, "green": 3}
 
 
-def test_a_good_census_says_nothing(caplog):
+def test_good_counts_log_nothing(caplog):
     require_classes(SPEC, {"a.laz": {2: 50, 5: 50, 7: 10}})
     assert not caplog.records
 
 
 @pytest.mark.parametrize(
-    ("census", "message"),
+    ("counts", "message"),
     [
         ({"a.laz": {2: 9}, "b.laz": {7: 4}}, r"b\.laz: no point.*4 of code 7"),
         ({"a.laz": {2: 9}, "b.laz": {2: 4}}, r"`green` \(codes \[3, 5\]\).*13 of code"),
     ],
 )
-def test_a_spec_that_makes_no_sense_is_refused(census, message):
+def test_a_spec_that_makes_no_sense_is_refused(counts, message):
     with pytest.raises(DataError, match=message):
-        require_classes(SPEC, census)
+        require_classes(SPEC, counts)
 
 
 def test_what_is_odd_is_logged(caplog):

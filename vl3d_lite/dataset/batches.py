@@ -1,11 +1,11 @@
-"""Batches of receptive fields: padded to static shapes, made ahead in threads."""
+"""Batches of receptive fields, padded to static shapes and made in threads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from vl3d_lite.dataset.augmentation import change_features, drop_neighbors, move_points
-from vl3d_lite.dataset.centers import TrainingCenters
+from vl3d_lite.dataset.centers import DrawCenter, TrainingCenters
 from vl3d_lite.dataset.extractor import (
     FieldExtractor,
     ReceptiveField,
@@ -24,10 +24,10 @@ Inputs = dict[str, np.ndarray]
 def batch_spec(
     spec: Spec, n_features: int
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Name, shape without the batch axis, and dtype of each input.
+    """Name, shape without the batch axis, and dtype of each input of the network.
 
-    ``R_l`` points and ``K_l`` neighbors of stage ``l``; rows count within a
-    field and stage, -1 where missing; padding points are all zero and -1.
+    ``R_l`` points and ``K_l`` neighbors of stage ``l``. Indices are rows of the
+    field's stage, -1 where missing. Padding points hold zeros and -1.
 
     ========================  ===================  ==================================
     ``features``              ``(R_0, C)``         float32, scaled
@@ -41,6 +41,7 @@ def batch_spec(
     stages = spec.model.stages
     real, whole = np.dtype(np.float32), np.dtype(np.int32)
     down, up = interlevel_widths(spec)
+    result: dict[str, tuple[tuple[int, ...], np.dtype]]
     result = {"features": ((stages[0].points, n_features), real)}
     if spec.model.source_weights is not None:
         result["source_weights"] = ((stages[0].points, 1), real)
@@ -59,11 +60,11 @@ class FieldSource:
 
     Args:
         prepared: The cloud.
-        spec: Its fields, stages and augmentation.
-        scaling: Of its features.
+        spec: The spec with the fields, stages and augmentation.
+        scaling: The scaling of the features.
 
     Raises:
-        DataError: The cloud's features are not those of the scaling.
+        DataError: The features of the cloud are not those of the scaling.
     """
 
     def __init__(self, prepared: PreparedCloud, spec: Spec, scaling: FeatureScaling):
@@ -84,17 +85,17 @@ class FieldSource:
         rows: np.ndarray | None = None,
         rng: np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Cut a field and write it into a batch made by `empty_batch`.
+        """Extract a field and write it into a batch made by `empty_batch`.
 
         Args:
-            batch: The inputs.
-            slot: Row of the batch.
-            center: ``(3,)``, local frame.
-            rows: Of the finest level, if known.
-            rng: Augments the field if given.
+            batch: The inputs, changed in place.
+            slot: Index on the batch axis.
+            center: ``(3,)``, local frame of the cloud, meters.
+            rows: ``(R_0,)`` rows of the finest level; selected by default.
+            rng: Random generator of the augmentation; no augmentation by default.
 
         Returns:
-            Rows of the finest level, as many as the field has points.
+            ``(R_0,)`` rows of the finest level that the field holds.
         """
         field = self.extractor.extract(center, rows)
         xyz = field.xyz
@@ -132,7 +133,7 @@ class FieldSource:
 
 
 def empty_batch(spec: Spec, n_features: int, size: int) -> Inputs:
-    """A batch of padding: zeros and -1."""
+    """A batch of padding: zeros, and -1 for indices."""
     return {
         name: np.full((size, *shape), -1 if dtype.kind == "i" else 0, dtype)
         for name, (shape, dtype) in batch_spec(spec, n_features).items()
@@ -140,16 +141,21 @@ def empty_batch(spec: Spec, n_features: int, size: int) -> Inputs:
 
 
 class TrainingBatches:
-    """Batches to learn from, the same for the same seed however many threads.
+    """Batches for training. They depend on the seed, not on the number of threads.
 
     Args:
         clouds: Prepared training clouds.
-        spec: The run.
-        scaling: Of the features.
-        threads: Threads that prepare batches beside the training step.
+        spec: The spec of the run.
+        scaling: The scaling of the features.
+        threads: Threads that prepare batches during the training step.
+
+    Attributes:
+        n_features: Channels of ``features``.
+        steps_per_epoch: Batches of an epoch.
+        wait_seconds: Time that the consumer waited for batches so far.
 
     Raises:
-        DataError: No cloud has a labelled point, or features differ.
+        DataError: No cloud has a labeled point, or features differ.
     """
 
     def __init__(
@@ -177,15 +183,15 @@ class TrainingBatches:
     def epoch(
         self, number: int, start_step: int = 0
     ) -> Iterator[tuple[Inputs, np.ndarray]]:
-        """Batches of an epoch.
+        """Make the batches of an epoch.
 
         Args:
-            number: Of the epoch; each has its own fields and augmentation.
-            start_step: Batches to leave out at the beginning.
+            number: Number of the epoch; each has its own fields and augmentation.
+            start_step: Batches to skip at the start.
 
         Returns:
             A generator, which may be closed at any time, of inputs as in
-            `batch_spec` and ``(B, R_0)`` int32 labels, -1 on padding and
+            `batch_spec` and ``(B, R_0)`` int32 labels, -1 for padding and
             ignored points.
         """
         count = self.steps_per_epoch * self.spec.training.batch_size
@@ -200,11 +206,14 @@ class TrainingBatches:
     def _waited(self, seconds: float) -> None:
         self.wait_seconds += seconds
 
-    def _batch(self, draw: Callable, epoch: int, step: int):
+    def _batch(
+        self, draw: DrawCenter, epoch: int, step: int
+    ) -> tuple[Inputs, np.ndarray]:
         size = self.spec.training.batch_size
         batch = empty_batch(self.spec, self.n_features, size)
         labels = np.full((size, self.spec.model.stages[0].points), -1, np.int32)
         for slot in range(size):
+            # A generator per field: the order of the threads changes nothing.
             rng = np.random.default_rng([self.spec.seed, epoch, step, slot])
             cloud, center = draw(step * size + slot, rng)
             source = self.sources[cloud]
@@ -218,15 +227,15 @@ class SweepBatches:
 
     Args:
         prepared: The cloud.
-        spec: The run.
-        scaling: Of the features.
-        votes: Fields that hold each point at least; the spec's by default.
-        batch_size: Fields of a batch; the spec's by default.
+        spec: The spec of the run.
+        scaling: The scaling of the features.
+        votes: Least number of fields that hold each point; from the spec by default.
+        batch_size: Fields of a batch; from the spec by default.
         threads: Threads that prepare batches ahead.
 
     Attributes:
         sweep: The fields.
-        wait_seconds: Time the consumer waited for batches.
+        wait_seconds: Time that the consumer waited for batches so far.
     """
 
     def __init__(
@@ -258,9 +267,9 @@ class SweepBatches:
         return -(-len(self.sweep) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Inputs, np.ndarray]]:
-        """Inputs and ``(B, R_0)`` int32 rows of the finest level, -1 on padding.
+        """Yield inputs and ``(B, R_0)`` int32 rows of the finest level, -1 on padding.
 
-        The last batch is filled up with empty fields.
+        The last batch is padded with empty fields: its shape is static as well.
         """
         return prefetch(self._batch, range(len(self)), self.threads, self._waited)
 

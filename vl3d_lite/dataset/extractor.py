@@ -1,4 +1,4 @@
-"""Receptive fields, cut out of the hierarchy of a prepared cloud."""
+"""Receptive fields, extracted from the hierarchy of a prepared cloud."""
 
 import threading
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from vl3d_lite.geometry.subsampling import farthest_points, run_starts
 from vl3d_lite.spec.schema.clouds import FieldsSpec
 from vl3d_lite.spec.schema.spec import Spec
 
-ALONG_CURVE = 4  # points looked at before and behind a place in the curve
+ALONG_CURVE = 4  # candidates before and after a position on the curve
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """A piece of a cloud, at every level, not padded.
+    """The points of a neighborhood at every level, not padded.
 
     Attributes:
-        center: ``(3,)`` float64, local frame. Its height is the median of the
-            field's where the shape has no bounds in height.
+        center: ``(3,)`` float64, meters, local frame of the cloud. Where the shape
+            is unbounded in height, z is the median of the field.
         indices: ``(R_0,)`` ascending rows of the cloud's finest level.
         xyz: For each level ``(R_l, 3)`` float32, meters from the center.
         neighbors: For each level ``(R_l, K_l)`` int32 rows of the field's
@@ -42,7 +42,7 @@ class ReceptiveField:
 
 
 def field_shape(fields: FieldsSpec) -> Shape:
-    """The shape of a spec's fields."""
+    """The shape of the fields of a spec; infinite where it has no bounds."""
     if fields.shape == "box":
         return Shape(np.array(fields.size) / 2, round=False)
     reach = np.inf if fields.radius is None else fields.radius
@@ -50,7 +50,7 @@ def field_shape(fields: FieldsSpec) -> Shape:
 
 
 def interlevel_widths(spec: Spec) -> tuple[list[int], int]:
-    """Slots of `down` at each level but the last, and of `up`."""
+    """Columns of `down` at each level but the last, and of `up`."""
     stages = spec.model.stages[:-1]
     up = INTERPOLATED if spec.model.upsampling == "interpolated" else 1
     if (
@@ -62,11 +62,11 @@ def interlevel_widths(spec: Spec) -> tuple[list[int], int]:
 
 
 class FieldExtractor:
-    """Cuts receptive fields out of a cloud. Threads may share one.
+    """Extracts receptive fields from a cloud. Threads may share one.
 
     Args:
         prepared: The cloud.
-        spec: Shape of the fields and points of each stage.
+        spec: The spec with the shape of the fields and the points of each stage.
     """
 
     def __init__(self, prepared: PreparedCloud, spec: Spec):
@@ -77,19 +77,20 @@ class FieldExtractor:
         self.up_width = interlevel_widths(spec)[1]
         self.gathers_nearest = spec.fields.shape == "nearest"
         self.grid_size = spec.fields.grid_size
+        # A square of this half edge holds the points of a surface without gaps.
         self.first_reach = spec.fields.grid_size * np.sqrt(self.stages[0].points) / 2
         self.tree = BoxTree(prepared.xyz, prepared.hierarchy.keys)
         self._memory = threading.local()
 
     def inside(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the finest level in the field, however many.
+        """All points of the finest level inside the shape of a field.
 
         Args:
             center: ``(3,)``, local frame.
 
         Returns:
-            Ascending rows and their measures. Fields of the nearest points
-            hold no more than the first stage has.
+            ``(n,)`` ascending rows and ``(n,)`` their measures (see `Shape`). A field
+            of the nearest points has at most as many as the first stage.
         """
         limit = self.shape.limit
         if not self.gathers_nearest:
@@ -103,13 +104,16 @@ class FieldExtractor:
         return crop(rows, measures, wanted)
 
     def select(self, center: np.ndarray) -> np.ndarray:
-        """Ascending rows of the finest level that a field at `center` holds.
+        """The rows of the finest level that a field at `center` holds.
 
-        Where the shape holds more points than the first stage, they are the
-        nearest to the center or, by farthest-point sampling, spread evenly.
+        Where the shape holds more points than the first stage, the points nearest
+        to the center are kept or, by farthest-point sampling, evenly spread ones.
 
         Args:
             center: ``(3,)``, local frame.
+
+        Returns:
+            ``(R_0,)`` ascending rows.
         """
         rows, measures = self.inside(center)
         points = self.stages[0].points
@@ -123,13 +127,13 @@ class FieldExtractor:
     def extract(
         self, center: np.ndarray, rows: np.ndarray | None = None
     ) -> ReceptiveField:
-        """The field around a center.
+        """Extract the field around a center.
 
         Args:
-            center: ``(3,)`` float64, local frame. Only x and y matter where
-                the shape has no bounds in height.
-            rows: What `select` gave, if known; any ascending rows of the
-                finest level, no more than the first stage has points.
+            center: ``(3,)`` float64, local frame. z is ignored where the shape is
+                unbounded in height.
+            rows: ``(R_0,)`` ascending rows of the finest level, at most as many as
+                the first stage has points; those of `select` by default.
         """
         if rows is None:
             rows = self.select(center)
@@ -152,9 +156,10 @@ class FieldExtractor:
         return self.prepared.xyz.take(rows, axis=0)
 
     def _lookups(self) -> list[np.ndarray]:
-        """For each level: row of the cloud to row of the field, -1 outside.
+        """For each level the row of the field at each row of the cloud, else -1.
 
-        One slot more than there are points, so that -1 finds a -1 at the end.
+        Arrays have one element more than there are points: -1 as an index finds a
+        -1 at the end. Each thread has its own, all -1 between two fields.
         """
         if not hasattr(self._memory, "lookups"):
             self._memory.lookups = [
@@ -164,12 +169,13 @@ class FieldExtractor:
         return self._memory.lookups
 
     def _descend(self, center: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-        """Rows of each level: the parents of those of the level before."""
+        """Rows of each level: the parents of the rows of the finer level."""
         levels = self.prepared.hierarchy.levels
         level_rows = [rows]
         for level, coarse, stage in zip(
             levels, levels[1:], self.stages[1:], strict=False
         ):
+            assert level.parent is not None  # only the coarsest level lacks it
             parents = level.parent.take(level_rows[-1])
             parents = parents[run_starts(parents)] if len(parents) else parents
             if len(parents) > stage.points:
@@ -194,7 +200,12 @@ class FieldExtractor:
         for number, level in enumerate(levels[:-1]):
             rows, coarse_rows = level_rows[number : number + 2]
             fine, coarse = field.xyz[number : number + 2]
+            # Only the coarsest level lacks them.
+            assert level.down is not None
+            assert level.up is not None
+            assert level.parent is not None
             down = renumber(level.down, coarse_rows, lookups[number])
+            # All fine neighbors of a coarse point may lie outside of the field.
             lost = np.flatnonzero((down < 0).all(axis=1))
             if len(lost):
                 down[lost, 0] = nearest(make_tree(fine), coarse[lost], 1)[:, 0]
@@ -203,18 +214,19 @@ class FieldExtractor:
             if up.shape[1] > 1:
                 present_first = np.argsort(up < 0, axis=1, kind="stable")
                 up = np.take_along_axis(up, present_first, axis=1)
+            # A full coarse level has no room for the parents of some fine points.
             lost = np.flatnonzero(up[:, 0] < 0)
             if len(lost):
                 parents = level.parent.take(rows[lost])
-                places = np.searchsorted(coarse_rows, parents)
-                up[lost, 0] = nearest_along_curve(fine[lost], places, coarse)
+                positions = np.searchsorted(coarse_rows, parents)
+                up[lost, 0] = nearest_along_curve(fine[lost], positions, coarse)
             field.up.append(up)
         return field
 
     def _sample(self, center: np.ndarray, rows: np.ndarray) -> ReceptiveField:
-        """Levels by farthest-point sampling and trees inside the field."""
+        """The field by farthest-point sampling, with its own neighbor searches."""
         xyz = self._xyz(rows) - center
-        # A field half full keeps the ratio of its levels.
+        # A half-full field keeps the ratios between its levels.
         full = self.stages[0].points
         counts = [-(-len(rows) * stage.points // full) for stage in self.stages]
         order = np.zeros(0, np.intp)
@@ -237,7 +249,16 @@ class FieldExtractor:
 def crop(
     rows: np.ndarray, measures: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the ``count`` rows of the smallest measures, in their order."""
+    """Keep the `count` rows with the smallest measures, in their order.
+
+    Args:
+        rows: ``(n,)``.
+        measures: ``(n,)``.
+        count: At least 1.
+
+    Returns:
+        At most `count` rows, and their measures.
+    """
     if len(rows) <= count:
         return rows, measures
     keep = np.zeros(len(rows), bool)
@@ -246,13 +267,13 @@ def crop(
 
 
 def renumber(table: np.ndarray, rows: np.ndarray, lookup: np.ndarray) -> np.ndarray:
-    """Rows of a table, told in rows of the field.
+    """Take rows of a table of the cloud and convert its entries to rows of a field.
 
     Args:
-        table: ``(N, K)`` int32 rows of a cloud's level; -1 missing.
-        rows: ``(R,)`` rows of the table.
-        lookup: ``(M + 1,)`` int32, row of the field for each of the ``M`` rows
-            of the cloud's level, -1 outside; the last entry is -1.
+        table: ``(N, K)`` int32 rows of a level of the cloud; -1 missing.
+        rows: ``(R,)`` rows of the table to take.
+        lookup: ``(M + 1,)`` int32, the row of the field for each of the ``M`` rows of
+            the level, -1 outside of the field; the last element is -1.
 
     Returns:
         ``(R, K)`` int32; -1 where missing or outside the field.
@@ -261,22 +282,21 @@ def renumber(table: np.ndarray, rows: np.ndarray, lookup: np.ndarray) -> np.ndar
 
 
 def nearest_along_curve(
-    queries: np.ndarray, places: np.ndarray, xyz: np.ndarray
+    queries: np.ndarray, positions: np.ndarray, xyz: np.ndarray
 ) -> np.ndarray:
-    """The nearest of the few points around a place in a space-filling curve.
+    """The nearest of the eight points around a position on a space-filling curve.
 
-    Not always the nearest of all, but found without a tree: for points whose
-    parent a full stage had no room for.
+    This approximates the nearest point without a tree.
 
     Args:
         queries: ``(m, 3)``.
-        places: ``(m,)`` rows of `xyz` before which the queries would stand.
-        xyz: ``(n, 3)``, at least one, in the order of the curve.
+        positions: ``(m,)`` rows of `xyz` before which the queries would be inserted.
+        xyz: ``(n, 3)``, at least one point, in the order of the curve.
 
     Returns:
         ``(m,)`` rows of `xyz`.
     """
-    around = places[:, None] + np.arange(-ALONG_CURVE, ALONG_CURVE)
+    around = positions[:, None] + np.arange(-ALONG_CURVE, ALONG_CURVE)
     around = np.clip(around, 0, len(xyz) - 1)
     distances = np.square(xyz[around] - queries[:, None]).sum(axis=2)
     best = np.argmin(distances, axis=1)

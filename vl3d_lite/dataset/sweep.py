@@ -1,4 +1,4 @@
-"""Sweeps: fields that together cover a cloud."""
+"""Sweeps: sets of fields that together cover a cloud."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vl3d_lite.geometry.regions import Shape
 from vl3d_lite.geometry.subsampling import farthest_points
 from vl3d_lite.spec.schema.spec import Spec
 
-WINDOW = 65_536  # uncovered points looked at together
+WINDOW = 65_536  # points considered together: bounds the memory of a step
 
 
 @dataclass(frozen=True)
@@ -41,19 +41,19 @@ def cover(
     seed: int = 0,
     extractor: FieldExtractor | None = None,
 ) -> Sweep:
-    """Fields that hold every point of a cloud at least `votes` times.
+    """Choose fields that hold every point of a cloud at least `votes` times.
 
-    One lattice a vote, each shifted anew; fields without which every point
-    still has its votes are left out; then further fields where points lack
-    votes. A point stays short only where a field centered on it holds so many
-    others at its very place that it does not hold the point itself.
+    One lattice per vote, each with its own shift; then redundant fields are removed,
+    and fields are added where points lack votes. A point stays short of votes only
+    where so many others have its coordinates that a field centered on it does not
+    hold the point itself.
 
     Args:
         prepared: The cloud.
-        spec: Its fields and stages.
+        spec: The spec with the fields and stages.
         votes: At least 1.
-        seed: Of the shifts.
-        extractor: The cloud's extractor, if there is one.
+        seed: Seed of the shifts.
+        extractor: The extractor of the cloud; a new one by default.
     """
     extractor = FieldExtractor(prepared, spec) if extractor is None else extractor
     rng = np.random.default_rng(seed)
@@ -61,22 +61,22 @@ def cover(
     counts = np.zeros(len(prepared.xyz), np.int32)
     fields = []
     for _ in range(votes):
-        way = spec.fields.prediction_centers
-        for center in spread_centers(way, prepared, spec.fields, shape, rng):
+        method = spec.fields.prediction_centers
+        for center in spread_centers(method, prepared, spec.fields, shape, rng):
             for rows in _exhaust(extractor, center):
                 counts[rows] += 1
                 fields.append((center, rows))
-    fields = list(_needed(fields, counts, votes))
-    fields.extend(_further(extractor, shape, counts, votes))
+    fields = list(_without_redundant(fields, counts, votes))
+    fields.extend(_additional(extractor, shape, counts, votes))
     centers = np.array([center for center, _ in fields]).reshape(-1, 3)
     return Sweep(centers, [rows for _, rows in fields], counts)
 
 
 def _exhaust(extractor: FieldExtractor, center: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of the fields at a center that hold all points of the shape.
+    """Yield the rows of the fields at a center that together hold the shape's points.
 
-    One field, unless farthest-point sampling thins it: then as many as it
-    takes, each sampled from the points that those before it left.
+    This is one field, unless farthest-point sampling thins it: then as many as are
+    necessary, each sampled from the points that remain.
     """
     points = extractor.stages[0].points
     rows = (
@@ -94,10 +94,10 @@ def _exhaust(extractor: FieldExtractor, center: np.ndarray) -> Iterator[np.ndarr
         yield rows
 
 
-def _needed(
+def _without_redundant(
     fields: list[tuple[np.ndarray, np.ndarray]], counts: np.ndarray, votes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Drop fields, the smallest first, whose points have votes to spare."""
+    """Drop fields, smallest first, whose points have more votes than necessary."""
     dropped = set()
     for number in sorted(range(len(fields)), key=lambda n: len(fields[n][1])):
         rows = fields[number][1]
@@ -109,10 +109,10 @@ def _needed(
             yield field
 
 
-def _further(
+def _additional(
     extractor: FieldExtractor, shape: Shape, counts: np.ndarray, votes: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Fields for the points that lack votes, which `counts` then has."""
+    """Yield fields for the points that lack votes; `counts` is updated."""
     xyz = extractor.prepared.xyz
     short = np.flatnonzero(counts < votes)
     while len(short):
@@ -124,7 +124,7 @@ def _further(
         if not _holds(rows, first):
             center = xyz[first]
             rows = extractor.select(center)
-        if not _holds(rows, first):
+        if not _holds(rows, first):  # too many points at the same coordinates
             short = short[1:]
             continue
         counts[rows] += 1
@@ -133,5 +133,5 @@ def _further(
 
 
 def _holds(rows: np.ndarray, row: int) -> bool:
-    place = np.searchsorted(rows, row)
-    return place < len(rows) and rows[place] == row
+    position = int(np.searchsorted(rows, row))
+    return position < len(rows) and bool(rows[position] == row)
