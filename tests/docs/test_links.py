@@ -39,9 +39,8 @@ def broken_links(page, text):
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if not target.exists() or ROOT not in target.parents:
-            yield link
-        elif anchor and anchor not in anchors(target.read_text(encoding="utf-8")):
+        inside = target.exists() and ROOT in target.parents
+        if not inside or (anchor and anchor not in anchors(target.read_text())):
             yield link
 
 

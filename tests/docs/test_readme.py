@@ -1,4 +1,4 @@
-"""README, docs, image and CI say the same as the program."""
+"""README, docs, image and CI agree with the program."""
 
 import ast
 import re
@@ -18,14 +18,14 @@ from vl3d_lite.spec.reader import read_spec
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMMANDS_PAGE = (ROOT / "docs/commands.md").read_text()
 PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
+    *(ROOT / page for page in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-VERBS = typer.main.get_command(app).commands
-# A verb and what follows it up to the end of the command.
+COMMANDS = typer.main.get_command(app).commands
+# A command and its arguments, up to the end of the line.
 CALL = re.compile(
     r"(?:^|[\s`/])vl3d-lite(?::\w+|\.sif)?[ ]+([a-z]+)(?=[\s`]|$)([^`\n;|&#>]*)"
 )
@@ -50,7 +50,7 @@ def blocks(page, language):
 
 
 def calls(text):
-    return [(verb, rest) for verb, rest in CALL.findall(text.replace("\\\n", " "))]
+    return CALL.findall(text.replace("\\\n", " "))
 
 
 def installs(text):
@@ -65,7 +65,7 @@ def test_a_command_needs_nothing_but_python(kind):
     assert second.startswith(".venv/bin/pip install ")
 
 
-def test_the_quickstart_runs_the_spec_that_is_shipped():
+def test_the_quickstart_runs_the_shipped_spec():
     assert marked("quickstart").endswith("vl3d-lite run configs/quickstart.yaml")
 
 
@@ -94,7 +94,7 @@ def test_ci_stops_at_the_first_failure_and_runs_ruff_and_mypy():
     assert ".venv/bin/mypy" in text
 
 
-def test_the_image_installs_what_the_readme_says():
+def test_the_image_installs_the_packages_of_the_readme():
     in_readme, in_image = set(installs(README)), installs(DOCKERFILE)
     assert in_image == [".", '".[gpu]"']
     assert set(in_image) <= in_readme
@@ -102,10 +102,13 @@ def test_the_image_installs_what_the_readme_says():
 
 def test_every_extra_that_is_named_exists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     text = README + DOCKERFILE + "".join(page.read_text() for page in PAGES)
     named = {e for found in installs(text) for e in re.findall(r"\[(\w+)\]", found)}
-    assert named == {"test", "gpu"}
-    assert named <= set(project["optional-dependencies"])
+    assert named == {"docs", "test", "gpu", "tensorboard"}
+    assert set(extras) == named | {"jax", "torch"}
+    (own,) = (need for need in extras["test"] if need.startswith(project["name"]))
+    assert set(re.findall(r"[a-z]+(?=[,\]])", own)) <= set(extras)
 
 
 def test_the_image_has_the_libraries_open3d_loads():
@@ -128,12 +131,13 @@ def test_the_image_copies_what_the_build_needs():
     assert all((ROOT / path).exists() for path in kept)
 
 
-def test_the_table_of_verbs_is_complete():
-    assert re.findall(r"^\| `(\w+)` \| .* \| `vl3d-lite ", README, re.M) == list(VERBS)
+def test_the_table_of_commands_is_complete():
+    listed = re.findall(r"^\| `(\w+)` \| .* \| `vl3d-lite ", COMMANDS_PAGE, re.M)
+    assert listed == [name for name, each in COMMANDS.items() if not each.hidden]
 
 
 def test_the_table_of_exit_codes_is_complete():
-    codes = set(re.findall(r"^\| ([\d, ]+) \|", README, re.M))
+    codes = set(re.findall(r"^\| ([\d, ]+) \|", COMMANDS_PAGE, re.M))
     codes = {int(code) for row in codes for code in row.split(",")}
     errors = {
         error.exit_code
@@ -146,57 +150,50 @@ def test_the_table_of_exit_codes_is_complete():
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_in_blocks_can_be_typed(page):
     for block in blocks(page, "sh"):
-        for verb, rest in calls(block):
-            assert verb in VERBS, f"vl3d-lite {verb}"
-            # Raises where an option is unknown or an argument missing.
-            VERBS[verb].make_context(verb, shlex.split(rest))
+        for command, rest in calls(block):
+            assert command in COMMANDS, f"vl3d-lite {command}"
+            # This raises if an option is unknown or an argument is missing.
+            COMMANDS[command].make_context(command, shlex.split(rest))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_in_the_text_exist(page):
-    for verb, rest in calls(page.read_text()):
-        assert verb in VERBS, f"vl3d-lite {verb}"
-        known = {o for p in VERBS[verb].params for o in (*p.opts, *p.secondary_opts)}
+    for command, rest in calls(page.read_text()):
+        assert command in COMMANDS, f"vl3d-lite {command}"
+        parameters = COMMANDS[command].params
+        known = {o for p in parameters for o in (*p.opts, *p.secondary_opts)}
         assert set(re.findall(r"--[a-z-]+", rest)) <= known | {"--help"}, rest
 
 
-def test_commands_are_found_where_they_stand():
+def test_commands_are_found_in_text_and_blocks():
     text = "`vl3d-lite run a.yaml`\n vl3d-lite:gpu predict R \\\n  c.laz | x\n"
     text += "vl3d-lite.sif check s # vl3d-lite is\n"
-    assert [(v, r.split()) for v, r in calls(text)][:3] == [
+    assert [(command, rest.split()) for command, rest in calls(text)][:3] == [
         ("run", ["a.yaml"]),
         ("predict", ["R", "c.laz"]),
         ("check", ["s"]),
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if re.match(r"\w+://", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), link
-        assert ROOT in target.parents, f"{link} leaves the repository"
-        if anchor:
-            titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-            assert anchor in {title.lower().replace(" ", "-") for title in titles}
-
-
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs/index.md").read_text()
-    for page in sorted((ROOT / "docs").iterdir()):
-        assert page.name == "index.md" or f"]({page.name})" in index, page.name
+    pages = [
+        path
+        for path in sorted((ROOT / "docs").iterdir())
+        if path.suffix in {".md", ".json", ".ipynb"} and path.name != "index.md"
+    ]
+    assert len(pages) > 20
+    for page in pages:
+        assert f"]({page.name})" in index, page.name
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
-def test_a_shipped_spec_is_short_and_good(path):
+def test_a_shipped_spec_is_short_and_valid(path):
     read_spec(path, check_files=False)
     assert len(path.read_text().splitlines()) <= 60
 
 
-def test_the_readmes_spec_is_good(tmp_path):
+def test_the_spec_of_the_readme_is_valid(tmp_path):
     (block,) = blocks(ROOT / "README.md", "yaml")
     (tmp_path / "town.yaml").write_text(block)
     spec = read_spec(tmp_path / "town.yaml", check_files=False).spec
@@ -204,7 +201,7 @@ def test_the_readmes_spec_is_good(tmp_path):
     assert len(block.splitlines()) <= 20
 
 
-def test_the_spec_of_own_scans_is_good(tmp_path):
+def test_the_spec_of_own_scans_is_valid(tmp_path):
     (block,) = blocks(ROOT / "docs/own-scans.md", "yaml")
     (tmp_path / "docs").mkdir()
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -213,7 +210,7 @@ def test_the_spec_of_own_scans_is_good(tmp_path):
 
 
 def texts_of_the_program():
-    """Every string of the source; what is filled in becomes a line feed."""
+    """Every string of the source; inserted values become line feeds."""
     for path in (ROOT / "vl3d_lite").rglob("*.py"):
         nodes = list(ast.walk(ast.parse(path.read_text())))
         docstrings = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
@@ -229,7 +226,7 @@ def texts_of_the_program():
                 yield node.value
 
 
-def test_messages_that_are_explained_exist():
+def test_explained_messages_exist():
     texts = set(texts_of_the_program())
     page = (ROOT / "docs/troubleshooting.md").read_text()
     cells = re.findall(r"^\| (`.+?`(?:, `.+?`)*) \| [^|]+ \| [^|]+ \|$", page, re.M)
@@ -240,18 +237,56 @@ def test_messages_that_are_explained_exist():
         assert any(all(p in text for p in parts) for text in texts), message
 
 
-def test_modules_that_architecture_names_exist():
+def test_architecture_lists_the_packages():
     page = (ROOT / "docs/architecture.md").read_text()
-    rows = re.findall(r"^\| \d \| (.+?) \|", page, re.M)
-    assert len(rows) == 6
-    for module in re.findall(r"`([^`]+)`", "".join(rows)):
-        path = "vl3d_lite/" + module.removesuffix(".*").replace(".", "/")
-        assert (ROOT / path).is_dir() or (ROOT / f"{path}.py").is_file(), module
+    table = page.partition("| package |")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    folders = {path.parent.name for path in (ROOT / "vl3d_lite").glob("*/__init__.py")}
+    assert len(listed) == len(set(listed)) == 15
+    assert set(listed) == folders
 
 
-def test_the_manifest_names_what_the_project_is():
+def test_the_manifest_agrees_with_the_pages():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    version = project["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert project["readme"] == "README.md"
     assert "Python 3.11" in README
     assert project["requires-python"] == ">=3.11"
+
+
+def test_the_readme_is_short_and_starts_with_a_picture():
+    assert len(README.splitlines()) <= 100
+    first, second, third = README.split("\n\n")[:3]
+    assert first == "# vl3d-lite"
+    assert second.count(". ") == 0
+    assert third.endswith("(docs/pictures/report.jpg)")
+    assert (ROOT / "docs/pictures/report.jpg").stat().st_size < 400_000
+
+
+def test_the_readme_counts_test_scores_as_the_results_do():
+    results = (ROOT / "docs/results.md").read_text()
+    rows = re.findall(r"^\| (\w+)[^|]*\| (\d+) \|[^|]*\|$", results, re.M)
+    counts = dict(rows)
+    assert len(counts) == 6
+    shown = re.findall(r"^\| (\w+) airborne,.* \| (\d+) \|$", README, re.M)
+    assert shown == [(kind, counts[kind]) for kind in ("dense", "tropical", "sparse")]
+    assert f"Amsterdam was scored {counts['Amsterdam']} times" in README
+
+
+def test_the_forms_ask_for_the_doctor():
+    for path in ("ISSUE_TEMPLATE/bug.yml", "pull_request_template.md"):
+        assert "vl3d-lite doctor" in (ROOT / ".github" / path).read_text()
+
+
+def test_the_workflow_runs_ci_on_all_supported_versions():
+    workflow = (ROOT / ".github/workflows/test.yml").read_text()
+    assert "- run: .ci/run\n" in workflow
+    manifest = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = [
+        text.rpartition(" ")[2]
+        for text in manifest["project"]["classifiers"]
+        if re.search(r"Python :: 3\.\d+$", text)
+    ]
+    assert f"python: {listed}".replace("'", '"') in workflow
