@@ -6,6 +6,7 @@ import pytest
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.spec.schema.spec import Spec
 
 GOOD = """\
 # a comment
@@ -36,3 +37,16 @@ def errors_of(text, *overrides, **options):
         read(text, *overrides, **options)
     assert caught.value.exit_code == 2
     return str(caught.value).split("\n")
+
+
+def make_spec(**changes):
+    return Spec.model_validate(
+        {
+            "classes": {"ground": 2, "other": [3, 4], "roof": {"codes": 6}}
+            | {"other": {"codes": [3, 4], "output_code": 3}},
+            "features": ["height"],
+            "fields": {"radius": 20, "grid_size": 0.5},
+            "model": {"stages": [{"points": 64, "channels": 16}] * 2},
+            **changes,
+        }
+    )
