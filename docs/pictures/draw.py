@@ -124,7 +124,7 @@ def prepared(cloud: PointCloud, grid: float, points: int, radius: float):
     spec = Spec.model_validate(
         {
             "classes": {
-                name: {"codes": codes, "write": codes[-1]}
+                name: {"codes": codes, "output_code": codes[-1]}
                 for name, codes in CLASSES.items()
             },
             "features": [{"name": "vertical"}],

@@ -182,7 +182,7 @@ def _classes(
         elif not codes:
             notes.append(f"classes: `{name}` gathers no code and is left out")
         else:
-            several = {"codes": codes, "write": codes[0]}
+            several = {"codes": codes, "output_code": codes[0]}
             classes[name] = codes[0] if len(codes) == 1 else several
             if len(codes) > 1:
                 merged.append(name)
