@@ -75,16 +75,16 @@ HEAD = [
     "One core of 2 shared ones, 24 GiB, no GPU. IoU on every point of the test files; "
     "*validation* and *test* are the mean of the three classes, *validation* on cells "
     "with one vote, at the best epoch. All networks of a task trained for as many "
-    "seconds of steps. Points/s: what the training's probe measured, batches included.",
+    "seconds of steps. Points/s: as `plan` measures them, batches included.",
     "",
     "    python -m benchmarks.bench_attention $D --runs /tmp/attention",
     "",
 ]
 PROBE = """
 import sys
-from vl3d_lite.guide.probe import probe
+from vl3d_lite.guide.plan.measure import measure
 from vl3d_lite.spec.reader import read_spec
-print("RESULT", probe(read_spec(sys.argv[1], sys.argv[2:]), 1000, 1).step)
+print("RESULT", measure(read_spec(sys.argv[1], sys.argv[2:]), 1000, 1).step)
 """
 
 

@@ -135,7 +135,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
             assert told.strip(), verb
         if verb == "plan" or "--dry-run" in rest:
             assert "full fields" in told
-            assert ("s a step" in told) == ("--measure" in rest)
+            assert ("s per step" in told) == ("--measure" in rest)
         for option in ("--output", "--html", "--run", "--split-into"):
             if option in rest:
                 assert Path(rest[rest.index(option) + 1]).exists(), rest

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -96,7 +96,7 @@ def load_spec(
     path: Path,
     overrides: Sequence[str] | None,
     *,
-    needs: Sequence[str],
+    needs: Sequence[Literal["train", "validation", "predict"]],
     check_files: bool = True,
 ) -> "LoadedSpec":
     """Read a spec with the values of ``--set``.

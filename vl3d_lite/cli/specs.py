@@ -101,7 +101,7 @@ def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> N
     from vl3d_lite.guide.plan.text import plan_text
 
     found = plan(
-        loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), probe=measure
+        loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), measure=measure
     )
     typer.echo(plan_text(found), nl=False)
 

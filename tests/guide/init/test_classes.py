@@ -2,7 +2,7 @@
 
 import pytest
 
-from vl3d_lite.guide.init.classes import choose_classes, choose_class_weights
+from vl3d_lite.guide.init.classes import choose_class_weights, choose_classes
 
 TOWN = {1: 900, 2: 9000, 3: 250, 4: 400, 5: 2500, 6: 3000}
 

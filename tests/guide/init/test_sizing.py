@@ -16,9 +16,9 @@ from vl3d_lite.guide.init.sizing import (
     choose_sizes,
     first_stage,
     is_terrestrial,
-    sample_field_sizes,
     minimal_spec,
     rounded,
+    sample_field_sizes,
     sweep_counts,
     widest_footprint,
 )

@@ -12,9 +12,9 @@ from vl3d_lite.guide.init.split import (
     LEFT_OUT,
     TRAIN,
     VALIDATION,
-    points_near_others,
     block_of_points,
     choose_validation,
+    points_near_others,
     write_block,
 )
 from vl3d_lite.guide.init.survey import Survey
@@ -67,7 +67,9 @@ def test_a_cloud_apart_from_the_others_is_preferred():
 
 def test_what_lies_in_or_right_beside_another_cloud_is_told():
     xy = np.array([[49.0, 10], [47.6, 10], [47.4, 10], [20, 10], [52, 10], [49, 90]])
-    near, gap = points_near_others(xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)])
+    near, gap = points_near_others(
+        xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)]
+    )
     assert gap == pytest.approx(0.05 * 80)
     assert near.tolist() == [True, True, True, False, True, False]
     near, gap = points_near_others(xy, 0.24, [survey("b", {2: 9}, 50)])

@@ -11,8 +11,9 @@ from tests.conftest import write_place
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.sizes import cloud_bytes, size_of
 from vl3d_lite.errors import DataError, ResourceError
-from vl3d_lite.guide.plan.plan import plan, prediction_batches
+from vl3d_lite.guide.plan.plan import plan
 from vl3d_lite.guide.plan.text import plan_text
+from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.training import memory, remedies
 
@@ -50,7 +51,7 @@ def test_points_and_codes_are_counted(place, usual):
         assert usual.clouds[0].codes[code] == count
         assert f"{count:,}" in text
     assert [cloud.group for cloud in usual.clouds] == ["train", "validation", "predict"]
-    assert "Every code is named." in text
+    assert "All codes belong to a class." in text
 
 
 def test_unnamed_codes_are_told(mine):
@@ -58,7 +59,9 @@ def test_unnamed_codes_are_told(mine):
         las.classification[:50] = 17
 
     change(mine / "train.laz", rename)
-    assert "Ignored, as no class names them: 17 (50 points)" in plan_text(planned(mine))
+    assert "Ignored codes that belong to no class: 17 (50 points)" in plan_text(
+        planned(mine)
+    )
 
 
 def test_flagged_points_are_told_and_count_for_no_class(mine):
@@ -75,7 +78,7 @@ def test_flagged_points_are_told_and_count_for_no_class(mine):
     assert found.clouds[0].codes[17] == 50
     assert found.clouds[0].codes[6] == np.count_nonzero(~flagged & (codes == 6))
     text = plan_text(found)
-    assert f"Ignored, as they are flagged withheld: {count:,} points" in text
+    assert f"Ignored points flagged withheld: {count:,}" in text
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):
@@ -178,14 +181,14 @@ def warned(plan, *words):
 
 
 def test_a_kernel_within_the_point_spacing_is_warned_of(place, usual):
-    assert not any("sees itself alone" in w for w in usual.warnings)
+    assert not any("has no neighbors" in w for w in usual.warnings)
     found = planned(place, "fields.grid_size=0.05")
-    warned(found, "sees itself alone")
+    warned(found, "has no neighbors")
     warned(found, "finer than")
 
 
 def test_cells_that_swallow_the_scan_are_warned_of(place):
-    warned(planned(place, "fields.grid_size=4"), "share a class")
+    warned(planned(place, "fields.grid_size=4"), "too coarse")
 
 
 def test_a_class_of_few_points_is_warned_of(mine):
@@ -202,7 +205,7 @@ def test_a_class_that_validation_lacks_is_warned_of(mine):
         las.classification[las.classification == 6] = 2
 
     change(mine / "val.laz", forget)
-    warned(planned(mine), "class `building` has no validation point")
+    warned(planned(mine), "class `building` has no validation points")
 
 
 def test_fields_with_little_in_them_are_warned_of(place):
@@ -231,7 +234,7 @@ def test_a_stage_too_large_for_its_fields_is_warned_of(place):
 
 def test_a_cloud_on_both_sides_and_none_at_all_are_warned_of(place):
     both = planned(place, f"clouds.validation=['{place / 'train.laz'}']")
-    warned(both, "train.laz is trained on and validates too")
+    warned(both, "train.laz is in the training and in the validation clouds")
     warned(planned(place, "clouds.validation=[]"), "no validation cloud")
 
 
@@ -249,17 +252,17 @@ def test_disk_counts_what_is_written(place, usual):
 
 
 def test_a_probe_times_the_run(place):
-    found = planned(place, probe=True)
+    found = planned(place, measure=True)
     timing = found.timing
     assert 0 < timing.step < timing.training
     assert timing.preparation > 0
     assert timing.prediction > 0
-    assert "a step" in plan_text(found)
+    assert "s per step" in plan_text(found)
 
 
 def test_preparation_counts_the_clouds_and_the_network(place, monkeypatch):
-    from vl3d_lite.guide.plan import measure as probe
+    from vl3d_lite.guide.plan import measure
 
-    told = probe.Probe(0.001, 3.0, *[0.0] * 5)
-    monkeypatch.setattr(probe, "probe", lambda *_: told)
-    assert planned(place, probe=True).timing.preparation == pytest.approx(12 + 3)
+    times = measure.StepTimes(0.001, 3.0, *[0.0] * 5)
+    monkeypatch.setattr(measure, "measure", lambda *_: times)
+    assert planned(place, measure=True).timing.preparation == pytest.approx(12 + 3)

@@ -1,4 +1,4 @@
-"""What a plan knows of a cloud."""
+"""What a plan knows about a cloud, and reading it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,52 +6,180 @@ from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.dataset.class_counts import class_counts
+from vl3d_lite.dataset.features import required_dimensions
+from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
+from vl3d_lite.dataset.sizes import FIELDS_PER_CELL
+from vl3d_lite.guide.init.sizing import (
+    sample_field_sizes,
+    sweep_counts,
+    widest_footprint,
+)
+from vl3d_lite.guide.init.survey import ground_density, nearest_distance
 from vl3d_lite.spec.schema.spec import Spec
 
+SAMPLED_FIELDS = 100  # of a training cloud
+# Farthest-point sampling takes a second a field, so fewer are sampled there.
+FARTHEST_SAMPLED_FIELDS = 10
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CloudFacts:
-    """A cloud as a run will see it.
+    """What the header of a cloud and the other clouds tell.
 
     Attributes:
         path: The file.
         group: ``train``, ``validation`` or ``predict``.
-        points: Of the file.
-        codes: LAS code to points; None where they are not counted.
-        flagged: Points of a class that `ignored_flags` leaves out; not in `codes`.
-        density: Points a square meter; None where only the header was read.
-        nearest: Median distance of neighboring cells in meters, likewise.
-        cells: Of each level, likewise.
-        fields: ``(F, stages)`` points of probed training fields, or None.
+        points: Number of points of the file.
+        cells: Number of cells of each level; estimated if only the header was read.
         swept: ``(F,)`` points of the fields that cover the cloud once, or None.
-        means: Mean of each feature over the cells, or None.
-        spread: Their standard deviation, or None.
-        labels: Cells of each class, or None.
-        footprint: Width of the widest building in meters, 0 if there is none.
     """
 
     path: Path
     group: str
     points: int
-    codes: dict[int, int] | None = None
-    flagged: int = 0
-    density: float | None = None
-    nearest: float | None = None
-    cells: tuple[int, ...] | None = None
-    fields: np.ndarray | None = None
+    cells: tuple[int, ...]
     swept: np.ndarray | None = None
-    means: np.ndarray | None = None
-    spread: np.ndarray | None = None
-    labels: np.ndarray | None = None
-    footprint: float = 0.0
 
 
-def counted_classes(
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReadCloudFacts(CloudFacts):
+    """What the points of a training or validation cloud tell.
+
+    Attributes:
+        codes: LAS code to number of points, without flagged points.
+        flagged: Number of points that have a class and are ignored by a flag.
+        density: Horizontal density in points/m2.
+        nearest: Median distance of neighboring cells in meters.
+        fields: ``(F, stages)`` points of sampled training fields; None for a
+            validation cloud.
+        means: ``(features,)`` mean of each feature over the cells.
+        deviations: ``(features,)`` standard deviations.
+        class_cells: ``(classes,)`` cells of each class.
+        footprint: Width of the widest building in meters; 0 if there is none.
+    """
+
+    codes: dict[int, int]
+    flagged: int
+    density: float
+    nearest: float
+    fields: np.ndarray | None
+    means: np.ndarray
+    deviations: np.ndarray
+    class_cells: np.ndarray
+    footprint: float
+
+
+def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFacts:
+    """Read a training or validation cloud, prepare it quickly, and sample fields.
+
+    Args:
+        path: The file.
+        group: ``train`` or ``validation``.
+        spec: The run.
+        threads: CPU threads.
+
+    Raises:
+        DataError: The file cannot be used.
+        ResourceError: It does not fit into memory.
+    """
+    cloud = read_las(
+        path,
+        dimensions=[*required_dimensions(spec.features), "classification"],
+        class_codes=spec.class_codes,
+        ignored=spec.ignored_flags,
+    )
+    assert cloud.labels is not None, "read with class codes"
+    code = cloud.attributes["classification"]
+    named = [c for own in spec.class_codes.values() for c in own]
+    flagged = np.isin(code, named) & (cloud.labels < 0)
+    codes, counts = np.unique(code[~flagged], return_counts=True)
+    quick = _quick(spec)
+    prepared = prepare_cloud(cloud, quick, threads=threads)
+    sweeps = group == "validation"
+    farthest = spec.fields.sampling == "farthest"
+    count = FARTHEST_SAMPLED_FIELDS if farthest else SAMPLED_FIELDS
+    return ReadCloudFacts(
+        path=path,
+        group=group,
+        points=len(cloud),
+        codes=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        flagged=int(np.count_nonzero(flagged)),
+        density=ground_density(cloud.local)[0],
+        nearest=nearest_distance(prepared.xyz) if len(prepared.xyz) > 1 else 0.0,
+        cells=tuple(len(level.xyz) for level in prepared.hierarchy.levels),
+        fields=None if sweeps else sample_field_sizes(prepared, quick, count),
+        swept=_swept(prepared, quick, farthest) if sweeps else None,
+        means=prepared.features.mean(axis=0, dtype=np.float64),
+        deviations=prepared.features.std(axis=0, dtype=np.float64),
+        class_cells=_class_cells(prepared, spec),
+        footprint=_footprint(prepared, spec),
+    )
+
+
+def header_facts(path: Path, spec: Spec, read: Sequence[ReadCloudFacts]) -> CloudFacts:
+    """Facts of a cloud to predict, from its header and the clouds that were read.
+
+    Its cells are estimated from its points, by the ratio of the other clouds.
+
+    Args:
+        path: The file.
+        spec: The run.
+        read: The training and validation clouds.
+    """
+    points = describe_las(path).points
+    for cloud in read:
+        if cloud.path.resolve() == path.resolve():
+            return CloudFacts(
+                path=path,
+                group="predict",
+                points=points,
+                cells=cloud.cells,
+                swept=cloud.swept,
+            )
+    total = sum(cloud.points for cloud in read)
+    levels = np.sum([cloud.cells for cloud in read], axis=0) if read else [total]
+    cells = tuple(int(-(-points * n // max(total, 1))) for n in levels)
+    return CloudFacts(
+        path=path, group="predict", points=points, cells=cells or (points,)
+    )
+
+
+def count_classes(
     spec: Spec, clouds: Sequence[CloudFacts], group: str
 ) -> dict[str, int]:
-    """Points of each class in a group of clouds."""
+    """Number of points of each class in a group of clouds."""
     counts = [
-        class_counts(spec, c.codes) for c in clouds if c.group == group and c.codes
+        class_counts(spec, cloud.codes)
+        for cloud in clouds
+        if cloud.group == group and isinstance(cloud, ReadCloudFacts)
     ]
-    return {name: sum(c[name] for c in counts) for name in spec.classes}
+    return {name: sum(count[name] for count in counts) for name in spec.classes}
+
+
+def _quick(spec: Spec) -> Spec:
+    """The spec with one neighbor per point, whose clouds are quick to prepare."""
+    stages = [stage.model_copy(update={"neighbors": 1}) for stage in spec.model.stages]
+    model = spec.model.model_copy(
+        update={"stages": stages, "upsampling": "nearest", "downsampling": "max"}
+    )
+    return spec.model_copy(update={"model": model})
+
+
+def _swept(prepared: PreparedCloud, spec: Spec, farthest: bool) -> np.ndarray:
+    if not farthest:
+        return sweep_counts(prepared, spec)
+    points = spec.model.stages[0].points
+    return np.full(int(-(-len(prepared.xyz) * FIELDS_PER_CELL // points)), points)
+
+
+def _class_cells(prepared: PreparedCloud, spec: Spec) -> np.ndarray:
+    labels = prepared.labels[prepared.labels >= 0]
+    return np.bincount(labels, minlength=len(spec.classes))
+
+
+def _footprint(prepared: PreparedCloud, spec: Spec) -> float:
+    cells = PointCloud(prepared.xyz, prepared.origin, labels=prepared.labels)
+    return widest_footprint([cells], spec.class_codes, spec.fields.grid_size)

@@ -1,10 +1,12 @@
-"""A short measured probe: some steps of the real training, and of prediction."""
+"""Time some steps of a real training, and some batches of prediction."""
 
 import statistics
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import keras
 
 from vl3d_lite.dataset.batches import (
     FeatureScaling,
@@ -13,6 +15,7 @@ from vl3d_lite.dataset.batches import (
     batch_spec,
 )
 from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.kernels.export import export_model_kernels
 from vl3d_lite.model.backend import prepare_backend
 from vl3d_lite.model.files import save_model
@@ -21,26 +24,27 @@ from vl3d_lite.model.network import build_network
 from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.votes import softmax
 from vl3d_lite.spec.reader import LoadedSpec
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.training.loop import compile_model
 from vl3d_lite.training.losses import loss_weights
 
-WARM_STEPS = 1  # after the one that traces
-STEPS, SECONDS = 8, 20.0  # timed, at most
-BATCHES = 4
+WARM_STEPS = 1  # not timed: the caches of the first step after tracing are cold
+STEPS, SECONDS = 8, 20.0  # steps are timed until either is reached
+BATCHES = 4  # of prediction, timed after the one that traces
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Seconds.
+class StepTimes:
+    """Measured seconds.
 
     Attributes:
-        preparation: Of a point of a file.
-        building: Of the network, and of the kernels that are written before training.
-        compiling: Of the training step.
-        step: Of a training step with its batch.
-        validation_compiling: Of the network that predicts.
-        validation: Of a batch in validation.
-        ending: Of saving and exporting.
+        preparation: Preparing a cloud, per point of the file.
+        building: Building the network, and exporting its initial kernels.
+        compiling: Tracing and compiling the training step.
+        step: One training step with its batch.
+        validation_compiling: Tracing and compiling the network that predicts.
+        validation: One batch of prediction.
+        ending: Saving the model and exporting its kernels.
     """
 
     preparation: float
@@ -52,21 +56,21 @@ class Probe:
     ending: float
 
 
-def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
-    """Train for some steps and predict some batches of the run, and time them.
+def measure(loaded: LoadedSpec, steps: int, threads: int) -> StepTimes:
+    """Train for some steps, predict some batches, and time them.
 
-    Nothing is kept: what is written goes to a folder that is removed.
+    All files go to a temporary folder.
 
     Args:
         loaded: The spec.
-        steps: Of an epoch.
-        threads: Of the run.
+        steps: Training steps per epoch.
+        threads: CPU threads of the run.
     """
     spec = loaded.spec
     prepare_backend(spec.seed, threads)
-    source = max(loaded.clouds["train"], key=lambda path: path.stat().st_size)
+    largest = max(loaded.clouds["train"], key=lambda path: path.stat().st_size)
     begin = time.perf_counter()
-    cloud = prepare_file(source, spec, threads)
+    cloud = prepare_file(largest, spec, threads)
     preparation = (time.perf_counter() - begin) / len(cloud.cell_of_point)
 
     begin = time.perf_counter()
@@ -85,22 +89,12 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
     begin = time.perf_counter()
     weights = loss_weights(spec, [cloud.labels])
     compile_model(model, spec, steps * spec.training.epochs, weights)
-    seconds = []
-    for inputs, labels in (source := batches.epoch(0)):
-        model.reset_metrics()
-        float(model.train_on_batch(inputs, labels))
-        seconds.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        if sum(seconds[1:]) > SECONDS and len(seconds) > 2 + WARM_STEPS:
-            break
-    source.close()
-    step = statistics.median(seconds[1 + WARM_STEPS :])
-
+    first, step = _train(model, batches, begin)
     compiling, validation = _predict(model, cloud, spec, scaling, threads)
-    return Probe(
+    return StepTimes(
         preparation=preparation,
         building=building,
-        compiling=max(0.0, seconds[0] - step),
+        compiling=max(0.0, first - step),
         step=step,
         validation_compiling=max(0.0, compiling - validation),
         validation=validation,
@@ -108,13 +102,34 @@ def probe(loaded: LoadedSpec, steps: int, threads: int) -> Probe:
     )
 
 
-def _predict(model, cloud, spec, scaling, threads: int) -> tuple[float, float]:
+def _train(
+    model: keras.Model, batches: TrainingBatches, begin: float
+) -> tuple[float, float]:
+    """Seconds of the first step, from `begin` on, and the median of later ones."""
+    seconds: list[float] = []
+    for inputs, labels in batches.epoch(0):
+        model.reset_metrics()
+        float(model.train_on_batch(inputs, labels))  # waits for the result
+        seconds.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        if sum(seconds[1:]) > SECONDS and len(seconds) > 2 + WARM_STEPS:
+            break
+    return seconds[0], statistics.median(seconds[1 + WARM_STEPS :])
+
+
+def _predict(
+    model: keras.Model,
+    cloud: PreparedCloud,
+    spec: Spec,
+    scaling: FeatureScaling,
+    threads: int,
+) -> tuple[float, float]:
     """Seconds of the first batch, and the median of some more."""
     sweep = SweepBatches(
         cloud, spec, scaling, votes=1, batch_size=spec.prediction_batch, threads=threads
     )
     view = Inference(model, spec).view(len(sweep) * spec.training.epochs)
-    seconds = []
+    seconds: list[float] = []
     begin = time.perf_counter()
     for inputs, _ in sweep:
         softmax(view.predict_on_batch(inputs))
@@ -125,22 +140,22 @@ def _predict(model, cloud, spec, scaling, threads: int) -> tuple[float, float]:
     return seconds[0], statistics.median(seconds[1:] or seconds)
 
 
-def _end(model, spec) -> float:
-    """Seconds of what follows the last epoch: kernels and the model file."""
+def _end(model: keras.Model, spec: Spec) -> float:
+    """Seconds of exporting kernels and saving the model after the last epoch."""
     begin = time.perf_counter()
     _export(model, spec, "TRAINED")
-    with tempfile.TemporaryDirectory() as place:
-        save_model(model, Path(place) / "model.keras")
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / "model.keras")
     return time.perf_counter() - begin
 
 
-def _export(model, spec, prefix: str) -> None:
-    """Write the kernels as a run does, if it does, and throw them away."""
+def _export(model: keras.Model, spec: Spec, prefix: str) -> None:
+    """Export the kernels to a temporary folder, if the spec asks for them."""
     if not spec.export.kernels:
         return
     rows = [(k.name, k.Q, k.W, k.facts) for k in kernels_of(model)]
     past = {name: w for name, _, w, _ in rows} if prefix == "TRAINED" else None
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         export_model_kernels(
-            rows, Path(place), prefix, past=past, plots=spec.export.plots
+            rows, Path(folder), prefix, past=past, plots=spec.export.plots
         )

@@ -1,15 +1,16 @@
-"""A plan in words."""
+"""Format a plan as text."""
 
-from vl3d_lite.guide.plan.cloud_facts import counted_classes
-from vl3d_lite.guide.plan.plan import Plan, prediction_batches
+from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
+from vl3d_lite.guide.plan.plan import Plan
+from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.report.text import fact_lines, sections, table
 from vl3d_lite.system.resources import memory_limit
 
-MOST_CLOUDS = 20  # told one by one
+MAX_CLOUDS = 20  # rows of the table of clouds
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan as aligned plain text."""
+    """Format a plan as aligned plain text."""
     parts = [
         f"Plan of {plan.loaded.path}",
         _clouds(plan),
@@ -25,21 +26,21 @@ def plan_text(plan: Plan) -> str:
 
 
 def _clouds(plan: Plan) -> str:
-    rows = [["cloud", "for", "points", "points/m2", "cells", "points a cell"]]
-    for cloud in plan.clouds[:MOST_CLOUDS]:
-        known = cloud.density is not None
-        about = "" if known else "~"
+    rows = [["cloud", "group", "points", "points/m2", "cells", "points/cell"]]
+    for cloud in plan.clouds[:MAX_CLOUDS]:
+        read = isinstance(cloud, ReadCloudFacts)
+        about = "" if read else "~"
         rows.append(
             [
                 cloud.path.name,
                 cloud.group,
                 f"{cloud.points:,}",
-                f"{cloud.density:.3g}" if known else "-",
+                f"{cloud.density:.3g}" if isinstance(cloud, ReadCloudFacts) else "-",
                 f"{about}{cloud.cells[0]:,}",
                 f"{cloud.points / max(cloud.cells[0], 1):.1f}",
             ]
         )
-    more = len(plan.clouds) - MOST_CLOUDS
+    more = len(plan.clouds) - MAX_CLOUDS
     return table(rows) + (f"\nand {more} more" if more > 0 else "")
 
 
@@ -47,39 +48,42 @@ def _classes(plan: Plan) -> str:
     spec = plan.loaded.spec
     rows = [["class", "codes", "training points", "share", "validation points"]]
     train, held_out = (
-        counted_classes(spec, plan.clouds, group) for group in ("train", "validation")
+        count_classes(spec, plan.clouds, group) for group in ("train", "validation")
     )
-    named = sum(train.values())
+    total = sum(train.values())
     for name, codes in spec.class_codes.items():
         rows.append(
             [
                 name,
                 " ".join(map(str, codes)),
                 f"{train[name]:,}",
-                f"{train[name] / max(named, 1):.1%}",
+                f"{train[name] / max(total, 1):.1%}",
                 f"{held_out[name]:,}",
             ]
         )
-    unnamed = _unnamed(plan)
-    told = ", ".join(f"{code} ({count:,} points)" for code, count in unnamed.items())
-    text = (
-        f"Ignored, as no class names them: {told}" if told else "Every code is named."
+    ignored = ", ".join(
+        f"{code} ({count:,} points)" for code, count in _unmapped_codes(plan).items()
     )
-    flagged = sum(cloud.flagged for cloud in plan.clouds)
+    text = "All codes belong to a class."
+    if ignored:
+        text = f"Ignored codes that belong to no class: {ignored}"
+    flagged = sum(c.flagged for c in plan.clouds if isinstance(c, ReadCloudFacts))
     if flagged:
         flags = ", ".join(spec.ignored_flags)
-        text += f"\nIgnored, as they are flagged {flags}: {flagged:,} points"
+        text += f"\nIgnored points flagged {flags}: {flagged:,}"
     return f"{table(rows)}\n{text}"
 
 
-def _unnamed(plan: Plan) -> dict[int, int]:
-    named = {c for codes in plan.loaded.spec.class_codes.values() for c in codes}
-    found: dict[int, int] = {}
+def _unmapped_codes(plan: Plan) -> dict[int, int]:
+    """LAS code to points, of the codes without a class."""
+    mapped = {c for codes in plan.loaded.spec.class_codes.values() for c in codes}
+    counts: dict[int, int] = {}
     for cloud in plan.clouds:
-        for code, count in (cloud.codes or {}).items():
-            if code not in named:
-                found[code] = found.get(code, 0) + count
-    return dict(sorted(found.items()))
+        codes = cloud.codes if isinstance(cloud, ReadCloudFacts) else {}
+        for code, count in codes.items():
+            if code not in mapped:
+                counts[code] = counts.get(code, 0) + count
+    return dict(sorted(counts.items()))
 
 
 def _work(plan: Plan) -> dict[str, str]:
@@ -87,11 +91,15 @@ def _work(plan: Plan) -> dict[str, str]:
     training = spec.training
     stages = spec.model.stages
     facts = {"stages": " > ".join(str(stage.points) for stage in stages)}
-    counts = [cloud.fields for cloud in plan.clouds if cloud.fields is not None]
+    counts = [
+        cloud.fields
+        for cloud in plan.clouds
+        if isinstance(cloud, ReadCloudFacts) and cloud.fields is not None
+    ]
     if counts:
         full = sum((c[:, 0] >= stages[0].points).sum() for c in counts)
         total = sum(map(len, counts))
-        facts["full fields"] = f"{full / total:.0%} of {total} probed training fields"
+        facts["full fields"] = f"{full / total:.0%} of {total} sampled training fields"
     compiled = "with" if plan.jit else "without"
     steps = plan.steps * training.epochs
     facts["training"] = (
@@ -100,14 +108,14 @@ def _work(plan: Plan) -> dict[str, str]:
         f"{compiled} XLA on a CPU"
     )
     if plan.batches:
-        facts["validation"] = f"{plan.batches:,} batches an epoch"
+        facts["validation"] = f"{plan.batches:,} batches per epoch"
     predicted = prediction_batches(plan.clouds, spec)
     if predicted:
         facts["prediction"] = (
-            f"about {predicted:,} batches, {spec.prediction.votes} votes on each of "
-            f"{spec.prediction.grids} grids"
+            f"about {predicted:,} batches; grids: {spec.prediction.grids}, votes on "
+            f"each: {spec.prediction.votes}"
         )
-    facts["parameters"] = f"{plan.parameters:,}, by formula"
+    facts["parameters"] = f"{plan.parameters:,}"
     return facts
 
 
@@ -117,26 +125,28 @@ def _cost(plan: Plan) -> dict[str, str]:
         "program": memory.runtime,
         "clouds": memory.clouds,
         "graph": memory.graph,
-        "compiling or a step": max(
+        "compilation or a step": max(
             memory.compiling, 0.0 if memory.accelerator else memory.step
         ),
         "weights": 0.0 if memory.accelerator else memory.weights,
         "batches": memory.batches,
     }
-    told = ", ".join(f"{name} {_size(value)}" for name, value in parts.items() if value)
+    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
     facts = {
         "peak RAM": f"about {_size(memory.host)} of {_size(memory_limit())} free "
-        f"({told})",
-        "GPU memory": f"about {_size(memory.device)}, if a GPU is used; by formula "
-        "alone, never measured on one",
+        f"({listed})",
+        "GPU memory": f"about {_size(memory.device)} if a GPU is used; computed, not "
+        "measured",
         "disk": f"about {_size(plan.disk)}",
     }
     timing = plan.timing
     if timing is None:
-        facts["time"] = "not measured; --probe times some steps"
+        facts["time"] = "not measured; add --measure to time some steps"
     else:
         facts["preparation"] = _time(timing.preparation)
-        facts["training time"] = f"{_time(timing.training)}, {timing.step:.2f} s a step"
+        facts["training time"] = (
+            f"{_time(timing.training)}, {timing.step:.2f} s per step"
+        )
         facts["prediction time"] = _time(timing.prediction)
     return facts
 

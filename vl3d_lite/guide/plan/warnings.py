@@ -1,28 +1,33 @@
-"""What a colleague would say about a spec, having seen its clouds."""
+"""Warnings about a spec, from facts about its clouds."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vl3d_lite.guide.plan.cloud_facts import CloudFacts, counted_classes
+from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
 from vl3d_lite.spec.schema.clouds import feature_columns
 from vl3d_lite.spec.schema.spec import Spec
 
-FEWEST = 200  # training points of a class
+MIN_POINTS = 200  # training points of a class
 FULL = 0.95  # share of the fields that should be full
-COARSE = 5.0  # grid sizes above this many spacings lose what was measured
-FINE = 0.5  # grid sizes below this share of the spacing only cost time
-APART = 2.0  # how many times as dense clouds may be that share a spec
-CONSTANT = 1e-6  # of a feature's mean, as in scaling
+COARSE = 5.0  # spacings; coarser cells lose most of what was measured
+FINE = 0.5  # spacings; finer cells cost time and gain nothing
+DENSITY_RATIO = 4.0  # of clouds that share a spec; twice the point spacing
+CONSTANT = 1e-6  # deviation in shares of the mean, as in dataset.scaling
 
 
-def warnings_of(spec: Spec, clouds: Sequence[CloudFacts], steps: int) -> list[str]:
-    """Warnings, the gravest first.
+def find_warnings(
+    spec: Spec, clouds: Sequence[ReadCloudFacts], steps: int
+) -> list[str]:
+    """Find what is likely to harm a run, the most serious first.
 
     Args:
         spec: The run.
-        clouds: As `plan` sees them.
-        steps: Of an epoch.
+        clouds: Its training and validation clouds.
+        steps: Training steps per epoch.
+
+    Returns:
+        One sentence per warning, with what to change.
     """
     train = [cloud for cloud in clouds if cloud.group == "train"]
     held_out = [cloud for cloud in clouds if cloud.group == "validation"]
@@ -37,19 +42,19 @@ def warnings_of(spec: Spec, clouds: Sequence[CloudFacts], steps: int) -> list[st
     return result
 
 
-def _classes(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
-    cells = np.sum([cloud.labels for cloud in train], axis=0)
-    for number, (name, points) in enumerate(
-        counted_classes(spec, train, "train").items()
-    ):
-        if points < FEWEST:
+def _classes(spec: Spec, train: Sequence[ReadCloudFacts]) -> Iterator[str]:
+    cells = np.sum([cloud.class_cells for cloud in train], axis=0)
+    points = count_classes(spec, train, "train")
+    for (name, count), own in zip(points.items(), cells, strict=True):
+        if count < MIN_POINTS:
             yield (
-                f"class `{name}` has {points} training points in {cells[number]} "
-                f"cells; below {FEWEST} nothing can be learned: label more, or merge it"
+                f"class `{name}` has {count} training points in {own} cells; fewer "
+                f"than {MIN_POINTS} are too few to learn from: label more points, or "
+                "merge the class with another"
             )
 
 
-def _spacing(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
+def _spacing(spec: Spec, train: Sequence[ReadCloudFacts]) -> Iterator[str]:
     grid = spec.fields.grid_size
     spacing = float(np.median([1 / np.sqrt(cloud.density) for cloud in train]))
     nearest = float(np.median([cloud.nearest for cloud in train]))
@@ -57,64 +62,70 @@ def _spacing(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
     limits = [kernel, spec.model.stages[0].neighbor_radius or kernel]
     if min(limits) < nearest:
         yield (
-            f"the first stage looks {min(limits):.2g} m around a point, and the next "
-            f"cell is {nearest:.2g} m away: a point sees itself alone; raise "
-            "`fields.grid_size` or `model.kpconvx.kernel_radius`"
+            f"the neighborhood of the first stage has a radius of {min(limits):.2g} m, "
+            f"and the nearest cell is {nearest:.2g} m away: a point has no neighbors; "
+            "raise `fields.grid_size` or `model.kpconvx.kernel_radius`"
         )
     if grid > COARSE * spacing:
         yield (
-            f"cells of {grid:g} m hold {(grid / spacing) ** 2:.0f} points each, which "
-            f"share a class; points are {spacing:.2g} m apart: lower `fields.grid_size`"
+            f"the grid size of {grid:g} m is too coarse for a point spacing of "
+            f"{spacing:.2g} m: {(grid / spacing) ** 2:.0f} points share a cell and its "
+            "class; lower `fields.grid_size`"
         )
     if grid < FINE * spacing:
         yield (
-            f"cells of {grid:g} m are finer than the {spacing:.2g} m between points: "
-            "nothing is gained, and coarser stages hardly shrink; raise "
-            "`fields.grid_size`"
+            f"the grid size of {grid:g} m is finer than the point spacing of "
+            f"{spacing:.2g} m: it adds no detail, and coarser stages keep most points; "
+            "raise `fields.grid_size`"
         )
     densities = [cloud.density for cloud in train]
-    if max(densities) > APART**2 * min(densities):
+    if max(densities) > DENSITY_RATIO * min(densities):
         yield (
-            f"training clouds hold {min(densities):.2g} to {max(densities):.2g} points "
-            "a square meter; what is learned on one may not hold on the other"
+            f"the training clouds have densities from {min(densities):.2g} to "
+            f"{max(densities):.2g} points/m2; the network may not generalize from one "
+            "to another"
         )
 
 
-def _fields(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
-    counts = np.concatenate([cloud.fields for cloud in train])
+def _fields(spec: Spec, train: Sequence[ReadCloudFacts]) -> Iterator[str]:
+    counts = np.concatenate([c.fields for c in train if c.fields is not None])
     first = spec.model.stages[0].points
     full = float((counts[:, 0] >= first).mean())
     if full < FULL:
         half = float(np.median(counts[:, 0])) / first
         yield (
-            f"{full:.0%} of the training fields are full, the median holds {half:.0%} "
-            "of its points, and the rest is padding that costs as much; raise "
+            f"{full:.0%} of the training fields are full, and the median field is "
+            f"filled to {half:.0%}; the rest is padding, which costs as much; raise "
             f"`fields.radius` or lower `model.stages.0.points` (now {first})"
         )
     for number, stage in enumerate(spec.model.stages[1:], 1):
         wanted = counts[:, number]
         if np.median(wanted) < stage.points / 2:
             yield (
-                f"stage {number} has room for {stage.points} points and fields hold "
-                f"{np.median(wanted):.0f}; lower `model.stages.{number}.points`"
+                f"stage {number} has room for {stage.points} points, and the median "
+                f"field has {np.median(wanted):.0f}; lower "
+                f"`model.stages.{number}.points`"
             )
         elif np.median(wanted) >= stage.points > 0.9 * spec.model.stages[0].points:
             yield (
                 f"stage {number} keeps {stage.points / first:.0%} of the points of the "
-                "first: cells hold one point each; raise `fields.grid_size`"
+                "first, since cells hold one point each; raise `fields.grid_size`"
             )
     widest = max(cloud.footprint for cloud in train)
     width = 2 * typical_radius(spec, train)
     if widest and width < widest:
         yield (
             f"a field is about {width:.0f} m wide and the widest building "
-            f"{widest:.0f} m: its roof may be taken for ground; raise "
+            f"{widest:.0f} m: the network may confuse its roof with ground; raise "
             "`model.stages.0.points` and `fields.radius`, or `fields.grid_size`"
         )
 
 
-def typical_radius(spec: Spec, train: Sequence[CloudFacts]) -> float:
-    """How far most fields reach in meters: less than the radius where cells abound."""
+def typical_radius(spec: Spec, train: Sequence[ReadCloudFacts]) -> float:
+    """Distance in meters at which most fields have all their points.
+
+    It is smaller than the field radius where cells are dense.
+    """
     cells = sum(cloud.cells[0] for cloud in train)
     area = sum(cloud.points / cloud.density for cloud in train)
     used = float(np.sqrt(spec.model.stages[0].points * area / (np.pi * cells)))
@@ -122,56 +133,60 @@ def typical_radius(spec: Spec, train: Sequence[CloudFacts]) -> float:
     return used if reach is None else min(reach, used)
 
 
-def _features(spec: Spec, train: Sequence[CloudFacts]) -> Iterator[str]:
+def _features(spec: Spec, train: Sequence[ReadCloudFacts]) -> Iterator[str]:
     names = feature_columns(spec.features)
-    weights = np.array([cloud.cells[0] for cloud in train], float)
-    weights /= weights.sum()
+    cells = np.array([cloud.cells[0] for cloud in train])
+    weights = cells / cells.sum()
     means = np.stack([cloud.means for cloud in train])
     mean = weights @ means
-    square = weights @ np.stack([c.spread**2 + c.means**2 for c in train])
+    square = weights @ np.stack([c.deviations**2 + c.means**2 for c in train])
     spread = np.sqrt(np.maximum(square - mean**2, 0))
     for name, deviation, value in zip(names, spread, mean, strict=True):
         if deviation <= CONSTANT * max(1.0, abs(value)):
             yield (
-                f"feature `{name}` is {value:.4g} in all training clouds; it teaches "
-                "nothing: leave it out"
+                f"feature `{name}` is {value:.4g} in all training clouds and carries "
+                "no information; remove it"
             )
 
 
-def _amount(spec: Spec, train: Sequence[CloudFacts], steps: int) -> Iterator[str]:
+def _amount(spec: Spec, train: Sequence[ReadCloudFacts], steps: int) -> Iterator[str]:
     cells = sum(cloud.cells[0] for cloud in train)
     seen = steps * spec.training.epochs * spec.points_per_batch
     if seen < cells:
         yield (
-            f"the training sees {seen / cells:.0%} of its cells once; raise "
+            f"the training processes {seen / cells:.0%} of its cells once; raise "
             "`training.epochs` or `training.steps_per_epoch`"
         )
 
 
 def _validation(
-    spec: Spec, train: Sequence[CloudFacts], held_out: Sequence[CloudFacts]
+    spec: Spec, train: Sequence[ReadCloudFacts], held_out: Sequence[ReadCloudFacts]
 ) -> Iterator[str]:
     if not held_out:
         yield (
-            "no validation cloud: the loss of the training chooses the best epoch; "
-            "hold one out"
+            "no validation cloud: the training loss selects the best epoch; hold a "
+            "cloud out"
         )
         return
-    same = {c.path.resolve() for c in train} & {c.path.resolve() for c in held_out}
-    for path in sorted(same):
+    shared = {c.path.resolve() for c in train} & {c.path.resolve() for c in held_out}
+    for path in sorted(shared):
         yield (
-            f"{path.name} is trained on and validates too: scores will flatter; take "
-            "it out of one"
+            f"{path.name} is in the training and in the validation clouds: scores will "
+            "be optimistically biased; remove it from one of them"
         )
-    for name, points in counted_classes(spec, held_out, "validation").items():
+    for name, points in count_classes(spec, held_out, "validation").items():
         if not points:
-            yield (f"class `{name}` has no validation point: no epoch is chosen for it")
+            yield (
+                f"class `{name}` has no validation points: it does not affect the "
+                "choice of the best epoch"
+            )
     if train:
         ratio = float(
             np.median([c.density for c in held_out])
             / np.median([c.density for c in train])
         )
-        if not 1 / APART**2 < ratio < APART**2:
+        if not 1 / DENSITY_RATIO < ratio < DENSITY_RATIO:
             yield (
-                f"validation clouds are {ratio:.2g} times as dense as training clouds"
+                f"validation clouds are {ratio:.2g} times as dense as training clouds; "
+                "validate on similar clouds"
             )
