@@ -3,13 +3,14 @@ import pytest
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.features import (
+    COMPUTED,
     compute_features,
     relative_intensity,
     required_dimensions,
     return_ratio,
 )
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.clouds import FeatureSpec
+from vl3d_lite.spec.schema.clouds import COMPUTED_FEATURES, FeatureSpec
 
 
 def features(*specs):
@@ -160,10 +161,14 @@ def test_a_value_that_is_not_finite_is_named_with_its_point(bad):
         compute_features(cloud(9, red=red), features("intensity", "red"), 0.5)
     message = str(caught.value)
     assert message.startswith("town.laz: dimension `red`, which features[1] needs")
-    assert f"Received: {bad} at point 4 of the grid cells, and 1 more" in message
+    assert f"Received: {bad} at grid cell 4, and 1 more" in message
 
 
 def test_a_dimension_of_several_numbers_is_refused():
     points = cloud(9, normal=np.ones((9, 3)))
-    with pytest.raises(DataError, match="Received: 3 numbers a point"):
+    with pytest.raises(DataError, match="Received: 3 numbers per point"):
         compute_features(points, features("normal"), 0.5)
+
+
+def test_every_feature_that_the_spec_computes_has_a_function():
+    assert set(COMPUTED) == set(COMPUTED_FEATURES)

@@ -47,10 +47,10 @@ def test_missing_features_take_the_mean_of_the_training():
     scaling = FeatureScaling.fit([prepared(spec)])
     cloud = prepared(spec, seed=1)
     before = cloud.features.copy()
-    scaling.fill(cloud, ["intensity"])
+    scaling.impute(cloud, ["intensity"])
     np.testing.assert_allclose(scaling.apply(cloud.features)[:, 0], 0, atol=1e-4)
     np.testing.assert_array_equal(cloud.features[:, 1:], before[:, 1:])
-    scaling.fill(cloud, [])
+    scaling.impute(cloud, [])
     np.testing.assert_array_equal(cloud.features[:, 1:], before[:, 1:])
 
 

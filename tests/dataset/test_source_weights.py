@@ -62,7 +62,7 @@ def test_reads_the_dimension_beside_those_of_features():
         ([0.5, -0.25, -1], r"not negative. Received: -0.25 at point 1, and 1 more"),
         ([0.5, 1, np.nan], r"finite and not negative. Received: nan at point 2"),
         ([np.inf, 1, 1], r"finite and not negative. Received: inf at point 0"),
-        (np.ones((3, 2)), r"one number a point. Received: 2 numbers"),
+        (np.ones((3, 2)), r"one number per point. Received: 2 numbers"),
     ],
     ids=str,
 )

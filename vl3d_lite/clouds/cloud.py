@@ -10,22 +10,26 @@ class PointCloud:
     """Points with their attributes and class labels.
 
     Coordinates are kept as an offset from `origin`, so that they stay exact
-    whatever the size of the world coordinates: two files that differ only in
-    the header's offset have bit-identical `local`.
+    however large the world coordinates are: two files that differ only in the
+    offset of the header have bit-identical `local`.
 
     Args:
         local: ``(n, 3)`` float64, meters from `origin`, none negative as read
             from a file.
         origin: ``(3,)`` float64, meters.
         attributes: Name of a LAS or extra dimension to its ``(n,)`` values.
-        labels: ``(n,)`` int32 class index, -1 where ignored or unlabelled.
-        name: What messages call the cloud, usually the file name.
+        labels: ``(n,)`` int32 class index, -1 where ignored or unlabeled; all -1 by
+            default.
+        name: Name of the cloud in messages, usually the file name.
+
+    Raises:
+        ValueError: Shapes disagree.
     """
 
     local: np.ndarray
     origin: np.ndarray
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
-    labels: np.ndarray | None = None
+    labels: np.ndarray = None  # type: ignore[assignment]  # set in __post_init__
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -51,7 +55,7 @@ class PointCloud:
         return len(self.local)
 
     def select(self, index: np.ndarray | slice) -> "PointCloud":
-        """The points that `index` (integers, booleans or a slice) picks, in order."""
+        """Select points by integers, booleans or a slice; returns a new cloud."""
         return PointCloud(
             local=self.local[index],
             origin=self.origin,

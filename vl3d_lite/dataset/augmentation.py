@@ -1,4 +1,4 @@
-"""Random changes of training fields."""
+"""Random changes of training clouds and fields."""
 
 from dataclasses import replace
 
@@ -15,13 +15,13 @@ def move_points(
     grid_size: float,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Turn, mirror, scale and jitter a field about its center.
+    """Rotate, flip, scale and jitter a field about its center.
 
     Args:
-        field: The field; it is left as it is.
-        spec: What to do.
+        field: The field; it is not changed.
+        spec: The augmentation.
         grid_size: Unit of the jitter in meters.
-        rng: Draws the changes.
+        rng: Random generator.
 
     Returns:
         For each level ``(R_l, 3)`` float32.
@@ -45,16 +45,16 @@ def move_points(
 def drop_neighbors(
     neighbors: list[np.ndarray], share: float, rng: np.random.Generator
 ) -> None:
-    """Make a random share of neighbors missing, in place; never a point itself.
+    """Replace a random share of neighbors by -1, in place; a point keeps itself.
 
     Args:
         neighbors: For each level ``(R_l, K_l)`` int32, self first.
-        share: Largest share; each field draws its own between zero and this.
-        rng: Draws the share and the neighbors.
+        share: Largest share in [0, 1); that of a field is uniform in [0, share).
+        rng: Random generator.
     """
-    own = rng.uniform(0, share)
+    field_share = rng.uniform(0, share)
     for rows in neighbors:
-        drop = rng.random(rows.shape, np.float32) < own
+        drop = rng.random(rows.shape, np.float32) < field_share
         drop[:, 0] = False
         rows[drop] = -1
 
@@ -68,11 +68,10 @@ def change_features(
     """Shift intensities and drop features of a field, in place.
 
     Args:
-        features: ``(R, C)`` float32 scaled: zero is a feature's mean, one its
-            standard deviation.
-        names: ``C`` names; intensities are those that say so.
-        spec: What to do.
-        rng: Draws the changes.
+        features: ``(R, C)`` float32, scaled: in standard deviations from the mean.
+        names: ``C`` names; every name that contains "intensity" is shifted.
+        spec: The augmentation.
+        rng: Random generator.
     """
     if spec.intensity_shift:
         shift = np.float32(rng.uniform(-1, 1) * spec.intensity_shift)
@@ -83,32 +82,31 @@ def change_features(
 
 
 def thin(cloud: PointCloud, share: float, rng: np.random.Generator) -> PointCloud:
-    """A cloud without a random share of its points, at least one of which stays.
+    """Remove a random share of the points of a cloud; at least one point remains.
 
     Args:
         cloud: At least one point.
-        share: Largest share left out, in [0, 1); the share itself is drawn
-            between zero and this.
-        rng: Draws the share and the points.
+        share: Largest share in [0, 1); the share itself is uniform in [0, share).
+        rng: Random generator.
     """
-    stays = rng.random(len(cloud)) >= rng.uniform(0, share)
-    if not stays.any():
-        stays[0] = True
-    return cloud.select(stays)
+    kept = rng.random(len(cloud)) >= rng.uniform(0, share)
+    if not kept.any():
+        kept[0] = True
+    return cloud.select(kept)
 
 
 def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointCloud:
-    """A cloud on a slope: ``z + g . (x, y)``, so upright things stay upright.
+    """Put a cloud on a slope: ``z + g . (x, y)``. Vertical lines stay vertical.
 
     Args:
         cloud: Any number of points.
-        slope: Largest rise over run, not negative; that of ``g`` is drawn between
-            zero and this, its direction from all around.
-        rng: Draws ``g``.
+        slope: Largest rise over run, not negative; the length of ``g`` is uniform in
+            [0, slope), its direction uniform over the circle.
+        rng: Random generator.
     """
     angle = rng.uniform(0, 2 * np.pi)
     gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
     local = cloud.local.copy()
     local[:, 2] += local[:, :2] @ gradient
-    local[:, 2] -= local[:, 2].min(initial=0)  # cells count from zero
+    local[:, 2] -= local[:, 2].min(initial=0)  # as read from a file: nowhere negative
     return replace(cloud, local=local)

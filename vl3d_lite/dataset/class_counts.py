@@ -47,7 +47,8 @@ def require_classes(spec: Spec, code_counts: Mapping[str, Mapping[int, int]]) ->
         if not any(by_class.values()):
             raise DataError(
                 f"{cloud}: no point carries a code that `classes` names; it has "
-                f"{_listed(code_counts[cloud])}. Correct `classes` or leave the cloud out"
+                f"{_listed(code_counts[cloud])}. Correct `classes` or "
+                "leave the cloud out"
             )
     for name, entry in spec.classes.items():
         lacking = [cloud for cloud, by_class in counts.items() if not by_class[name]]
@@ -58,8 +59,8 @@ def require_classes(spec: Spec, code_counts: Mapping[str, Mapping[int, int]]) ->
                     found[code] = found.get(code, 0) + count
             raise DataError(
                 f"class `{name}` (codes {entry.codes}) has no point in the training "
-                f"clouds; they have {_listed(found)}. Correct `classes.{name}` or add a "
-                "cloud that holds it"
+                f"clouds; they have {_listed(found)}. Correct `classes.{name}` or add "
+                "a cloud that holds it"
             )
         for cloud in lacking:
             logger.warning("%s: has no point of class `%s`", cloud, name)

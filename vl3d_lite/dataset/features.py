@@ -1,6 +1,7 @@
 """Per-point inputs of the network: LAS dimensions and computed features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,30 +16,89 @@ from vl3d_lite.spec.schema.clouds import (
     feature_columns,
 )
 
-HEIGHT_RADIUS = 10.0  # wider than a house's wall is from its own ground
-GROUND_RADIUS = 20.0  # objects of up to 40 m width stand above the ground
+HEIGHT_RADIUS = 10.0  # meters; wider than a wall is from the ground beside the house
+GROUND_RADIUS = 20.0  # meters; objects up to 40 m wide stand above the ground
 
 _DIMENSIONS = {
     "return_ratio": ("return_number", "number_of_returns"),
     "relative_intensity": ("intensity",),
 }
-_COUNTED_FROM_ONE = ("return_number", "number_of_returns")  # 0 says: not known
+_COUNTED_FROM_ONE = ("return_number", "number_of_returns")  # 0 means unknown
 
 
 def required_dimensions(specs: Sequence[FeatureSpec]) -> list[str]:
     """LAS dimensions that must be read to compute the features.
 
     Args:
-        specs: Features as the spec names them.
+        specs: The features of the spec.
 
     Returns:
-        Names without repetition, in the order of first need.
+        Names without repetition, in the order of first use.
     """
-    names = {}
+    names: dict[str, None] = {}
     for spec in specs:
         own = () if spec.name in COMPUTED_FEATURES else (spec.name,)
         names |= dict.fromkeys(_DIMENSIONS.get(spec.name, own))
     return list(names)
+
+
+class FeatureInput:
+    """What a feature is computed from: the grid cells of a cloud.
+
+    Args:
+        cells: One point per grid cell, attributes averaged over the cell.
+        grid_size: Edge of the grid cells in meters.
+        threads: Threads of neighbor searches.
+
+    Attributes:
+        xyz: ``(n, 3)`` float64, meters, local frame.
+        key: The key of the spec that needs the feature, for messages.
+    """
+
+    def __init__(self, cells: PointCloud, grid_size: float, threads: int) -> None:
+        self.cells, self.grid_size, self.threads = cells, grid_size, threads
+        self.xyz = cells.local
+        self.key = ""
+        self._eigenvalues: dict[float, dict[str, np.ndarray]] = {}
+
+    def eigenvalue_feature(self, name: str, radius: float) -> np.ndarray:
+        """One of the four features that share the eigenvalues of a radius."""
+        if radius not in self._eigenvalues:
+            self._eigenvalues[radius] = eigenvalue_features(
+                self.xyz, radius, self.grid_size, self.threads
+            )
+        return self._eigenvalues[radius][name]
+
+    def dimension(self, name: str) -> np.ndarray:
+        """A LAS dimension, ``(n,)`` float64.
+
+        Raises:
+            DataError: It is missing, has several numbers per point or a number that
+                is not finite.
+        """
+        where = f"{self.cells.name or 'the cloud'}: "
+        if name not in self.cells.attributes:
+            raise DataError(
+                f"{where}no dimension `{name}`, which {self.key} needs. It has: "
+                f"{', '.join(self.cells.attributes) or 'none'}"
+            )
+        where += f"dimension `{name}`, which {self.key} needs, must"
+        values = np.asarray(self.cells.attributes[name])
+        if values.ndim != 1:
+            raise DataError(
+                f"{where} have one number per point. Received: {values.shape[1]} "
+                "numbers per point"
+            )
+        values = values.astype(np.float64, copy=False)
+        finite = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)
+        if not finite.all():
+            point = int(np.argmin(finite))
+            raise DataError(
+                f"{where} be finite. Received: {values[point]} at grid cell {point}, "
+                f"and {np.count_nonzero(~finite) - 1} more. Repair the file or remove "
+                "the feature"
+            )
+        return values
 
 
 def compute_features(
@@ -50,8 +110,8 @@ def compute_features(
     """Compute the inputs of the network for the grid cells of a cloud.
 
     Args:
-        cells: One point a grid cell, attributes averaged over the cell.
-        specs: Features as the spec names them.
+        cells: One point per grid cell, attributes averaged over the cell.
+        specs: The features of the spec.
         grid_size: Edge of the grid cells in meters.
         threads: Threads of the neighbor search.
 
@@ -60,52 +120,48 @@ def compute_features(
         ``intensity`` or ``planarity_1.5``.
 
     Raises:
-        DataError: A dimension is missing, not one number a point, or not finite.
+        DataError: A dimension is missing, has several numbers per point, or is not
+            finite.
     """
-    xyz = cells.local
-    shapes: dict[float, dict[str, np.ndarray]] = {}
     names = feature_columns(specs)
-    matrix = np.empty((len(xyz), len(names)), np.float32)
+    matrix = np.empty((len(cells.local), len(names)), np.float32)
+    given = FeatureInput(cells, grid_size, threads)
     column = 0
     for number, spec in enumerate(specs):
-        for radius in spec.radii or [spec.radius]:
-            if spec.name in EIGENVALUE_FEATURES:
-                if radius not in shapes:
-                    shapes[radius] = eigenvalue_features(
-                        xyz, radius, grid_size, threads
-                    )
-                values = shapes[radius][spec.name]
-            elif spec.name == "height":
-                values = height_above_minimum(
-                    xyz, radius or HEIGHT_RADIUS, grid_size, threads
-                )
-            elif spec.name == "height_above_ground":
-                values = height_above_opening(
-                    xyz, radius or GROUND_RADIUS, grid_size, threads
-                )
-            elif spec.name == "density":
-                values = density(xyz, radius, grid_size, threads)
-            elif spec.name == "vertical":
-                values = np.zeros(len(xyz), np.float32)
+        given.key = f"features[{number}]"
+        radii: Sequence[float | None] = spec.radii or [spec.radius]
+        for radius in radii:
+            if spec.name in COMPUTED:
+                values = COMPUTED[spec.name](given, radius)
             else:
-                values = _from_dimensions(cells, spec.name, number)
+                values = _las_dimension(given, spec.name)
             matrix[:, column] = values
             column += 1
     return matrix, names
 
 
-def return_ratio(return_number, number_of_returns) -> np.ndarray:
-    """Place of an echo in its pulse: 1 for the last, ``1 / n`` for the first of n.
+def return_ratio(
+    return_number: np.ndarray, number_of_returns: np.ndarray
+) -> np.ndarray:
+    """Position of an echo in its pulse: ``1 / n`` for the first of n, 1 for the last.
 
-    A 0, which says that a file does not know, counts as 1; the result is cut to 0..1.
+    A 0, which means that the value is unknown, counts as 1; the result is clipped to
+    0..1.
+
+    Args:
+        return_number: ``(n,)``.
+        number_of_returns: ``(n,)``.
+
+    Returns:
+        ``(n,)`` float64.
     """
     return np.clip(
         np.maximum(return_number, 1) / np.maximum(number_of_returns, 1), 0, 1
     )
 
 
-def relative_intensity(intensity) -> np.ndarray:
-    """Intensity free of the sensor's gain, on a scale of logarithms.
+def relative_intensity(intensity: np.ndarray) -> np.ndarray:
+    """Intensity on a logarithmic scale, independent of the gain of the sensor.
 
     For the median ``m`` of the cloud's positive intensities::
 
@@ -121,41 +177,54 @@ def relative_intensity(intensity) -> np.ndarray:
     return np.log1p(relative) - np.log(2)
 
 
-def _from_dimensions(cells: PointCloud, name: str, number: int) -> np.ndarray:
-    dimensions = [
-        _dimension(cells, dimension, number)
-        for dimension in _DIMENSIONS.get(name, (name,))
-    ]
-    if name == "return_ratio":
-        return return_ratio(*dimensions)
-    if name == "relative_intensity":
-        return relative_intensity(*dimensions)
-    if name in _COUNTED_FROM_ONE:
-        return np.maximum(dimensions[0], 1)
-    return dimensions[0]
+def _las_dimension(given: FeatureInput, name: str) -> np.ndarray:
+    values = given.dimension(name)
+    return np.maximum(values, 1) if name in _COUNTED_FROM_ONE else values
 
 
-def _dimension(cells: PointCloud, dimension: str, number: int) -> np.ndarray:
-    where = cells.name or "the cloud"
-    if dimension not in cells.attributes:
-        raise DataError(
-            f"{where}: no dimension `{dimension}`, which features[{number}] needs. "
-            f"It has: {', '.join(cells.attributes) or 'none'}"
-        )
-    values = np.asarray(cells.attributes[dimension])
-    if values.ndim != 1:
-        raise DataError(
-            f"{where}: dimension `{dimension}`, which features[{number}] needs, must "
-            f"have one number a point. Received: {values.shape[1]} numbers a point"
-        )
-    values = values.astype(np.float64, copy=False)
-    finite = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)
-    if not finite.all():
-        point = int(np.argmin(finite))
-        raise DataError(
-            f"{where}: dimension `{dimension}`, which features[{number}] needs, must "
-            f"be finite. Received: {values[point]} at point {point} of the grid cells, "
-            f"and {np.count_nonzero(~finite) - 1} more. Repair the file or drop the "
-            "feature"
-        )
-    return values
+def _from_dimensions(
+    name: str, compute: Callable, given: FeatureInput, _: float | None
+) -> np.ndarray:
+    return compute(*map(given.dimension, _DIMENSIONS[name]))
+
+
+def _height(given: FeatureInput, radius: float | None) -> np.ndarray:
+    radius = radius or HEIGHT_RADIUS
+    return height_above_minimum(given.xyz, radius, given.grid_size, given.threads)
+
+
+def _height_above_ground(given: FeatureInput, radius: float | None) -> np.ndarray:
+    radius = radius or GROUND_RADIUS
+    return height_above_opening(given.xyz, radius, given.grid_size, given.threads)
+
+
+def _density(given: FeatureInput, radius: float | None) -> np.ndarray:
+    assert radius is not None  # the spec requires it
+    return density(given.xyz, radius, given.grid_size, given.threads)
+
+
+def _vertical(given: FeatureInput, _: float | None) -> np.ndarray:
+    """Zeros: the height over the center is known only in a field."""
+    return np.zeros(len(given.xyz), np.float32)
+
+
+def _eigenvalue_feature(
+    name: str, given: FeatureInput, radius: float | None
+) -> np.ndarray:
+    assert radius is not None  # the spec requires it
+    return given.eigenvalue_feature(name, radius)
+
+
+# Name to a function of the cells and a radius that returns (n,) values. A test
+# compares the names with those of the spec.
+COMPUTED: dict[str, Callable[[FeatureInput, float | None], np.ndarray]] = {
+    "height": _height,
+    "height_above_ground": _height_above_ground,
+    "return_ratio": partial(_from_dimensions, "return_ratio", return_ratio),
+    "relative_intensity": partial(
+        _from_dimensions, "relative_intensity", relative_intensity
+    ),
+    "vertical": _vertical,
+    "density": _density,
+    **{name: partial(_eigenvalue_feature, name) for name in EIGENVALUE_FEATURES},
+}

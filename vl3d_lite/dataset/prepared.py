@@ -1,4 +1,4 @@
-"""A cloud made ready for fields: reduced to cells, with features and levels."""
+"""Prepared clouds: reduced to grid cells, with features and a hierarchy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
 from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
 from vl3d_lite.spec.schema.spec import Spec
 
-VERTICAL_BLOCK = 64  # cells; edge of the blocks where a cloud has no reach
+VERTICAL_BLOCK = 64  # cells along an edge of a block where fields have no radius
 
 
 @dataclass(frozen=True)
 class PreparedCloud:
-    """A cloud reduced to cells; receptive fields are cut out of it.
+    """A cloud reduced to grid cells, from which receptive fields are extracted.
 
     Attributes:
         name: Name of the cloud.
-        origin: ``(3,)`` float64, where the local frame lies.
+        origin: ``(3,)`` float64, meters, origin of the local frame.
         hierarchy: The levels; the finest has ``N`` points.
         features: ``(N, C)`` float32, not scaled. The column of ``vertical``
-            holds the height over the mean of a field-sized block: a stand-in
-            that scaling is fitted on; fields fill in their own.
+            holds the height over the mean of a field-sized block, to which the
+            scaling is fitted; each field replaces it by its own heights.
         feature_names: ``C`` names.
         labels: ``(N,)`` int32 class indices; -1 ignored or unlabelled.
         cell_of_point: ``(n,)`` int32, the cell of each point of the file.
         point_counts: ``(N,)`` int32, points in each cell.
         source_weights: ``(N,)`` float32, not negative, the mean of a cell's
-            points; None where the spec asks for none.
-        grid: Number of the grid whose cells these are.
+            points; None where the spec has none.
+        grid: Number of the grid.
         point_labels: ``(n,)`` int16 class index of each point of the file; -1
             ignored or unlabelled.
     """
@@ -57,10 +57,10 @@ class PreparedCloud:
 
 
 def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.ndarray]:
-    """Reduce a cloud to one point a grid cell.
+    """Reduce a cloud to one point per grid cell.
 
-    A cell's point is the mean of its points, its attributes their means, its
-    label the most frequent class of the labelled ones, ties to the lowest.
+    The point of a cell is the mean of its points, its attributes are their means, and
+    its label is the most frequent class of the labeled ones (ties: the lowest index).
 
     Args:
         cloud: At least one point.
@@ -79,12 +79,12 @@ def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.nd
 
 
 def grid_shift(spec: Spec, grid: int) -> np.ndarray:
-    """How far a cloud's grid lies before the local frame's origin.
+    """The offset of a grid: the random shift of all but the first.
 
     Args:
-        spec: Its seed draws the shifts, its stages say how far they reach: to
-            the edge of the coarsest cells, so that those move as well.
-        grid: Number of the grid; the first, 0, starts at the origin.
+        spec: The spec with the seed and the stages. A shift is less than an edge of
+            the coarsest cells, so that these move as well.
+        grid: Number of the grid; grid 0 has no shift.
 
     Returns:
         ``(3,)`` meters, not negative.
@@ -147,14 +147,14 @@ def prepare_cloud(
 
     Args:
         cloud: At least one point.
-        spec: What to compute.
-        grid: Number of the grid; each lies elsewhere (`grid_shift`).
+        spec: The spec of the run.
+        grid: Number of the grid; each has its own shift (see `grid_shift`).
         threads: Threads that search neighbors.
         progress: Called with (points searched so far, points of all levels).
 
     Raises:
-        DataError: The cloud is empty, too large for the grid, or a coordinate
-            or a feature is not finite, or a source weight negative.
+        DataError: The cloud is empty or too large for the grid, a coordinate or a
+            feature is not finite, or a source weight is negative.
     """
     grid_size = spec.fields.grid_size
     weights = None
@@ -162,14 +162,14 @@ def prepare_cloud(
         weights = point_weights(cloud, spec.model.source_weights)
     cells, reduced = _reduce(cloud, grid_size, grid_shift(spec, grid))
     if weights is not None:
-        # Of points, not of cells: a mean of codes is no code.
+        # From points, not from cells: a mean of class codes is no class code.
         weights = run_means(weights[cells.order], cells.starts).astype(np.float32)
     _require_finite(cloud, reduced, required_dimensions(spec.features))
     features, names = compute_features(reduced, spec.features, grid_size, threads)
     if "vertical" in names:
         features[:, names.index("vertical")] = _vertical(reduced.local, spec)
     stages = spec.model.stages
-    # Fields sampled by farthest points search their own neighbors.
+    # With farthest-point sampling each field searches its own neighbors.
     searched = spec.fields.sampling == "grid"
     hierarchy = build_hierarchy(
         reduced.local,
@@ -199,12 +199,12 @@ def prepare_cloud(
 
 
 def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
-    """Heights over the mean of horizontal blocks as large as a field."""
+    """Heights over the mean of horizontal blocks of the size of a field."""
     reach = spec.fields.reach
     edge = VERTICAL_BLOCK * spec.fields.grid_size if reach is None else 2 * reach
     corners = np.floor(local[:, :2] / edge).astype(np.int64)
     corners -= corners.min(axis=0)
-    # One number a block: rows are slow to tell apart.
+    # One number per block: `np.unique` is slow on rows.
     numbers = corners[:, 0] * (corners[:, 1].max() + 1) + corners[:, 1]
     block = np.unique(numbers, return_inverse=True)[1]
     means = np.bincount(block, local[:, 2]) / np.bincount(block)
@@ -212,7 +212,7 @@ def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
 
 
 def _require_finite(cloud: PointCloud, cells: PointCloud, names: list[str]) -> None:
-    """Name the point of the file that spoils a feature."""
+    """Raise a `DataError` that names the first point with a value not finite."""
     for name in names:
         if name in cells.attributes and not np.isfinite(cells.attributes[name]).all():
             values = np.asarray(cloud.attributes[name])
@@ -220,5 +220,5 @@ def _require_finite(cloud: PointCloud, cells: PointCloud, names: list[str]) -> N
             raise DataError(
                 f"{cloud.name}: dimension `{name}`, a feature, must be finite. "
                 f"Received: {values[odd[0]]} at point {odd[0]}, and {len(odd) - 1} "
-                "more. Repair the file or leave the feature out"
+                "more. Repair the file or remove the feature"
             )

@@ -15,12 +15,12 @@ from vl3d_lite.spec.schema.spec import Spec
 
 logger = logging.getLogger(__name__)
 
-FEWEST_POINTS = 100
+FEWEST_POINTS = 100  # in fewer points a feature may be constant by chance
 
 
 @dataclass(frozen=True)
 class FeatureScaling:
-    """Brings each feature to mean 0 and standard deviation 1.
+    """Scales each feature to mean 0 and standard deviation 1.
 
     Attributes:
         names: ``C`` names.
@@ -34,7 +34,10 @@ class FeatureScaling:
 
     @classmethod
     def fit(cls, clouds: list[PreparedCloud]) -> "FeatureScaling":
-        """Fit on all points of the clouds. A constant feature is only shifted."""
+        """Fit the scaling to all cells of the clouds.
+
+        A constant feature is only shifted: its `std` is 1.
+        """
         names = clouds[0].feature_names
         count = sum(len(cloud.features) for cloud in clouds)
         mean = sum(cloud.features.sum(axis=0, dtype=np.float64) for cloud in clouds)
@@ -45,7 +48,7 @@ class FeatureScaling:
         return cls(list(names), mean, np.where(constant, 1.0, std))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """Scaled ``(n, C)`` float32."""
+        """Scale ``(n, C)`` float32 features; returns a new array."""
         shifted = features - self.mean.astype(np.float32)
         return np.divide(shifted, self.std.astype(np.float32), out=shifted)
 
@@ -53,7 +56,7 @@ class FeatureScaling:
         """Check that a cloud has these features, in this order.
 
         Raises:
-            DataError: It has others.
+            DataError: The cloud has other features.
         """
         if cloud.feature_names != self.names:
             raise DataError(
@@ -62,32 +65,34 @@ class FeatureScaling:
             )
 
     def constants(self, cloud: PreparedCloud) -> dict[str, float]:
-        """Features of one value all over a cloud that varied in training.
+        """Features that are constant in a cloud although they varied in training.
 
-        Few points may well be alike by chance: clouds of less than 100 have none.
+        Returns:
+            Name to value; empty for clouds of fewer than 100 points.
         """
-        if len(cloud.cell_of_point) < FEWEST_POINTS:  # the same on every grid
+        # Points of the file, so that all grids of a cloud agree.
+        if len(cloud.cell_of_point) < FEWEST_POINTS:
             return {}
         low, high = cloud.features.min(axis=0), cloud.features.max(axis=0)
-        still = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)
-        return {self.names[i]: float(low[i]) for i in np.flatnonzero(still)}
+        constant = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)
+        return {self.names[i]: float(low[i]) for i in np.flatnonzero(constant)}
 
-    def fill(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
-        """Give features of a cloud their mean of the training, in place."""
+    def impute(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
+        """Replace features of a cloud by their training mean, in place."""
         columns = [self.names.index(name) for name in names]
         cloud.features[:, columns] = self.mean[columns]
 
     def to_json(self) -> str:
-        """One JSON object: name to mean and std."""
+        """Convert to a JSON object: name to mean and std."""
         pairs = zip(self.names, self.mean.tolist(), self.std.tolist(), strict=True)
         return json.dumps({n: {"mean": m, "std": s} for n, m, s in pairs}, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "FeatureScaling":
-        """What `to_json` wrote.
+        """Convert back from `to_json`.
 
         Raises:
-            DataError: It is something else.
+            DataError: The text is not of that form.
         """
         try:
             entries = json.loads(text)
@@ -110,24 +115,27 @@ def impute_constant_features(
     *,
     warn: bool = True,
 ) -> None:
-    """Put the mean of the training where a file carries no value of a feature.
+    """Replace features that a file does not hold by their training mean.
+
+    Writers fill a dimension that they do not know with one value: a feature read from
+    a LAS dimension that is constant here but varied in training is taken as missing.
 
     Args:
-        source: Named in the warning.
-        cloud: Its features are changed.
-        spec: The run's.
-        scaling: Of what the network learned from.
-        warn: Whether to log a warning that names them.
+        source: The file, for the warning.
+        cloud: The prepared cloud; its features are changed in place.
+        spec: The spec of the run.
+        scaling: The scaling fitted in training.
+        warn: Whether to log a warning that names the features.
     """
     read = {entry.name for entry in spec.features if required_dimensions([entry])}
     found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
     if found and warn:
-        told = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
+        values = ", ".join(f"`{name}` is {value:g}" for name, value in found.items())
         logger.warning(
-            "%s: %s at every point, as where a file does not carry it, and the run "
-            "learned from points where it varies: the mean of the training takes its "
-            "place; expect worse classes",
+            "%s: %s at every point, as in a file that does not hold it, but it varied "
+            "in training; it is replaced by its training mean, and the classification "
+            "may be less accurate",
             source,
-            told,
+            values,
         )
-    scaling.fill(cloud, list(found))
+    scaling.impute(cloud, list(found))

@@ -1,4 +1,4 @@
-"""How much each point of a cloud may say to others in envelope-gated attention."""
+"""Source weights: the weight of a point as a key in envelope-gated attention."""
 
 import logging
 
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def dimensions_to_read(spec: Spec) -> dict[str, str]:
-    """LAS dimensions that a run needs of each cloud, and the key that asks for them.
+    """The LAS dimensions that a run reads, and the key of the spec that needs each.
 
     Returns:
-        Name to ``features`` or ``model.source_weights``, in the order of need.
+        Name to ``features`` or ``model.source_weights``, in the order of first use.
     """
     names = dict.fromkeys(required_dimensions(spec.features), "features")
     if spec.model.source_weights is not None:
@@ -26,31 +26,34 @@ def dimensions_to_read(spec: Spec) -> dict[str, str]:
 
 
 def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
-    """Source weight of each point: a dimension, or 0 where its value mutes.
+    """The source weight of each point, from a LAS dimension.
+
+    With `zero_weight_values` it is 0 where the dimension has one of these values and
+    1 elsewhere; without, it is the value of the dimension.
 
     Args:
         cloud: Any number of points.
-        spec: The dimension, and which of its values mean weight 0.
+        spec: The section of the spec with the dimension and its values.
 
     Returns:
         ``(n,)`` float32, finite, not negative.
 
     Raises:
-        DataError: The dimension is missing, not one number a point, or, without
-            `zero_weight_values`, negative or not finite somewhere.
+        DataError: The dimension is missing, has several numbers per point, or,
+            without `zero_weight_values`, has a negative or infinite value or NaN.
     """
     name = spec.dimension
-    place = f"{cloud.name or 'the cloud'}: dimension `{name}`, `model.source_weights`,"
+    where = f"{cloud.name or 'the cloud'}: dimension `{name}`, `model.source_weights`,"
     if name not in cloud.attributes:
         raise DataError(
-            f"{place} is missing. The cloud has: "
+            f"{where} is missing. The cloud has: "
             f"{', '.join(cloud.attributes) or 'none'}"
         )
     values = np.asarray(cloud.attributes[name])
     if values.ndim != 1:
         raise DataError(
-            f"{place} must have one number a point. Received: {values.shape[1]} "
-            "numbers a point"
+            f"{where} must have one number per point. Received: {values.shape[1]} "
+            "numbers per point"
         )
     if spec.zero_weight_values is not None:
         weights = np.where(np.isin(values, spec.zero_weight_values), 0, 1).astype(
@@ -61,14 +64,14 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
         if not fits.all():
             point = int(np.argmin(fits))
             raise DataError(
-                f"{place} must be finite and not negative. Received: {values[point]} "
+                f"{where} must be finite and not negative. Received: {values[point]} "
                 f"at point {point}, and {np.count_nonzero(~fits) - 1} more. Repair "
-                "the file, or name the values that mean 0 in "
+                "the file, or list the values of weight 0 in "
                 "`model.source_weights.zero_weight_values`"
             )
         weights = values.astype(np.float32)
     if len(weights) and not weights.any():
         logger.warning(
-            "%s gives every point the weight 0; attention sees nothing there", place
+            "%s gives every point the weight 0; attention has no keys there", where
         )
     return weights
