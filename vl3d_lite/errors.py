@@ -1,10 +1,10 @@
-"""What can go wrong, and the exit code each kind of trouble ends a command with."""
+"""Errors that are reported to the user, each with the exit code of a command."""
 
 
 class VL3DError(Exception):
-    """A user's trouble, told in one message that names the place and the remedy.
+    """An error that the user can correct; its message names the place and the remedy.
 
-    The command line prints the message without a trace and exits with
+    The command line prints the message without a traceback and exits with
     ``exit_code``.
     """
 
@@ -12,7 +12,7 @@ class VL3DError(Exception):
 
 
 class SpecError(VL3DError):
-    """The spec, or an argument of the command line, cannot be used."""
+    """The spec or an argument of the command line is invalid."""
 
     exit_code = 2
 
@@ -24,22 +24,22 @@ class DataError(VL3DError):
 
 
 class ResourceError(VL3DError):
-    """Memory, disk or an output that cannot be written."""
+    """Memory or disk is short, or an output cannot be written."""
 
     exit_code = 4
 
 
 class DivergedError(VL3DError):
-    """Training met a loss that is not finite."""
+    """The training loss is not finite."""
 
     exit_code = 5
 
 
 class InterruptedRunError(VL3DError):
-    """A signal stopped the run; what was finished lies in the run folder.
+    """A signal stopped the command; what was finished is in the run folder.
 
     Args:
-        message: What was saved and how to go on.
+        message: What was saved and how to resume.
         exit_code: 130 after SIGINT, 143 after SIGTERM.
     """
 
@@ -49,6 +49,6 @@ class InterruptedRunError(VL3DError):
 
 
 class DeepLearningException(VL3DError, ValueError):
-    """A layer was given arguments or shapes it cannot work with."""
+    """A layer received invalid arguments or shapes."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""Processors and memory this process may use, in a container or out of one."""
+"""Processors and memory that this process may use, also in a container or job."""
 
 import os
 import platform
@@ -14,7 +14,9 @@ except ImportError:  # Windows
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
-MEMORY_FILES = (  # limit, use, and of the statistics what the system takes back
+# Files of the limit and of the use, and the cache in memory.stat that the kernel
+# reclaims: control groups of version 2, then of version 1.
+MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
@@ -22,7 +24,7 @@ NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
-    """Processors this process may use: affinity and the quota of its groups."""
+    """Number of processors: the affinity and the quotas of the control groups."""
     count = (
         len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -39,7 +41,7 @@ def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """What the processor is called; its architecture where the system says no more."""
+    """Model of the processor; its architecture where the model is unknown."""
     for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []:
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -48,7 +50,7 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Memory of the machine in whole GiB, whoever may use it; None if not known."""
+    """Installed memory in whole GiB; None if unknown."""
     for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
         if line.startswith("MemTotal:"):
             return round(int(line.split()[1]) / 2**20)
@@ -56,7 +58,7 @@ def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def gpu_names(driver: Path = NVIDIA) -> list[str]:
-    """Names of the machine's NVIDIA GPUs, as their driver says them."""
+    """Names of the NVIDIA GPUs, as their driver reports them."""
     names = []
     for path in sorted(driver.glob("*/information")):
         for line in path.read_text().splitlines():
@@ -71,7 +73,7 @@ def memory_limit(
     meminfo: Path = Path("/proc/meminfo"),
     own: Path = OWN_GROUPS,
 ) -> int:
-    """Bytes this process may hold: free memory, or less in a container or a job."""
+    """Bytes that this process may allocate: free memory, or less in a container."""
     limits = []
     for line in meminfo.read_text().splitlines() if meminfo.is_file() else []:
         if line.startswith("MemAvailable:"):
@@ -82,7 +84,7 @@ def memory_limit(
             if limit and limit[0] != "max":
                 stat = _words(group / "memory.stat")
                 entries = dict(zip(stat[::2], stat[1::2], strict=False))
-                cache = int(entries.get(cache_key, 0))  # the system takes it back
+                cache = int(entries.get(cache_key, 0))
                 taken = max(0, int(used[0] if used else 0) - cache)
                 limits.append(max(0, int(limit[0]) - taken))
     if resource is not None:
@@ -93,57 +95,62 @@ def memory_limit(
 
 
 def _groups(controller: str, cgroup: Path, own: Path) -> list[Path]:
-    """Folders of the control groups this process is in; the limits of all hold.
+    """Folders of the control groups of this process; the limits of all apply.
 
-    In a container its own group is the root. A job of Slurm or systemd lies
-    below the root, in a folder that `own` names for each version of the groups.
+    In a container its own group is the root. A job of Slurm or systemd is below the
+    root, in a folder that `own` names for each version of the groups.
     """
-    places = {"": "/", controller: "/"}
+    paths = {"": "/", controller: "/"}
     for line in own.read_text().splitlines() if own.is_file() else []:
-        _, names, place = line.split(":", 2)
+        _, names, path = line.split(":", 2)
         for name in {"", controller} & set(names.split(",")):
-            places[name] = place
+            paths[name] = path
     found = []
-    for name, place in places.items():
-        folder = cgroup / name  # of version 2, then of version 1
+    for name, path in paths.items():
+        folder = cgroup / name  # version 2, then version 1
         found.append(folder)
-        for part in PurePosixPath(place).parts[1:]:
+        for part in PurePosixPath(path).parts[1:]:
             folder = folder / part
             found.append(folder)
     return [folder for folder in found if folder.is_dir()]
 
 
 def has_gpu(driver: Path = NVIDIA) -> bool:
-    """Whether a GPU is there that a backend could compute on: its driver tells."""
+    """Whether the NVIDIA driver lists a GPU and the environment hides none."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
     return not hidden and driver.is_dir() and any(driver.iterdir())
 
 
 def container_memory(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int | None:
-    """Bytes the container or job may hold in all; None where nothing limits it."""
+    """Memory limit of the container or job in bytes; None without a limit."""
     limits = []
     for group in _groups("memory", cgroup, own):
         for name, _, _ in MEMORY_FILES:
             limit = _words(group / name)
-            # Version 1 says "no limit" by a number near the largest one.
+            # Version 1 writes a number near the largest one where there is no limit.
             if limit and limit[0] != "max" and int(limit[0]) < 1 << 60:
                 limits.append(int(limit[0]))
     return min(limits, default=None)
 
 
 def peak_memory() -> int | None:
-    """Most bytes this process has held so far; None where no system tells."""
+    """Peak memory of this process in bytes; None where it is not reported."""
     if resource is None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:
-    """Complain where `needed` bytes are more than this process may hold.
+    """Raise an error where `needed` bytes are more than this process may allocate.
+
+    Args:
+        needed: Bytes.
+        purpose: What needs them, the subject of the message.
+        remedy: What the user can do, the end of the message.
 
     Raises:
-        ResourceError: It names the purpose, both amounts and the remedy.
+        ResourceError: The message names the purpose, both amounts and the remedy.
     """
     free = memory_limit()
     if needed > free:
