@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/radii.md from the town in data/.
+"""Draw the pictures of docs/radii.md from the simulated town in data/.
 
 python docs/pictures/draw.py [--output FOLDER]
 """
@@ -26,28 +26,29 @@ COLORS = np.array(["#a6763d", "#3a9a3a", "#c0392b", "#7f56c9", "#bbbbbb"])
 STRIP = 1.5  # m, depth of a cross-section
 LEFT, WIDTH = 20.0, 45.0  # m, its part of the town
 GRIDS = 0.4, 1.0, 2.5
-KERNEL = 2.1  # grid sizes
+KERNEL = 2.1  # radius of a kernel in grid sizes, the default of a spec
 
 
 def section(cloud: PointCloud, y: float, depth: float = STRIP) -> np.ndarray:
-    """Rows of the points of a vertical slice, ``(m,)``."""
+    """Rows of the points of a vertical slice along x, ``(m,)``."""
     x = cloud.local[:, 0] - LEFT
     near = np.abs(cloud.local[:, 1] - y) < depth / 2
     return np.flatnonzero(near & (x > 0) & (x < WIDTH))
 
 
-def richest(cloud: PointCloud) -> float:
-    """The slice with most of all classes, so that there is something to see."""
-    places = np.arange(5.0, 150.0, 2.5)
+def best_section(cloud: PointCloud) -> float:
+    """The y of the slice whose rarest class has the most points."""
+    candidates = np.arange(5.0, 150.0, 2.5)
     counts = [
-        np.bincount(cloud.labels[section(cloud, y)], minlength=4).min() for y in places
+        np.bincount(cloud.labels[section(cloud, y)], minlength=4).min()
+        for y in candidates
     ]
-    return float(places[int(np.argmax(counts))])
+    return float(candidates[int(np.argmax(counts))])
 
 
 def draw_grids(cloud: PointCloud, path: Path) -> None:
     """One slice, as scanned and as cells of three sizes."""
-    y = richest(cloud)
+    y = best_section(cloud)
     figure, axes = plt.subplots(4, 1, figsize=(8, 7), sharex=True, sharey=True)
     versions = [("as scanned", cloud)]
     versions += [(f"cells of {g:g} m", reduce_cloud(cloud, g)[0]) for g in GRIDS]
@@ -69,8 +70,8 @@ def draw_grids(cloud: PointCloud, path: Path) -> None:
 
 
 def draw_kernels(cloud: PointCloud, path: Path) -> None:
-    """How far the kernels of four stages look, over one slice."""
-    y = richest(cloud)
+    """The kernels of four stages over one slice."""
+    y = best_section(cloud)
     cells = reduce_cloud(cloud, 0.4)[0]
     rows = section(cells, y)
     x, z = cells.local[rows, 0] - LEFT, cells.local[rows, 2] - cloud.local[:, 2].min()
@@ -94,7 +95,7 @@ def draw_kernels(cloud: PointCloud, path: Path) -> None:
 
 
 def draw_fields(cloud: PointCloud, path: Path) -> None:
-    """What fields of so many cells reach, in the middle and at the border."""
+    """The extent of fields in the middle and at the border of the town."""
     figure, axes = plt.subplots(1, 3, figsize=(10, 4.2), sharex=True, sharey=True)
     for axis, (grid, points, radius) in zip(
         axes, ((0.4, 2048, 30), (0.4, 4096, 30), (0.8, 4096, 30)), strict=True
@@ -103,15 +104,15 @@ def draw_fields(cloud: PointCloud, path: Path) -> None:
         xyz = extractor.prepared.xyz
         some = xyz[:: max(1, len(xyz) // 20_000)]
         axis.scatter(*some[:, :2].T, s=0.3, c="#cccccc", linewidths=0)
-        reaches = []
+        extents = []
         for center, color in (((60, 80), "#1f6fb2"), ((3, 30), "#d9730d")):
             middle = np.array([*center, 0.0])
             rows = extractor.select(middle)
             axis.scatter(*xyz[rows, :2].T, s=0.6, c=color, linewidths=0)
-            reaches.append(np.linalg.norm(xyz[rows, :2] - center, axis=1).max())
+            extents.append(np.linalg.norm(xyz[rows, :2] - center, axis=1).max())
         axis.set_title(
-            f"{points} cells of {grid:g} m:\n{reaches[0]:.0f} m, at the border "
-            f"{reaches[1]:.0f} m",
+            f"{points} cells of {grid:g} m:\n{extents[0]:.0f} m, at the border "
+            f"{extents[1]:.0f} m",
             fontsize=9,
         )
         axis.set_aspect("equal")
@@ -136,7 +137,7 @@ def prepared(cloud: PointCloud, grid: float, points: int, radius: float):
 
 
 def save(figure, path: Path) -> None:
-    """Write a picture of moderate size, the same bytes each time."""
+    """Write a picture; without metadata its bytes repeat."""
     figure.tight_layout()
     figure.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(figure)
