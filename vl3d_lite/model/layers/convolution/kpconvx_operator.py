@@ -1,8 +1,8 @@
-"""The sum over neighbors at the heart of KPConvX, and its gradient."""
+"""The sum over neighbors that KPConvX computes, and its gradient."""
 
 from keras import ops
 
-from vl3d_lite.model.layers.attention.products import given
+from vl3d_lite.model.layers.gradients import upstream_gradient
 from vl3d_lite.model.layers.neighborhood import (
     at_least_float32,
     flat_rows,
@@ -10,8 +10,8 @@ from vl3d_lite.model.layers.neighborhood import (
     materialize,
 )
 
-# Neighbors added up at once. XLA on a CPU writes out a sum of 8 in registers; one
-# of 32 becomes a loop that takes 3 times as long per neighbor.
+# Neighbors summed at once. XLA on a CPU unrolls a sum of 8 in registers; a sum of 32
+# becomes a loop that takes 3 times as long per neighbor.
 CHUNK = 8
 
 
@@ -31,14 +31,12 @@ def kpconvx_operator(
 
         y_ic = sum_j h_ij a_i[n, c // G] W[n, c] f_jc
 
-    The modulated weights ``a * W`` of all kernel points never exist: rows of
-    ``a`` (``S`` wide), of ``W`` (a small table) and of ``f`` are gathered apart
-    and multiplied.
-
-    The gradient is written out: its parts gather again what they need. Where the
-    backend differentiates, they share tensors of the size of all neighbors, and
-    under XLA on one CPU core a step took 1.2 times as long (of the PyTorch form's
-    time 0.31 instead of 0.25).
+    The modulated weights ``a * W`` of all kernel points are never formed: rows of
+    ``a`` (``S`` wide), of ``W`` (a small table) and of ``f`` are gathered
+    separately and multiplied. The gradient is written by hand and gathers its
+    factors again. Automatic differentiation shares tensors of the size of all
+    neighbors; under XLA on one CPU core it took 1.2 times as long (0.31 instead
+    of 0.25 of the time of the PyTorch implementation).
 
     Shapes: ``B`` fields, ``R`` support points, ``M`` centers, ``K`` neighbors,
     ``D`` channels, ``mq`` kernel points, ``S`` modulations per kernel point.
@@ -50,9 +48,9 @@ def kpconvx_operator(
         influence: ``(B, M, K)`` float, 0 where missing.
         weights: ``(mq, D)`` float.
         modulations: ``(B, M, mq * S)`` float, ``S`` a divisor of ``D``; None for
-            ones, the depthwise form.
-        finite: True promises that `features` hold no NaN and no infinity, so
-            that missing slots need no cut of their own.
+            ones, the depthwise convolution.
+        finite: True where `features` hold neither NaN nor infinity, so that
+            missing slots need no mask.
 
     Returns:
         ``(B, M, D)`` float.
@@ -65,18 +63,19 @@ def kpconvx_operator(
 
     @ops.custom_gradient
     def operator(neighbors, nearest, *floats):
-        parts = _Parts(neighbors, nearest, *floats, finite=finite)
+        factors = _Factors(neighbors, nearest, *floats, finite=finite)
 
-        def gradient(*upstream, **torch_passes):
-            return (None, None, *parts.gradient(given(upstream, torch_passes)))
+        def gradient(*upstream, **torch_arguments):
+            upstream = upstream_gradient(upstream, torch_arguments)
+            return None, None, *factors.gradient(upstream)
 
-        return parts.forward(), gradient
+        return factors.forward(), gradient
 
     return operator(*integers, *floats)
 
 
-class _Parts:
-    """The factors of the sum, gathered where and when they are asked for."""
+class _Factors:
+    """The factors of the sum, gathered where they are used."""
 
     def __init__(
         self,
@@ -112,55 +111,55 @@ class _Parts:
         return total
 
     def gradient(self, upstream):
-        """Gradients of features, influence, weights and modulations."""
+        """Return gradients of features, influence, weights and modulations."""
         features = materialize(self.features, self.neighbors)
         upstream = materialize(upstream, self.neighbors)[:, :, None]
         gradients = [
-            self._of_features(upstream),
-            self._of_influence(features, upstream),
-            self._of_weights(features, upstream),
+            self._gradient_of_features(upstream),
+            self._gradient_of_influence(features, upstream),
+            self._gradient_of_weights(features, upstream),
         ]
         if self.modulations is not None:
-            gradients.append(self._of_modulations(features, upstream))
+            gradients.append(self._gradient_of_modulations(features, upstream))
         return gradients
 
-    def _of_features(self, upstream):
-        product = self._cut(
+    def _gradient_of_features(self, upstream):
+        product = self._masked(
             self._weights() * self._factors(self.modulations) * upstream
         )
         rows = ops.shape(self.features)[0] * ops.shape(self.features)[1]
         return ops.reshape(
-            ops.segment_sum(self._rows_of(product), self._line(self.flat), rows),
+            ops.segment_sum(self._rows_of(product), self._vector(self.flat), rows),
             ops.shape(self.features),
         )
 
-    def _of_influence(self, features, upstream):
+    def _gradient_of_influence(self, features, upstream):
         product = self._gathered(features) * self._weights() * upstream
         if self.modulations is not None:
             product = product * self._spread(self._modulations(self.modulations))
         return ops.sum(product, axis=-1)
 
-    def _of_weights(self, features, upstream):
+    def _gradient_of_weights(self, features, upstream):
         product = self._gathered(features) * self._factors(self.modulations) * upstream
         # A kernel point sums thousands of neighbors, too many for half precision.
         wide = ops.cast(product, at_least_float32(product.dtype))
         summed = ops.segment_sum(
-            self._rows_of(wide), self._line(self.nearest), self.points
+            self._rows_of(wide), self._vector(self.nearest), self.points
         )
         return ops.cast(summed, product.dtype)
 
-    def _of_modulations(self, features, upstream):
+    def _gradient_of_modulations(self, features, upstream):
         product = self._gathered(features) * self._weights() * upstream
         split = (self.batch, self.centers, self.count, self.width, -1)
         product = ops.sum(ops.reshape(product, split), axis=-1)
         product = ops.reshape(product * self.influence[..., None], (-1, self.width))
         size = self.batch * self.centers * self.points
-        summed = ops.segment_sum(product, self._line(self.rows), size)
+        summed = ops.segment_sum(product, self._vector(self.rows), size)
         return ops.reshape(summed, ops.shape(self.modulations))
 
     def _gathered(self, features, slots=slice(None)):
         table = ops.reshape(features, (-1, self.channels))
-        return self._cut(ops.take(table, self.flat[..., slots], axis=0), slots)
+        return self._masked(ops.take(table, self.flat[..., slots], axis=0), slots)
 
     def _weights(self, slots=slice(None)):
         return ops.take(self.weights, self.nearest[..., slots], axis=0)
@@ -178,7 +177,7 @@ class _Parts:
     def _spread(self, factors):
         return ops.repeat(factors, self.channels // self.width, axis=-1)
 
-    def _cut(self, product, slots=slice(None)):
+    def _masked(self, product, slots=slice(None)):
         if self.present is None:
             return product
         return ops.where(self.present[..., slots, :], product, ops.zeros_like(product))
@@ -187,5 +186,5 @@ class _Parts:
         return ops.reshape(product, (-1, self.channels))
 
     @staticmethod
-    def _line(indices):
+    def _vector(indices):
         return ops.reshape(indices, (-1,))
