@@ -1,4 +1,4 @@
-"""Kernel folders: written as VL3D writes them, read back to the written digits."""
+"""Kernel folders: the layout of VL3D, and reading with the written digits."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def parse_ply(path):
     return names, np.array(rows)
 
 
-def test_reading_back_gives_the_written_digits(tmp_path, kernel):
+def test_a_read_kernel_has_the_written_digits(tmp_path, kernel):
     Q, W = kernel
     read = read_kernel(export(tmp_path / "INIT_block", kernel))
     np.testing.assert_array_equal(read.Q, [[float(f"{v:.7f}") for v in q] for q in Q])
@@ -63,7 +63,7 @@ def test_reading_back_gives_the_written_digits(tmp_path, kernel):
         np.testing.assert_array_equal(read.W[block], written)
 
 
-def test_files_are_laid_out_as_vl3d_writes_them(tmp_path, kernel):
+def test_files_have_the_layout_of_vl3d(tmp_path, kernel):
     Q, W = kernel
     folder = export(tmp_path / "INIT_block", kernel)
     assert set(files_of(folder)) == {
@@ -86,7 +86,7 @@ def test_small_kernels_keep_their_shape(tmp_path, points, blocks, channels):
     assert read.W.shape == W.shape
 
 
-def test_manifest_says_what_the_files_mean(tmp_path, kernel):
+def test_the_manifest_describes_the_files(tmp_path, kernel):
     Q, W = kernel
     past = W + np.float32(0.5)
     folder = export(tmp_path / "k", kernel, past=past, extra={"spec_hash": "ab12"})
@@ -106,7 +106,7 @@ def test_manifest_says_what_the_files_mean(tmp_path, kernel):
     assert manifest["change_norm"] == pytest.approx(changes, rel=1e-6)
 
 
-def test_prefix_stands_before_every_name(tmp_path, kernel):
+def test_every_file_name_has_the_prefix(tmp_path, kernel):
     plain = files_of(export(tmp_path / "plain", kernel, plots=True))
     folder = export(tmp_path / "named", kernel, plots=True, out_prefix="T1_")
     assert set(files_of(folder)) == {f"T1_{name}" for name in plain}
@@ -155,7 +155,7 @@ def test_open3d_reads_points_and_colors(tmp_path, kernel):
     np.testing.assert_allclose(colors, rows[:, 3:6] / 255, atol=1e-3)
 
 
-def test_ply_of_a_flat_kernel_lies_at_height_zero(tmp_path):
+def test_the_ply_file_of_a_2d_kernel_has_height_zero(tmp_path):
     Q = np.array([[0.0, 0.0], [1.0, 2.0]])
     folder = export(tmp_path / "k", (Q, np.ones((1, 2, 3))), name="fläche\n2")
     _, rows = parse_ply(folder / "kernel.ply")
@@ -182,7 +182,7 @@ def test_plots_show_structure_weights_and_change(tmp_path, kernel, axes):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_existing_folder_keeps_what_is_not_ours(tmp_path, kernel):
+def test_an_existing_folder_keeps_other_files(tmp_path, kernel):
     Q, W = kernel
     folder = tmp_path / "k"
     export(folder, kernel, past=W + 1, plots=True)
@@ -195,7 +195,7 @@ def test_existing_folder_keeps_what_is_not_ours(tmp_path, kernel):
     assert read_kernel(folder).W.shape == (1, 5, 4)
 
 
-def test_failed_export_leaves_nothing_half_done(tmp_path, kernel, monkeypatch):
+def test_a_failed_export_leaves_no_partial_files(tmp_path, kernel, monkeypatch):
     Q, W = kernel
     old = files_of(export(tmp_path / "old", kernel))
 
@@ -210,7 +210,7 @@ def test_failed_export_leaves_nothing_half_done(tmp_path, kernel, monkeypatch):
     assert os.listdir(tmp_path) == ["old"]
 
 
-def test_folder_that_is_a_file_is_refused(tmp_path, kernel):
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path, kernel):
     (tmp_path / "k").write_text("in the way")
     with pytest.raises(ResourceError, match="k: cannot be written"):
         export(tmp_path / "k", kernel)
@@ -227,7 +227,7 @@ def test_folder_that_is_a_file_is_refused(tmp_path, kernel):
         ({"past": np.full((3, 5, 4), np.inf)}, "past weights are not finite"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(tmp_path, kernel, change, message):
+def test_invalid_arrays_are_an_error(tmp_path, kernel, change, message):
     arrays = {"Q": kernel[0], "W": kernel[1], **change}
     with pytest.raises(DeepLearningException, match=f"layer 'block': .*{message}"):
         export_kernel(tmp_path / "k", name="block", plots=False, **SHELLS, **arrays)
@@ -241,35 +241,41 @@ def spoil_row(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "Q.csv").unlink(), "Q.csv: missing"),
-        (lambda f: (f / "W1.csv").unlink(), "W1.csv: missing"),
-        (lambda f: (f / "W2.csv").write_text(""), "W2.csv: holds no numbers"),
-        (lambda f: (f / "Q.csv").write_text("a b c\n"), "Q.csv: must hold numbers"),
-        (lambda f: (f / "Q.csv").write_bytes(b"\xff\xfe"), "Q.csv: must hold numbers"),
-        (spoil_row, "W1.csv: must hold numbers"),
+        (lambda f: (f / "Q.csv").unlink(), "Q.csv: not found"),
+        (lambda f: (f / "W1.csv").unlink(), "W1.csv: not found"),
+        (lambda f: (f / "W2.csv").write_text(""), "W2.csv: must contain numbers"),
+        (
+            lambda f: (f / "Q.csv").write_text("a b c\n"),
+            "Q.csv: must contain the same number",
+        ),
+        (
+            lambda f: (f / "Q.csv").write_bytes(b"\xff\xfe"),
+            "Q.csv: must contain the same number",
+        ),
+        (spoil_row, "W1.csv: must contain the same number"),
         (lambda f: np.savetxt(f / "W1.csv", np.ones((5, 3))), "W1.csv: .* 5 x 4"),
         (lambda f: np.savetxt(f / "Q.csv", np.ones((5, 2))), r"Q.csv: .*\(5, 2\)"),
-        (lambda f: (f / "manifest.json").write_text("{"), "is no kernel manifest"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "is no kernel manifest"),
+        (lambda f: (f / "manifest.json").write_text("{"), "is not a kernel manifest"),
+        (lambda f: (f / "manifest.json").write_text("[]"), "is not a kernel manifest"),
     ],
 )
-def test_broken_folder_is_named_with_its_file(tmp_path, kernel, spoil, message):
+def test_an_error_of_a_damaged_folder_names_the_file(tmp_path, kernel, spoil, message):
     folder = export(tmp_path / "k", kernel)
     spoil(folder)
     with pytest.raises(DataError, match=message):
         read_kernel(folder)
 
 
-def test_manifest_cannot_point_out_of_its_folder(tmp_path, kernel):
+def test_a_manifest_cannot_refer_to_files_outside_its_folder(tmp_path, kernel):
     folder = export(tmp_path / "k", kernel)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["W"]["files"][0] = "../W0.csv"
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="shapes and files disagree"):
+    with pytest.raises(DataError, match="shapes and files do not match"):
         read_kernel(folder)
 
 
-def test_folder_without_manifest_is_read_as_vl3d_left_it(tmp_path, kernel):
+def test_a_folder_of_vl3d_without_manifest_is_read(tmp_path, kernel):
     folder = export(tmp_path / "INIT_block", kernel)
     whole = read_kernel(folder)
     (folder / "manifest.json").unlink()
@@ -277,15 +283,15 @@ def test_folder_without_manifest_is_read_as_vl3d_left_it(tmp_path, kernel):
     np.testing.assert_array_equal(read.W, whole.W)
     assert read.manifest == {}
     (folder / "W1.csv").unlink()
-    with pytest.raises(DataError, match=r"W1\.csv: missing"):
+    with pytest.raises(DataError, match=r"W1\.csv: not found"):
         read_kernel(folder)
     np.savetxt(folder / "Q.csv", np.ones((4, 3)))
     np.savetxt(folder / "W1.csv", np.ones((5, 4)))
-    with pytest.raises(DataError, match=r"W0\.csv: must hold 4 x 4 weights"):
+    with pytest.raises(DataError, match=r"W0\.csv: must contain 4 x 4 weights"):
         read_kernel(folder)
 
 
-def test_model_is_written_one_folder_a_layer_and_stage(tmp_path, kernel):
+def test_each_layer_and_stage_has_a_folder(tmp_path, kernel):
     Q, W = kernel
     meta = {**SHELLS, "influence": "linear"}
     layers = [("enc/a", Q, W, meta), ("b", Q, 2 * W, meta)]
@@ -305,7 +311,7 @@ def test_model_is_written_one_folder_a_layer_and_stage(tmp_path, kernel):
     np.testing.assert_allclose(trained["b"].W, 2 * W, atol=5.1e-8)
 
 
-def test_layers_that_share_a_folder_are_refused(tmp_path, kernel):
+def test_layers_that_share_a_folder_are_an_error(tmp_path, kernel):
     layers = [("a/b", *kernel, SHELLS), ("a_b", *kernel, SHELLS)]
-    with pytest.raises(DeepLearningException, match="'a_b' a name of its own"):
+    with pytest.raises(DeepLearningException, match="'a_b' a different name"):
         export_model_kernels(layers, tmp_path, "INIT", plots=False)

@@ -1,4 +1,4 @@
-"""Pictures of attention scores: a matrix per head, and a view from above."""
+"""Plots of attention scores: one matrix per head, and a view from above."""
 
 import io
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ _MARK = "#d55e00"
 
 
 def plot_heads(scores: np.ndarray, title: str) -> bytes:
-    """Draw the scores of each head as a matrix, points along the curve of cells.
+    """Draw the scores of each head as a matrix, in the order of the points.
 
-    Colors go with the square root of a score, all heads on one scale.
+    Colors scale with the square root of a score, equally for all heads.
 
     Args:
-        scores: ``(U, n, n)``, who looks by who is looked at.
-        title: Of the picture.
+        scores: ``(U, n, n)``: head, query, key.
+        title: Title of the plot.
 
     Returns:
         A PNG.
@@ -31,29 +31,29 @@ def plot_heads(scores: np.ndarray, title: str) -> bytes:
     norm = PowerNorm(0.5, vmin=0, vmax=max(float(scores.max(initial=0.0)), 1e-7))
     for head, (axes, matrix) in enumerate(zip(panels, scores, strict=True)):
         image = axes.imshow(matrix, cmap="viridis", norm=norm, interpolation="nearest")
-        axes.set(title=f"head {head}", xlabel="looked at", ylabel="looks")
+        axes.set(title=f"head {head}", xlabel="key", ylabel="query")
         axes.locator_params(integer=True, nbins=5)
     figure.colorbar(image, ax=panels, label="score")
     return _png(figure)
 
 
 def plot_view(xyz: np.ndarray, scores: np.ndarray, chosen: int, title: str) -> bytes:
-    """Draw from above how much of a point's attention each other point gets.
+    """Draw the scores of one query point for all points, seen from above.
 
     Args:
         xyz: ``(n, 3)`` float64, meters.
-        scores: ``(U, n)``, of the chosen point.
-        chosen: Its row; marked by a cross.
-        title: Of the picture.
+        scores: ``(U, n)``, scores of the query point.
+        chosen: Row of the query point, which a cross marks.
+        title: Title of the plot.
 
     Returns:
         A PNG.
     """
     x, y = (xyz[:, :2] - xyz[chosen, :2]).T
     east, north, _ = xyz[chosen]
-    figure, panels = _panels(len(scores), f"{title}, from {east:.1f} {north:.1f}")
+    figure, panels = _panels(len(scores), f"{title}, query at {east:.1f} {north:.1f}")
     for head, (axes, values) in enumerate(zip(panels, scores, strict=True)):
-        order = np.argsort(values)  # high scores lie on top
+        order = np.argsort(values)  # draws high scores on top
         dots = axes.scatter(x[order], y[order], c=values[order], cmap="viridis", s=28)
         axes.plot(0, 0, marker="x", color=_MARK, markersize=11, markeredgewidth=2.5)
         axes.set(title=f"head {head}", xlabel="east (m)", ylabel="north (m)")

@@ -1,4 +1,4 @@
-"""Kernel representations: files out, files read back.
+"""Export of kernels: points, weights, manifest, PLY file and plots.
 
 VL3D's layout, one folder per layer and stage (``INIT_<layer>``,
 ``TRAINED_<layer>``)::
@@ -7,7 +7,7 @@ VL3D's layout, one folder per layer and stage (``INIT_<layer>``,
     W0.csv ...     weights of each block, (mq, D)
     manifest.json  shapes, sigma, radii, units, layer, versions
     kernel.ply     kernel points colored by |W|, for CloudCompare and Open3D
-    *.png          structure, weights, and what changed since `past`
+    *.png          structure, weights, and their change since `past`
 """
 
 import json
@@ -22,7 +22,7 @@ import numpy as np
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.kernels.files import (
     MANIFEST,
-    Kernel,
+    StoredKernel,
     checked_prefix,
     kernel_folders,
     read_kernel,
@@ -32,7 +32,7 @@ from vl3d_lite.system.version import __version__
 from vl3d_lite.system.writing import replacing_entries
 
 __all__ = [
-    "Kernel",
+    "StoredKernel",
     "export_kernel",
     "export_model_kernels",
     "kernel_folders",
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 FORMAT = "vl3d-lite kernel 1"
-_DIGITS = 7  # VL3D writes "%.7f"
-# Five samples of matplotlib's viridis, dark to bright.
+_DIGITS = 7  # decimals, as VL3D writes them
+# Five samples of viridis of matplotlib, from dark to bright.
 _PALETTE = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 
 
@@ -61,64 +61,47 @@ def export_kernel(
     extra: Mapping[str, Any] | None = None,
     plots: bool = True,
 ) -> Path:
-    """Write the representation of one kernel.
+    """Write the files of one kernel.
 
-    A new folder appears complete or not at all; in an existing one the
-    kernel's files are replaced one by one and other files stay.
+    A new folder appears completely or not at all. In an existing folder the files
+    of the kernel are replaced one by one, and other files stay.
 
     Args:
-        directory: Folder to write to; made where it is missing.
+        directory: Folder to write to; it is created where it is missing.
         Q: ``(mq, n_x)`` kernel points in meters, ``n_x`` 2 or 3.
         W: ``(blocks, mq, D)`` weights.
-        name: Of the layer, for the manifest and titles.
+        name: Name of the layer, for the manifest and titles.
         sigma: Influence distance in meters.
         shell_radii: Radius of each shell, in meters.
         shell_points: Kernel points on each shell.
-        out_prefix: Put before every file name.
-        past: Earlier ``W``; its difference is drawn and its norm recorded.
+        out_prefix: Prefix of every file name.
+        past: Earlier ``W``; the change is drawn, and its norm is recorded.
         extra: Further entries of the manifest, such as ``spec_hash``.
-        plots: Draw PNG files.
+        plots: Whether to draw PNG files.
 
     Returns:
         `directory`.
 
     Raises:
-        DeepLearningException: Shapes disagree, or a value is not finite.
+        DeepLearningException: Shapes do not match, or a value is not finite.
         ResourceError: The folder cannot be written.
     """
     directory, prefix = Path(directory), checked_prefix(out_prefix)
     Q, W, past = _checked(name, Q, W, past)
     manifest = {
         **(extra or {}),
-        "format": FORMAT,
         "layer": name,
-        "units": "meters",
         "sigma": sigma,
         "shell_radii": shell_radii,
         "shell_points": shell_points,
-        "Q": {"file": f"{prefix}Q.csv", "shape": Q.shape},
-        "W": {"files": [f"{prefix}W{b}.csv" for b in range(len(W))], "shape": W.shape},
-        "min_distance": _min_distance(Q),
-        "weight_norm": np.linalg.norm(W, axis=(1, 2)),
-        "versions": {"vl3d_lite": __version__, **_versions("keras", "numpy")},
+        **_file_facts(prefix, Q, W, past),
     }
-    if past is not None:
-        manifest["change_norm"] = np.linalg.norm(W - past, axis=(1, 2))
-    stale = re.compile(re.escape(prefix) + r"(W\d+\.csv|Wdiff_\w+\.png)")
-
-    def remove_stale(new: set[str]) -> None:
-        for file in directory.iterdir():
-            if file.name not in new and stale.fullmatch(file.name):
-                file.unlink()
-
-    manifest_name = f"{prefix}{MANIFEST}"
-    with replacing_entries(directory, clear=remove_stale, last=manifest_name) as draft:
-        np.savetxt(draft / f"{prefix}Q.csv", Q, fmt=f"%.{_DIGITS}f")
-        for file, block in zip(manifest["W"]["files"], W, strict=True):
-            np.savetxt(draft / file, block, fmt=f"%.{_DIGITS}f")
-        text = json.dumps(manifest, indent=2, default=_plain)
-        (draft / manifest_name).write_text(text + "\n", encoding="utf-8")
-        (draft / f"{prefix}kernel.ply").write_text(_ply(name, Q, W), encoding="ascii")
+    with replacing_entries(
+        directory,
+        clear=lambda names: _remove_stale(directory, prefix, names),
+        last=f"{prefix}{MANIFEST}",
+    ) as draft:
+        _write_files(draft, prefix, Q, W, manifest)
         if plots:
             from vl3d_lite.kernels.plots import plot_kernel
 
@@ -135,30 +118,32 @@ def export_model_kernels(
     extra: Mapping[str, Any] | None = None,
     plots: bool = True,
 ) -> list[Path]:
-    """Write every layer's kernel to ``directory/<stage>_<layer>``.
+    """Write the kernel of every layer to ``directory/<stage>_<layer>``.
 
     Args:
         layers: Name, Q, W, and a mapping with ``sigma``, ``shell_radii`` and
-            ``shell_points``; its other entries go to the manifest.
-        directory: The run's ``kernels`` folder.
-        stage: ``INIT``, ``TRAINED`` or, say, ``EPOCH_010``.
+            ``shell_points``; its other entries are written to the manifest.
+        directory: The ``kernels`` folder of a run.
+        stage: Stage of training: ``INIT``, ``TRAINED`` or, e.g., ``EPOCH_010``.
         past: Earlier weights by layer name.
         extra: Further entries of every manifest.
-        plots: Draw PNG files.
+        plots: Whether to draw PNG files.
 
     Returns:
         The folders, in the order of `layers`.
 
     Raises:
-        DeepLearningException: Two layers claim one folder, or as `export_kernel`.
+        DeepLearningException: Two layers share a folder, shapes do not match, or a
+            value is not finite.
+        ResourceError: A folder cannot be written.
     """
     folders: list[Path] = []
     for name, Q, W, meta in layers:
         folder = Path(directory) / f"{stage}_{re.sub(r'[^0-9A-Za-z_.-]', '_', name)}"
         if folder in folders:
             raise DeepLearningException(
-                f"{folder}: two layers would be exported here; "
-                f"give layer {name!r} a name of its own"
+                f"{folder}: two layers would be exported to this folder; "
+                f"give layer {name!r} a different name"
             )
         meta = dict(meta)
         kernel = {
@@ -179,11 +164,13 @@ def export_model_kernels(
 
 
 def weight_norms(W: np.ndarray) -> np.ndarray:
-    """Euclidean norm of each kernel point's weights, (mq,), mean over blocks."""
+    """``(mq,)`` Euclidean norm of the weights of each kernel point, mean of blocks."""
     return np.linalg.norm(W, axis=-1).mean(axis=0)
 
 
-def _checked(name, Q, W, past):
+def _checked(
+    name: str, Q: np.ndarray, W: np.ndarray, past: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     Q, W = np.asarray(Q, np.float64), np.asarray(W, np.float64)
     if Q.ndim != 2 or Q.shape[1] not in (2, 3) or len(Q) < 1:
         raise DeepLearningException(
@@ -199,18 +186,56 @@ def _checked(name, Q, W, past):
         past = np.asarray(past, np.float64)
         if past.shape != W.shape:
             raise DeepLearningException(
-                f"layer {name!r}: past weights must have the shape of the present "
-                f"ones, {W.shape}. Received: {past.shape}; were they exported from "
-                "another model?"
+                f"layer {name!r}: past weights must have the shape of the current "
+                f"weights, {W.shape}. Received: {past.shape}; use the weights of the "
+                "same model"
             )
     for what, array in (("kernel points", Q), ("weights", W), ("past weights", past)):
         if array is not None and not np.isfinite(array).all():
             raise DeepLearningException(
                 f"layer {name!r}: {np.count_nonzero(~np.isfinite(array))} of "
-                f"{array.size} {what} are not finite; the training diverged, "
+                f"{array.size} {what} are not finite; the training diverged; "
                 "export an earlier checkpoint"
             )
     return Q, W, past
+
+
+def _file_facts(
+    prefix: str, Q: np.ndarray, W: np.ndarray, past: np.ndarray | None
+) -> dict[str, Any]:
+    """The entries of the manifest that follow from the arrays."""
+    facts = {
+        "format": FORMAT,
+        "units": "meters",
+        "Q": {"file": f"{prefix}Q.csv", "shape": Q.shape},
+        "W": {"files": [f"{prefix}W{b}.csv" for b in range(len(W))], "shape": W.shape},
+        "min_distance": _min_distance(Q),
+        "weight_norm": np.linalg.norm(W, axis=(1, 2)),
+        "versions": {"vl3d_lite": __version__, **_versions("keras", "numpy")},
+    }
+    if past is not None:
+        facts["change_norm"] = np.linalg.norm(W - past, axis=(1, 2))
+    return facts
+
+
+def _write_files(
+    draft: Path, prefix: str, Q: np.ndarray, W: np.ndarray, manifest: dict[str, Any]
+) -> None:
+    np.savetxt(draft / f"{prefix}Q.csv", Q, fmt=f"%.{_DIGITS}f")
+    for file, block in zip(manifest["W"]["files"], W, strict=True):
+        np.savetxt(draft / file, block, fmt=f"%.{_DIGITS}f")
+    text = json.dumps(manifest, indent=2, default=_plain)
+    (draft / f"{prefix}{MANIFEST}").write_text(text + "\n", encoding="utf-8")
+    ply = _ply(manifest["layer"], Q, W)
+    (draft / f"{prefix}kernel.ply").write_text(ply, encoding="ascii")
+
+
+def _remove_stale(directory: Path, prefix: str, names: set[str]) -> None:
+    """Remove the files of an earlier export that the new one does not replace."""
+    stale = re.compile(re.escape(prefix) + r"(W\d+\.csv|Wdiff_\w+\.png)")
+    for file in directory.iterdir():
+        if file.name not in names and stale.fullmatch(file.name):
+            file.unlink()
 
 
 def _ply(name: str, Q: np.ndarray, W: np.ndarray) -> str:
@@ -256,7 +281,7 @@ def _versions(*packages: str) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy's numbers and arrays into what JSON knows."""
+    """Convert NumPy numbers and arrays to types of JSON."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return str(value)

@@ -1,4 +1,4 @@
-"""Read the kernel folders that `export`, or VL3D, wrote."""
+"""Reading of kernel folders written by `export` or by VL3D."""
 
 import json
 import re
@@ -10,16 +10,19 @@ import numpy as np
 
 from vl3d_lite.errors import DataError, DeepLearningException
 
-__all__ = ["Kernel", "kernel_folders", "read_kernel", "read_kernels"]
+__all__ = ["StoredKernel", "kernel_folders", "read_kernel", "read_kernels"]
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """Kernel points ``Q`` (mq, n_x) in meters, weights ``W`` (blocks, mq, D).
+class StoredKernel:
+    """A kernel as a kernel folder stores it.
 
-    ``manifest`` is empty for a folder that VL3D itself wrote.
+    Attributes:
+        Q: ``(mq, n_x)`` float64, kernel points in meters.
+        W: ``(blocks, mq, D)`` float64, weights.
+        manifest: Content of ``manifest.json``; empty for a folder of VL3D.
     """
 
     Q: np.ndarray
@@ -27,11 +30,16 @@ class Kernel:
     manifest: dict[str, Any] = field(default_factory=dict)
 
 
-def read_kernel(directory: Path | str, out_prefix: str | None = None) -> Kernel:
-    """Read a folder that `export_kernel`, or VL3D, wrote.
+def read_kernel(directory: Path | str, out_prefix: str | None = None) -> StoredKernel:
+    """Read a kernel folder written by `export_kernel` or by VL3D.
+
+    Args:
+        directory: The folder.
+        out_prefix: Prefix of every file name.
 
     Raises:
-        DataError: A file is missing or broken, or shapes disagree.
+        DataError: A file is missing or damaged, or shapes do not match.
+        DeepLearningException: `out_prefix` contains a folder.
     """
     directory, prefix = Path(directory), checked_prefix(out_prefix)
     manifest = _read_manifest(directory / f"{prefix}{MANIFEST}")
@@ -46,22 +54,28 @@ def read_kernel(directory: Path | str, out_prefix: str | None = None) -> Kernel:
     for file, block in zip(files, blocks, strict=True):
         if block.shape != expected or len(block) != len(Q):
             raise DataError(
-                f"{file}: must hold {len(Q)} x {expected[1]} weights, one row a "
+                f"{file}: must contain {len(Q)} x {expected[1]} weights, one row per "
                 f"kernel point. Received: {block.shape[0]} x {block.shape[1]}; "
-                "export the kernel anew"
+                "export the kernel again"
             )
     if manifest and Q.shape != tuple(manifest["Q"]["shape"]):
         raise DataError(
-            f"{directory / prefix}Q.csv: has shape {Q.shape}, but the manifest says "
-            f"{tuple(manifest['Q']['shape'])}; export the kernel anew"
+            f"{directory / prefix}Q.csv: must have the shape of the manifest, "
+            f"{tuple(manifest['Q']['shape'])}. Received: {Q.shape}; export the kernel "
+            "again"
         )
-    return Kernel(Q, np.stack(blocks), manifest)
+    return StoredKernel(Q, np.stack(blocks), manifest)
 
 
 def kernel_folders(directory: Path | str) -> dict[tuple[str, str], Path]:
-    """Find the kernel folders in a run's ``kernels``: (stage, layer) to path.
+    """Find the kernel folders in the ``kernels`` folder of a run.
 
-    Stages stand in the order INIT, epochs, TRAINED; layers by name.
+    Returns:
+        Path by (stage, layer); stages in the order INIT, epochs, TRAINED, layers
+        by name.
+
+    Raises:
+        DataError: A manifest is damaged.
     """
     found: dict[tuple[str, str], Path] = {}
     for folder in sorted(Path(directory).iterdir()):
@@ -69,16 +83,16 @@ def kernel_folders(directory: Path | str) -> dict[tuple[str, str], Path]:
         if split and (folder / "Q.csv").is_file():
             stage, layer = split.groups()
             manifest = _read_manifest(folder / MANIFEST)
-            key = manifest.get("stage", stage), manifest.get("layer", layer)
-            found[key] = folder
+            stage = str(manifest.get("stage", stage))
+            found[stage, str(manifest.get("layer", layer))] = folder
     order = {"INIT": 0, "TRAINED": 2}
     return dict(
         sorted(found.items(), key=lambda item: (order.get(item[0][0], 1), item))
     )
 
 
-def read_kernels(directory: Path | str, stage: str) -> dict[str, Kernel]:
-    """Read one stage of a run's ``kernels`` folder, by layer name."""
+def read_kernels(directory: Path | str, stage: str) -> dict[str, StoredKernel]:
+    """Read the kernels of one stage in the ``kernels`` folder of a run, by layer."""
     return {
         layer: read_kernel(folder)
         for (found, layer), folder in kernel_folders(directory).items()
@@ -87,12 +101,16 @@ def read_kernels(directory: Path | str, stage: str) -> dict[str, Kernel]:
 
 
 def checked_prefix(out_prefix: str | None) -> str:
-    """Give back `out_prefix`, or "" for None; refuse one that names a folder."""
+    """The prefix of file names, "" for None.
+
+    Raises:
+        DeepLearningException: `out_prefix` contains a folder.
+    """
     prefix = out_prefix or ""
     if "/" in prefix or "\\" in prefix:
         raise DeepLearningException(
-            "`out_prefix` must be the beginning of a file name; give the folder as "
-            f"`dir_path`. Received: {prefix!r}"
+            "`out_prefix` must be the beginning of a file name, without a folder; pass "
+            f"the folder as `dir_path`. Received: {prefix!r}"
         )
     return prefix
 
@@ -108,10 +126,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         whole = whole and all(Path(file).name == file for file in files)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: is no kernel manifest ({error}); export the kernel anew"
+            f"{path}: is not a kernel manifest ({error}); export the kernel again"
         ) from error
     if not whole:
-        raise DataError(f"{path}: shapes and files disagree; export the kernel anew")
+        raise DataError(
+            f"{path}: shapes and files do not match; export the kernel again"
+        )
     return manifest
 
 
@@ -121,16 +141,18 @@ def _read_matrix(path: Path) -> np.ndarray:
         matrix = np.array([row for row in rows if row], dtype=np.float64)
     except FileNotFoundError as error:
         raise DataError(
-            f"{path}: missing; a kernel folder needs Q.csv and W0.csv, W1.csv, ...: "
-            "export the kernel anew"
+            f"{path}: not found; a kernel folder requires Q.csv and W0.csv, W1.csv, "
+            "...; export the kernel again"
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: must hold numbers, as many in every line ({error}); "
-            "export the kernel anew"
+            f"{path}: must contain the same number of values in every line "
+            f"({error}); export the kernel again"
         ) from error
     if matrix.ndim != 2:
-        raise DataError(f"{path}: holds no numbers; export the kernel anew")
+        raise DataError(
+            f"{path}: must contain numbers, but is empty; export the kernel again"
+        )
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run's kernels, for ``inspect RUN --html``."""
+"""Interactive HTML page of the kernels of a run, for ``inspect RUN --html``."""
 
 import base64
 import html
@@ -10,41 +10,41 @@ from typing import Any
 import numpy as np
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.kernels.files import Kernel, kernel_folders, read_kernel
+from vl3d_lite.kernels.files import StoredKernel, kernel_folders, read_kernel
 
 __all__ = ["kernel_page", "read_statistics"]
 
 STATISTICS = "statistics.json"
 _TEMPLATE = Path(__file__).parent / "templates" / "kernels.html"
-_PER_POINT = ("modulation_mean", "modulation_std", "coverage")
+_PER_POINT = ("modulation_mean", "modulation_std", "neighbor_share")
 
 
 def kernel_page(kernels_dir: Path | str) -> str:
-    """Draw every kernel of a run's ``kernels`` folder as an interactive page.
+    """Render all kernels of the ``kernels`` folder of a run.
 
-    The page holds its data and program, asks for nothing from a network and
-    works from a ``file://`` address.
+    The page contains its data and scripts, makes no network requests and works
+    from a ``file://`` address.
 
     Args:
-        kernels_dir: Holds ``INIT_<layer>`` and ``TRAINED_<layer>`` folders, and
-            `statistics.json` where statistics were computed.
+        kernels_dir: The folder, with ``INIT_<layer>`` and ``TRAINED_<layer>``
+            folders and, where statistics were computed, ``statistics.json``.
 
     Raises:
-        DataError: There is no kernel, or a file is broken.
+        DataError: There is no kernel, or a file is damaged.
     """
     directory = Path(kernels_dir)
     if not directory.is_dir():
         raise DataError(
-            f"{directory}: no such folder; write it with `vl3d-lite export RUN`"
+            f"{directory}: not found; write the kernels with `vl3d-lite export RUN`"
         )
-    kernels: dict[str, dict[str, Kernel]] = {}
+    kernels: dict[str, dict[str, StoredKernel]] = {}
     stages: dict[str, None] = {}
     for (stage, layer), folder in kernel_folders(directory).items():
         kernels.setdefault(layer, {})[stage] = read_kernel(folder)
         stages[stage] = None
     if not kernels:
         raise DataError(
-            f"{directory}: holds no kernel folder such as INIT_<layer>; "
+            f"{directory}: contains no kernel folder such as INIT_<layer>; "
             "write the kernels with `vl3d-lite export RUN`"
         )
     layers = [_layer(directory, name, found) for name, found in kernels.items()]
@@ -61,29 +61,29 @@ def kernel_page(kernels_dir: Path | str) -> str:
     }
     data = json.dumps(_finite(content), ensure_ascii=True, allow_nan=False)
     page = _TEMPLATE.read_text(encoding="utf-8")
-    # "<" is the one character with which text could end its script element.
+    # "<" is the only character with which text could end its script element.
     data = data.replace("<", "\\u003c")
     return page.replace("{{title}}", html.escape(title)).replace("{{data}}", data)
 
 
 def read_statistics(directory: Path, points: dict[str, int]) -> dict[str, Any]:
-    """Read ``statistics.json`` of a ``kernels`` folder, or an empty dict.
+    """Read ``statistics.json`` of a ``kernels`` folder; an empty dict without it.
 
-    What it holds, every part optional::
+    Format, with every part optional::
 
         {"layers": {name: {"modulation_mean": [mq],    mean of the modulation
                            "modulation_std": [mq],     its standard deviation
-                           "coverage": [mq],           share of neighbors whose
+                           "neighbor_share": [mq],     share of neighbors whose
                                                        nearest point this is, 0-1
-                           "coverage_by_class": {class: [mq]}}},
+                           "neighbor_share_by_class": {class: [mq]}}},
          "attention": {name: {"entropy": [groups]}}}   0-1, of log(neighbors)
 
     Args:
         directory: The ``kernels`` folder.
-        points: Kernel points of each layer, ``mq``.
+        points: StoredKernel points of each layer, ``mq``.
 
     Raises:
-        DataError: It is not JSON of this shape, or lengths disagree with `points`.
+        DataError: The file has another format, or lengths do not match `points`.
     """
     path = Path(directory) / STATISTICS
     if not path.is_file():
@@ -95,33 +95,36 @@ def read_statistics(directory: Path, points: dict[str, int]) -> dict[str, Any]:
             for name, entry in content.get("layers", {}).items()
             for key, values in [
                 *((key, entry[key]) for key in _PER_POINT if key in entry),
-                *entry.get("coverage_by_class", {}).items(),
+                *entry.get("neighbor_share_by_class", {}).items(),
             ]
         ]
         lists += [
             (f"attention.{name}.entropy", entry["entropy"], None)
             for name, entry in content.get("attention", {}).items()
         ]
-        for place, values, length in lists:
+        for key, values, length in lists:
             if np.asarray(values, float).shape != (length or len(values),):
                 raise DataError(
-                    f"{path}: `{place}` must hold {length or 'some'} numbers, one a "
-                    f"kernel point. Received: {len(values)}; compute it anew"
+                    f"{path}: `{key}` must contain {length or 'some'} numbers, one "
+                    f"per kernel point. Received: {len(values)}; compute the "
+                    "statistics again"
                 )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
-            f"{path}: is no statistics file ({error}); remove it or compute it anew"
+            f"{path}: is not a statistics file ({error}); remove it or compute it again"
         ) from error
     return content
 
 
-def _layer(directory: Path, name: str, stages: dict[str, Kernel]) -> dict[str, Any]:
+def _layer(
+    directory: Path, name: str, stages: dict[str, StoredKernel]
+) -> dict[str, Any]:
     first, *others = stages.values()
     for other in others:
         if other.W.shape != first.W.shape:
             raise DataError(
                 f"{directory}: stages of layer {name!r} differ in shape, "
-                f"{first.W.shape} and {other.W.shape}; export the kernels anew"
+                f"{first.W.shape} and {other.W.shape}; export the kernels again"
             )
     manifest = next((k.manifest for k in stages.values() if k.manifest), {})
     blocks, mq, channels = first.W.shape
@@ -156,10 +159,10 @@ def _base64(array: np.ndarray) -> str:
 
 
 def _finite(content: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not know, by None."""
+    """Replace NaN and infinity, which JSON does not support, by None."""
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, list):
         return [_finite(value) for value in content]
-    broken = isinstance(content, float) and not math.isfinite(content)
-    return None if broken else content
+    undefined = isinstance(content, float) and not math.isfinite(content)
+    return None if undefined else content

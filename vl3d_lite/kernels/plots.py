@@ -1,12 +1,12 @@
-"""Pictures of a kernel: structure, weights as matrix and histogram, change.
+"""Plots of a kernel: structure, weights as matrix and histogram, change.
 
-File names are VL3D's, as PNG: ``Qinit``, ``Winit_mat``, ``Winit_hist`` without
+File names are those of VL3D, as PNG: ``Qinit``, ``Winit_mat``, ``Winit_hist`` without
 past weights; ``Qend``, ``Wend_mat``, ``Wend_hist``, ``Wdiff_mat``, ``Wdiff_hist``
 with them.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,19 +29,19 @@ def plot_kernel(
     sigma: float,
     prefix: str = "",
 ) -> list[Path]:
-    """Draw the kernel points (mq, n_x), the weights (blocks, mq, D), their change.
+    """Draw the points and the weights of a kernel, and the change of the weights.
 
     Args:
         directory: An existing folder.
-        Q: Kernel points in meters.
-        W: Weights.
+        Q: ``(mq, n_x)`` kernel points in meters.
+        W: ``(blocks, mq, D)`` weights.
         past: Earlier weights of the same shape, or None.
-        name: Of the layer, for titles.
+        name: Name of the layer, for titles.
         sigma: Influence distance in meters, the radius of the spheres.
-        prefix: Put before every file name.
+        prefix: Prefix of every file name.
 
     Returns:
-        The files.
+        The written files.
     """
     when = "init" if past is None else "end"
     figures = {
@@ -69,18 +69,21 @@ def _new_figure(title: str) -> "Figure":
 
 def _structure(Q: np.ndarray, sigma: float, title: str) -> "Figure":
     from matplotlib.collections import LineCollection
-    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+    from mpl_toolkits.mplot3d.art3d import (  # type: ignore[import-untyped]
+        Line3DCollection,
+    )
 
     figure = _new_figure(f"{title}, influence distance {sigma:.4g} m")
     flat = Q.shape[1] == 2
-    axes = figure.add_subplot(projection=None if flat else "3d")
-    # Three great circles stand for a sphere: quick to draw, still see-through.
+    # Matplotlib types plain axes only, not those of a 3D projection.
+    axes: Any = figure.add_subplot(projection=None if flat else "3d")
+    # Three great circles represent a sphere: fast to draw, and transparent.
     planes = [(0, 1)] if flat else [(0, 1), (0, 2), (1, 2)]
     circles = np.zeros((len(planes), len(_ANGLES), Q.shape[1]))
     for circle, plane in zip(circles, planes, strict=True):
         circle[:, plane] = sigma * _CIRCLE
     lines = (Q[:, None, None, :] + circles).reshape(-1, len(_ANGLES), Q.shape[1])
-    collection = LineCollection if flat else Line3DCollection
+    collection: Any = LineCollection if flat else Line3DCollection
     axes.add_collection(collection(lines, colors="tomato", linewidths=0.6, alpha=0.25))
     marks = {} if flat else {"depthshade": False}
     axes.scatter(*Q.T, s=36, c="firebrick", edgecolors="black", label="Q", **marks)
@@ -112,7 +115,7 @@ def _panels(figure: "Figure", blocks: int) -> np.ndarray:
 def _matrices(W: np.ndarray, title: str) -> "Figure":
     figure = _new_figure(title)
     panels = _panels(figure, len(W))
-    limit = max(float(np.abs(W).max()), 1e-7)  # one digit of the CSV files
+    limit = max(float(np.abs(W).max()), 1e-7)  # the last digit of the CSV files
     for number, (axes, block) in enumerate(zip(panels, W, strict=True)):
         image = axes.imshow(
             block,
