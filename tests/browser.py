@@ -18,7 +18,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page in headless Chromium; every complaint of the page is kept.
+    """One page in headless Chromium; every error of the page is kept.
 
     Args:
         profile: A new folder for the browser's own files.
@@ -26,7 +26,7 @@ class Browser:
     """
 
     def __init__(self, profile: Path, size: tuple[int, int] = (1280, 1000)):
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.requests: list[str] = []
         self._last, self._pending = 0, b""
         to_read, self._write = os.pipe()
@@ -105,11 +105,11 @@ class Browser:
     def _note(self, event: dict) -> None:
         method, params = event.get("method"), event.get("params", {})
         if method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(params["exceptionDetails"]))
+            self.errors.append(json.dumps(params["exceptionDetails"]))
         elif method == "Runtime.consoleAPICalled":
-            self.complaints.append(json.dumps(params["args"]))
+            self.errors.append(json.dumps(params["args"]))
         elif method == "Log.entryAdded":
-            self.complaints.append(params["entry"]["text"])
+            self.errors.append(params["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
 

@@ -1,4 +1,4 @@
-"""Color files hold what the programs that load them look for."""
+"""Color files have the elements that QGIS and CloudCompare require."""
 
 from xml.etree import ElementTree
 
@@ -18,7 +18,7 @@ from vl3d_lite.report.color_files import (
 from vl3d_lite.report.palette import class_palette
 from vl3d_lite.spec.reader import read_spec
 
-UNSURE = ["prediction.min_confidence=0.6", "prediction.keep_codes=[2, 7, 18]"]
+REJECT = ["prediction.min_confidence=0.6", "prediction.keep_codes=[2, 7, 18]"]
 
 
 @pytest.fixture
@@ -29,19 +29,19 @@ def spec(place):
     return spec
 
 
-def test_codes_are_those_that_are_written_in_the_colors_of_the_report(spec):
+def test_codes_have_the_names_and_colors_of_the_report(spec):
     names = ["ground", "vegetation", "building"]
     colors = class_palette(names, codes=[2, 5, 6])
     expected = dict(zip((2, 5, 6), zip(names, colors, strict=True), strict=True))
     assert class_codes(spec(), "prediction") == expected
-    more = class_codes(spec(*UNSURE), "classification")
+    more = class_codes(spec(*REJECT), "classification")
     assert list(more) == [1, 2, 5, 6, 7, 18]
     assert more[2] == expected[2]
-    assert [more[code][0] for code in (1, 7, 18)] == ["unsure", "kept", "kept"]
-    assert list(class_codes(spec(*UNSURE), "prediction")) == [1, 2, 5, 6]
+    assert [more[code][0] for code in (1, 7, 18)] == ["rejected", "kept", "kept"]
+    assert list(class_codes(spec(*REJECT), "prediction")) == [1, 2, 5, 6]
 
 
-def test_joined_classes_have_their_own_names_and_codes(spec):
+def test_merged_classes_have_their_own_names_and_codes(spec):
     joined, _ = group_classes(spec(), "ground, above:1=vegetation+building")
     found = class_codes(joined, "prediction")
     assert {code: name for code, (name, _) in found.items()} == {
@@ -50,7 +50,7 @@ def test_joined_classes_have_their_own_names_and_codes(spec):
     }
 
 
-def test_qgis_finds_a_classified_renderer(spec):
+def test_the_qgis_style_has_a_classified_renderer(spec):
     codes = class_codes(spec(), "prediction")
     codes[2] = ('<gr&und"', "#0a10ff")
     root = ElementTree.fromstring(qgis_style(codes, "prediction"))
@@ -72,32 +72,32 @@ def test_qgis_finds_a_classified_renderer(spec):
 
 
 def color_in_cloudcompare(scale, value):
-    """Linear between steps, from 1024 colors, as CloudCompare looks one up."""
+    """Linear between steps, from 1024 colors, as CloudCompare looks up a color."""
     low = float(scale.findtext("Properties/minValue"))
     length = float(scale.findtext("Properties/range"))
     steps = scale.findall("Data/step")
-    places = [float(step.get("pos")) for step in steps]
+    positions = [float(step.get("pos")) for step in steps]
     index = int((value - low) / length * 1023)
     return [
-        round(np.interp(index / 1023, places, [int(step.get(c)) for step in steps]))
+        round(np.interp(index / 1023, positions, [int(step.get(c)) for step in steps]))
         for c in "rgb"
     ]
 
 
-@pytest.mark.parametrize("more", [[], UNSURE], ids=["classes", "unsure and kept"])
-def test_cloudcompare_gives_each_code_its_color(spec, more):
+@pytest.mark.parametrize("more", [[], REJECT], ids=["classes", "rejected and kept"])
+def test_the_cloudcompare_scale_gives_each_code_its_color(spec, more):
     codes = class_codes(spec(*more), "classification")
     root = ElementTree.fromstring(cloudcompare_scale(codes).encode())
     assert root.tag == "CloudCompare"
     scale = root.find("ColorScale")
     assert scale.get("version") == "1"
-    # The reader wants them in this order.
+    # The reader requires this order.
     order = ["name", "uuid", "absolute", "minValue", "range"]
     assert [entry.tag for entry in scale.find("Properties")] == order
     assert scale.findtext("Properties/absolute") == "1"
-    places = [float(step.get("pos")) for step in scale.findall("Data/step")]
-    assert places == sorted(places)
-    assert (places[0], places[-1]) == (0, 1)
+    positions = [float(step.get("pos")) for step in scale.findall("Data/step")]
+    assert positions == sorted(positions)
+    assert (positions[0], positions[-1]) == (0, 1)
     for code, (_, color) in codes.items():
         assert color_in_cloudcompare(scale, code) == list(bytes.fromhex(color[1:]))
     assert color_in_cloudcompare(scale, 3.5) == list(bytes.fromhex(KEPT[1:]))
@@ -106,7 +106,7 @@ def test_cloudcompare_gives_each_code_its_color(spec, more):
     assert len(labels) == len(codes)
 
 
-def test_one_code_alone_has_a_scale():
+def test_a_single_code_has_a_scale():
     scale = ElementTree.fromstring(
         cloudcompare_scale({6: ("roof", "#e66100")}).encode()
     )
@@ -121,11 +121,11 @@ def test_equal_scales_have_equal_identifiers_and_others_have_others(spec):
         )
 
     assert identifier() == identifier()
-    assert identifier() != identifier(*UNSURE)
+    assert identifier() != identifier(*REJECT)
     assert identifier()[0] + identifier()[-1] == "{}"
 
 
-def test_the_files_lie_beside_the_predictions_of_a_run(trained, tmp_path):
+def test_a_run_writes_color_files_beside_its_predictions(trained, tmp_path):
     codes = class_codes(read_spec(trained.spec, check_files=False).spec, "prediction")
     folder = trained.predictions
     assert (folder / QGIS).read_text() == qgis_style(codes, "prediction")

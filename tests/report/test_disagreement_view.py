@@ -1,16 +1,16 @@
-"""Pictures of places: what lies in them, and where."""
+"""Pictures of disagreements."""
 
 import numpy as np
 
 from vl3d_lite.evaluation.disagreements import find_disagreements
-from vl3d_lite.report.disagreement_view import draw_place
+from vl3d_lite.report.disagreement_view import draw_disagreement
 
 NAMES, COLORS = ("ground", "roof"), ("#c8a165", "#e66100")
 ORIGIN = np.array([700000.0, 6600000.0, 0.0])
 
 
 def house():
-    """Ground 40 m wide; a roof 10 m long in x, its northern half taken for ground."""
+    """Ground of 40 m and a roof of 10 m along x, half of it predicted as ground."""
     steps = np.arange(0, 40, 0.25)
     x, y = (axis.ravel() for axis in np.meshgrid(steps, steps))
     roof = (abs(x - 20) < 5) & (abs(y - 20) < 3)
@@ -21,37 +21,39 @@ def house():
 
 
 def drawn(xyz, reference, prediction):
-    settings = {"origin": ORIGIN, "distance": 0.5}
-    (place,) = find_disagreements(
+    settings = {"origin": ORIGIN, "link_distance": 0.5}
+    (disagreement,) = find_disagreements(
         "town.laz",
         xyz,
         reference,
         prediction,
         None,
         NAMES,
-        confident=0.9,
-        points=0,
-        always=0,
+        min_confidence=0.9,
+        min_points=0,
+        top=0,
         **settings,
     )
-    return draw_place(place, xyz, reference, prediction, NAMES, COLORS, **settings)
+    return draw_disagreement(
+        disagreement, xyz, reference, prediction, NAMES, COLORS, **settings
+    )
 
 
-def test_a_place_is_seen_from_above_and_in_a_cut_along_its_longer_side():
+def test_the_cross_section_runs_along_the_longer_side():
     errors, before, after = drawn(*house())
     assert [errors.title, before.title, after.title] == [
         "Errors",
-        "Reference, cut along x",
-        "Prediction, cut along x",
+        "Reference, cross-section along x",
+        "Prediction, cross-section along x",
     ]
     assert "ground" in before.legend.values()
     assert "roof" in before.legend.values()
     xyz, reference, prediction = house()
     *_, along_y = drawn(xyz[:, [1, 0, 2]], reference, prediction)
-    assert along_y.title == "Prediction, cut along y"
+    assert along_y.title == "Prediction, cross-section along y"
 
 
-def test_a_cut_shows_what_was_taken_for_what():
+def test_the_cross_section_shows_reference_and_prediction():
     _, before, after = drawn(*house())
     ground, roof = 2, 3  # 0 is empty, 1 ignored
     upper = slice(0, len(before.indices) // 2)
@@ -68,7 +70,7 @@ def test_only_the_surroundings_are_drawn():
         np.testing.assert_array_equal(one.indices, other.indices)
 
 
-def test_a_place_of_one_point_has_pictures():
+def test_a_disagreement_of_one_point_has_pictures():
     zeros = np.zeros(1, int)
     pictures = drawn(np.zeros((1, 3)), zeros, zeros + 1)
     assert [picture.indices.size for picture in pictures] == [1, 1, 1]

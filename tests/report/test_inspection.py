@@ -1,4 +1,4 @@
-"""What `inspect` says about a kernel folder, a run, a model and a cloud."""
+"""Descriptions of a kernel folder, a run, a model and a cloud."""
 
 import json
 import re
@@ -15,7 +15,8 @@ import pytest
 from tests.browser import CHROMIUM, Browser
 from vl3d_lite.errors import DataError
 from vl3d_lite.kernels.export import export_model_kernels
-from vl3d_lite.report.inspection import describe, kernel_page
+from vl3d_lite.kernels.page import kernel_page
+from vl3d_lite.report.inspection import describe
 
 ROOT = Path(__file__).parents[2]
 NASTY = 'a</script><b title="x">&amp;'
@@ -48,8 +49,8 @@ def statistics():
             "fine": {
                 "modulation_mean": [0.5] * 6,
                 "modulation_std": [0.1, 0.2, 0.3, 0.4, 0.5, float("nan")],
-                "coverage": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
-                "coverage_by_class": {"<i>roof": [0.0, 0.2, 0.2, 0.2, 0.2, 0.2]},
+                "neighbor_share": [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
+                "neighbor_share_by_class": {"<i>roof": [0.0, 0.2, 0.2, 0.2, 0.2, 0.2]},
             }
         },
         "attention": {"fine_gva": {"entropy": [0.25, 0.75]}},
@@ -104,7 +105,7 @@ def test_run_folder_is_described(run):
     assert float(rows[1][-1]) == pytest.approx(float(rows[0][-1]) / 2, rel=1e-3)
 
 
-def test_kernels_folder_is_described_alone(run):
+def test_kernels_folder_is_described_without_its_run(run):
     assert describe(run / "kernels").startswith("Kernels in ")
 
 
@@ -136,9 +137,10 @@ def test_model_is_described_layer_by_layer(model_file):
     assert line_of(text, "parameters") == ["parameters", str(15 + 12 + 8)]
 
 
-def test_neither_description_nor_page_imports_keras(run, model_file):
+def test_neither_description_nor_kernel_page_imports_keras(run, model_file):
     script = (
-        "import sys; from vl3d_lite.inspection import describe, kernel_page;"
+        "import sys; from vl3d_lite.report.inspection import describe;"
+        "from vl3d_lite.kernels.page import kernel_page;"
         f"describe({str(model_file)!r}); describe({str(run)!r});"
         f"kernel_page({str(run / 'kernels')!r});"
         "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
@@ -174,7 +176,7 @@ def without(model_file, member, folder):
     return broken
 
 
-def test_broken_inputs_are_refused_by_name(tmp_path, model_file, run):
+def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run):
     (tmp_path / "note.txt").write_text("hello")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.keras").write_text("hello")
@@ -183,14 +185,14 @@ def test_broken_inputs_are_refused_by_name(tmp_path, model_file, run):
     (run / "metrics.json").write_text("[1]")
     cases = [
         (tmp_path / "nothing", "no such file"),
-        (tmp_path / "note.txt", "is no kernel folder"),
-        (tmp_path / "empty", "is no kernel folder"),
-        (tmp_path / "text.keras", "is no Keras model"),
-        (tmp_path / "half.keras", "is no Keras model"),
+        (tmp_path / "note.txt", "must be a kernel folder"),
+        (tmp_path / "empty", "must be a kernel folder"),
+        (tmp_path / "text.keras", "is not a readable Keras model"),
+        (tmp_path / "half.keras", "is not a readable Keras model"),
         (without(model_file, "config.json", tmp_path), "config.json"),
         (without(model_file, "model.weights.h5", tmp_path), "model.weights.h5"),
         (tmp_path / "text.las", "text.las"),
-        (run, "metrics.json: is no evaluation"),
+        (run, "metrics.json: is not an evaluation"),
     ]
     for path, message in cases:
         with pytest.raises(DataError, match=re.escape(message)) as caught:
@@ -198,7 +200,7 @@ def test_broken_inputs_are_refused_by_name(tmp_path, model_file, run):
         assert str(path) in str(caught.value)
 
 
-def test_page_carries_what_the_files_say(run):
+def test_kernel_page_contains_the_data_of_the_files(run):
     (run / "kernels" / "statistics.json").write_text(json.dumps(statistics()))
     data = payload(kernel_page(run / "kernels"))
     assert data["title"] == "Kernels of town"
@@ -212,7 +214,7 @@ def test_page_carries_what_the_files_say(run):
     assert spread == [0.1, 0.2, 0.3, 0.4, 0.5, None]
 
 
-def test_page_asks_for_nothing_and_escapes_names(run):
+def test_kernel_page_makes_no_requests_and_escapes_names(run):
     page = kernel_page(run / "kernels")
     assert "default-src 'none'" in page
     assert not re.search(r"https?://|@import|<link(?! rel=\"icon\")|src=", page)
@@ -221,7 +223,7 @@ def test_page_asks_for_nothing_and_escapes_names(run):
     assert "{{" not in page
 
 
-def test_page_refuses_stages_of_different_shape(run):
+def test_stages_of_different_shape_are_an_error(run):
     last = run / "kernels" / "TRAINED_fine"
     (last / "manifest.json").unlink()
     np.savetxt(last / "W0.csv", np.ones((6, 3)))
@@ -229,7 +231,7 @@ def test_page_refuses_stages_of_different_shape(run):
         kernel_page(run / "kernels")
 
 
-def test_page_without_kernels_is_refused(tmp_path):
+def test_a_folder_without_kernels_is_an_error(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="vl3d-lite export RUN"):
             kernel_page(folder)
@@ -238,13 +240,22 @@ def test_page_without_kernels_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s: s["layers"]["fine"]["coverage"].pop(), "layers.fine.coverage` must"),
-        (lambda s: s["attention"]["fine_gva"].pop("entropy"), "is no statistics file"),
-        (lambda s: s.update(layers=[1]), "is no statistics file"),
-        (lambda s: s["layers"]["fine"].update(coverage="x"), "is no statistics file"),
+        (
+            lambda s: s["layers"]["fine"]["neighbor_share"].pop(),
+            "layers.fine.neighbor_share` must",
+        ),
+        (
+            lambda s: s["attention"]["fine_gva"].pop("entropy"),
+            "is not a statistics file",
+        ),
+        (lambda s: s.update(layers=[1]), "is not a statistics file"),
+        (
+            lambda s: s["layers"]["fine"].update(neighbor_share="x"),
+            "is not a statistics file",
+        ),
     ],
 )
-def test_broken_statistics_are_refused(run, spoil, message):
+def test_damaged_statistics_are_an_error(run, spoil, message):
     content = statistics()
     spoil(content)
     (run / "kernels" / "statistics.json").write_text(json.dumps(content))
@@ -253,7 +264,7 @@ def test_broken_statistics_are_refused(run, spoil, message):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_page_works_in_a_browser_without_a_complaint(run, tmp_path):
+def test_kernel_page_works_in_a_browser_without_errors(run, tmp_path):
     (run / "kernels" / "statistics.json").write_text(json.dumps(statistics()))
     file = tmp_path / "kernels.html"
     file.write_text(kernel_page(run / "kernels"), encoding="utf-8")
@@ -269,10 +280,10 @@ def test_page_works_in_a_browser_without_a_complaint(run, tmp_path):
         browser.evaluate("choose(page.layers.findIndex((l) => l.name === 'fine'))")
         shown = browser.evaluate("norms('INIT')")
         assert shown == pytest.approx(list(np.sqrt((weights**2).sum(axis=1))), rel=1e-5)
-        coverage = "document.getElementById('coverage').textContent"
-        assert "<i>roof" in browser.evaluate(coverage)
+        shares = "document.getElementById('neighbor-share').textContent"
+        assert "<i>roof" in browser.evaluate(shares)
         phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         browser.send("Emulation.setDeviceMetricsOverride", **phone)
         assert browser.evaluate("document.documentElement.scrollWidth") == 390
-        assert browser.complaints == []
+        assert browser.errors == []
         assert browser.requests == [file.as_uri()]

@@ -12,13 +12,8 @@ from PIL import Image
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation.disagreements import find_disagreements
-from vl3d_lite.evaluation.evaluation import (
-    Evaluation,
-    ReliabilityCounts,
-    Scored,
-    evaluate,
-)
-from vl3d_lite.prediction.calibration import Temperature
+from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud, evaluate
+from vl3d_lite.prediction.calibration import ReliabilityCounts, Temperature
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.palette import class_palette
 from vl3d_lite.report.plots import plot_confusion, plot_curves, plot_reliability
@@ -29,7 +24,7 @@ VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What a browser would see; complains about tags that do not match."""
+    """Parsed content of a page; unbalanced tags are an error."""
 
     def __init__(self, text):
         super().__init__()
@@ -72,7 +67,7 @@ def make_report(tmp_path, **kwargs):
     (tmp_path / "layer").mkdir()
     (tmp_path / "layer" / "Qend.png").write_bytes(PNG + b"kernel")
     clouds = [
-        make_cloud(coverage={"voted": 2700, "filled from nearest": 300}),
+        make_cloud(class_sources={"predicted directly": 2700, "filled": 300}),
         make_cloud("<img src=http://x.y/z>.laz", seed=1),
     ]
     pairs = [(c.name, c.reference, c.prediction, c.confidence) for c in clouds]
@@ -98,7 +93,7 @@ def read_page(tmp_path, report):
     return Page(read_text(tmp_path))
 
 
-def test_the_page_asks_for_nothing_from_outside(tmp_path):
+def test_the_page_makes_no_requests(tmp_path):
     page = read_page(tmp_path, make_report(tmp_path))
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert not [key for key, _ in page.attributes if key.startswith("on")]
@@ -114,7 +109,7 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path):
     assert "@import" not in styles[1]
 
 
-def test_names_of_users_are_text_and_never_markup(tmp_path):
+def test_names_are_escaped(tmp_path):
     page = read_page(tmp_path, make_report(tmp_path))
     assert "<script" not in read_text(tmp_path)
     for name in (*NAMES, "run <7> & more", "<img src=http://x.y/z>.laz"):
@@ -122,28 +117,28 @@ def test_names_of_users_are_text_and_never_markup(tmp_path):
     assert "seed: 7 # <b> https://example.org/schema.json" in page.words
 
 
-def test_the_page_tells_everything_it_was_given(tmp_path):
+def test_the_page_contains_all_given_content(tmp_path):
     report = make_report(tmp_path)
     page = read_page(tmp_path, report)
     scores = report.evaluation.scores
     assert f"{scores.mean_iou:.3f} mIoU" in page.words
     assert f"{scores.overall_accuracy:.3f} overall accuracy" in page.words
-    assert "2,700 voted (90.0 %); 300 filled from nearest (10.0 %)" in page.words
+    assert "2,700 predicted directly (90.0 %); 300 filled (10.0 %)" in page.words
     assert "120 m \N{MULTIPLICATION SIGN} 80 m" in page.words
     assert "layer/Qend.png" in page.words
     assert "train 61.5" in page.words
     # Confusion, reliability, coverage, a curve, a kernel; a cloud has four pictures
-    # from above and four of a cut.
+    # from above and four of a cross-section.
     assert len(page.images) == 4 + 1 + 2 * 8
     for link in (value for key, value in page.attributes if key == "href"):
         assert ("id", link[1:]) in page.attributes
 
 
-def test_without_labels_predictions_are_shown_alone(tmp_path):
+def test_a_page_without_labels_shows_predictions_only(tmp_path):
     cloud = make_cloud(reference=None, confidence=None)
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
     assert len(page.images) == 2
-    assert "no reference" in page.words
+    assert "no reference labels" in page.words
     ground = int((cloud.prediction == 0).sum())
     assert f"{ground:,} points predicted" in page.words
     assert "mIoU" not in page.words
@@ -156,68 +151,68 @@ def test_a_cloud_whose_labels_are_all_ignored_has_no_error_picture(tmp_path):
     assert len(page.images) == 2
 
 
-def test_a_report_of_nothing_opens(tmp_path):
+def test_a_report_without_content_is_a_page(tmp_path):
     page = read_page(tmp_path, ReportData("empty run", NAMES))
     assert "empty run" in page.words
     assert page.images == []
 
 
-def test_the_page_tells_calibration_before_and_after(tmp_path):
+def test_the_page_states_the_error_before_and_after_calibration(tmp_path):
     labels = np.array([0, 0, 1, -1])
     zeros = np.zeros(4, int)
     before = ReliabilityCounts.measure(labels, zeros, np.full(4, 0.5))
-    cloud = Scored("a", labels, zeros, np.full(4, 0.75), before)
+    cloud = ScoredCloud("a", labels, zeros, np.full(4, 0.75), before)
     found = Temperature(0.625, before, ReliabilityCounts())
-    told = []
+    pages = []
     for facts in (found.to_dict(), {**found.to_dict(), "given": 0.7}):
-        folder = tmp_path / str(len(told))
+        folder = tmp_path / str(len(pages))
         folder.mkdir()
         report = make_report(
             folder, evaluation=evaluate([cloud], NAMES), temperature=facts
         )
-        told.append(read_page(folder, report).words)
-    words, given = told
-    assert "differ by 0.083, before calibration by 0.167." in words
-    assert "The temperature 0.625 was fitted on 3 points" in words
-    assert "temperature 0.700 given as prediction.temperature" in given
-    assert "in place of the 0.625 fitted on the validation clouds" in given
+        pages.append(read_page(folder, report).words)
+    words, given = pages
+    assert "calibration error is 0.083; it was 0.167 before calibration." in words
+    assert "The calibration temperature 0.625 was fitted on 3 points" in words
+    assert "with the temperature 0.700 from prediction.temperature" in given
+    assert "instead of the temperature 0.625 fitted on the validation clouds" in given
     assert "fitted on 3 points" not in given
 
 
-def test_the_page_scores_all_points_and_the_sure_ones(tmp_path):
+def test_the_page_scores_all_points_and_accepted_points(tmp_path):
     labels = np.array([0, 0, 1, 2])
     prediction = np.array([0, 1, 1, 2])
     confidence = np.array([0.9, 0.4, 0.8, 0.7])
-    cloud = Scored("a", labels, prediction, confidence, sure=confidence >= 0.6)
+    cloud = ScoredCloud("a", labels, prediction, confidence, accepted=confidence >= 0.6)
     report = make_report(
         tmp_path, evaluation=evaluate([cloud], NAMES), min_confidence=0.6
     )
     page = read_page(tmp_path, report)
-    assert "Points below a confidence of 0.6 were left unclassified: 25.0 %" in (
-        page.words
-    )
-    assert "unsure ones by their best guess 4 0.667 0.750" in page.words
-    assert "sure points only 3 1.000 1.000" in page.words
+    rejected = "Points with a confidence below 0.6 were rejected, that is, left"
+    assert f"{rejected} unclassified: 25.0 %" in page.words
+    assert "rejected ones by their most probable class 4 0.667 0.750" in page.words
+    assert "accepted points only 3 1.000 1.000" in page.words
     assert "0.7 75.0 % 1.000" in page.words
     assert "0.99 0.0 %" in page.words
 
 
-def test_a_cloud_is_cut_where_the_page_says(tmp_path):
+def test_the_page_states_the_position_of_the_cross_section(tmp_path):
     cloud = make_cloud(origin=np.array([1000.0, 20.0, 0]))
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
-    titles = [f"{t}, cut along x" for t in ("Reference", "Prediction", "Errors")]
-    places = [page.words.index(t) for t in (*titles, "Confidence, cut along x")]
-    assert places == sorted(places)
-    told = re.search(
-        r"The cut along x runs from ([\d.]+) to ([\d.]+) at y ([\d.]+) and is "
-        r"([\d.]+) m thick",
+    contents = ("Reference", "Prediction", "Errors", "Confidence")
+    titles = [f"{content}, cross-section along x" for content in contents]
+    order = [page.words.index(title) for title in titles]
+    assert order == sorted(order)
+    found = re.search(
+        r"The cross-section along x extends from ([\d.]+) to ([\d.]+) at y = "
+        r"([\d.]+) and is ([\d.]+) m thick",
         page.words,
     )
-    start, end, place, thick = map(float, told.groups())
+    start, end, position, thickness = map(float, found.groups())
     assert 700999 < start < end < 701121
     assert end - start == pytest.approx(120, abs=1)
-    assert 6600020 + 30 < place < 6600020 + 50
-    assert thick == pytest.approx(6 * np.sqrt(120 * 80 / 3000), abs=0.1)
+    assert 6600020 + 30 < position < 6600020 + 50
+    assert thickness == pytest.approx(6 * np.sqrt(120 * 80 / 3000), abs=0.1)
 
 
 def pictures(tmp_path, report):
@@ -237,7 +232,7 @@ def colors(png, part=slice(None)):
     return {"#" + bytes(color).hex() for color in seen}
 
 
-def test_every_picture_shows_what_its_title_says(tmp_path):
+def test_every_picture_matches_its_title(tmp_path):
     cloud = make_cloud()
     west = cloud.xyz[:, 0] < np.median(cloud.xyz[:, 0])
     cloud = replace(
@@ -250,7 +245,7 @@ def test_every_picture_shows_what_its_title_says(tmp_path):
     ground, roof = class_palette(names)
     found = pictures(tmp_path, ReportData("r", names, clouds=[cloud]))
     left, right = slice(0, 0.4), slice(0.6, 1)
-    for where in (" from above", ", cut along x"):
+    for where in (" from above", ", cross-section along x"):
         reference = found[f"Reference{where}: town.laz"]
         assert colors(reference, left) == {ground}
         assert colors(reference, right) == {roof}
@@ -263,7 +258,7 @@ def test_every_picture_shows_what_its_title_says(tmp_path):
         assert colors(confidence, right) == {"#fee838"}
 
 
-def test_the_plots_are_those_of_the_evaluation(tmp_path):
+def test_plots_equal_those_of_the_evaluation(tmp_path):
     report = make_report(tmp_path)
     found = pictures(tmp_path, report)
     pooled = report.evaluation.pooled
@@ -274,7 +269,7 @@ def test_the_plots_are_those_of_the_evaluation(tmp_path):
     assert found["layer/Qend.png"] == PNG + b"kernel"
 
 
-def test_the_tables_hold_the_scores_of_each_class_and_cloud(tmp_path):
+def test_tables_contain_the_scores_of_each_class_and_cloud(tmp_path):
     report = make_report(tmp_path)
     words = read_page(tmp_path, report).words
     metrics = report.evaluation.to_dict()
@@ -293,7 +288,7 @@ def test_the_tables_hold_the_scores_of_each_class_and_cloud(tmp_path):
 
 
 def find(cloud, **changes):
-    settings = {"distance": 5.0, "confident": 0.5, "points": 3} | changes
+    settings = {"link_distance": 5.0, "min_confidence": 0.5, "min_points": 3} | changes
     return find_disagreements(
         cloud.name,
         cloud.xyz,
@@ -306,33 +301,38 @@ def find(cloud, **changes):
     )
 
 
-def test_the_page_shows_the_ten_largest_places(tmp_path):
+def test_the_page_shows_the_ten_largest_disagreements(tmp_path):
     cloud = make_cloud(origin=np.array([1000.0, 0, 0]))
-    places = find(cloud, distance=2.0, points=1)
-    assert len(places) > 10
+    found = find(cloud, link_distance=2.0, min_points=1)
+    assert len(found) > 10
     report = make_report(
-        tmp_path, clouds=[cloud], places=places, confident_disagreements=places[:2]
+        tmp_path, clouds=[cloud], disagreements=found, confident_disagreements=found[:2]
     )
     page = read_page(tmp_path, report)
-    for number, place in enumerate(places[:10], 1):
-        assert f"{number}. {place.reference} taken for {place.prediction}" in page.words
-        assert f"x {place.x:.2f}, y {place.y:.2f}, z {place.z:.2f}" in page.words
-    assert f"{len(places) - 10} more places are listed" in page.words
-    assert len(re.findall("(?:Reference|Prediction), cut along", page.words)) == 22
+    for number, item in enumerate(found[:10], 1):
+        assert (
+            f"{number}. {item.reference} predicted as {item.prediction}" in page.words
+        )
+        assert f"x {item.x:.2f}, y {item.y:.2f}, z {item.z:.2f}" in page.words
+    assert f"disagreements.csv lists {len(found) - 10} more disagreements" in page.words
+    assert (
+        len(re.findall("(?:Reference|Prediction), cross-section along", page.words))
+        == 22
+    )
     assert "Confident disagreements" in page.words
-    assert f"{places[1].confident_points:,} {places[1].points:,}" in page.words
+    assert f"{found[1].confident_points:,} {found[1].points:,}" in page.words
 
 
-def test_a_place_of_a_cloud_that_is_not_shown_has_no_picture(tmp_path):
-    places = find(make_cloud("elsewhere.laz"))[:1]
-    words = read_page(tmp_path, make_report(tmp_path, places=places)).words
-    where = words[words.index("Where to look Connected") :]
+def test_a_disagreement_of_a_cloud_that_is_not_shown_has_no_picture(tmp_path):
+    found = find(make_cloud("elsewhere.laz"))[:1]
+    words = read_page(tmp_path, make_report(tmp_path, disagreements=found)).words
+    where = words[words.index("Largest disagreements Each entry") :]
     assert "elsewhere.laz, x" in where
-    assert "cut along" not in where
+    assert "cross-section along" not in where
     assert "Confident disagreements" not in words
 
 
-def test_an_evaluation_of_no_points_opens(tmp_path):
+def test_an_evaluation_of_no_points_is_a_page(tmp_path):
     page = read_page(tmp_path, ReportData("r", NAMES, evaluation=Evaluation(NAMES)))
     assert "not scored" in page.words
     assert "nan" not in page.words.lower()
@@ -345,7 +345,7 @@ def test_a_cloud_without_points_has_no_picture(tmp_path):
     assert page.images == []
 
 
-def test_clouds_are_looked_at_one_at_a_time(tmp_path):
+def test_clouds_are_read_one_at_a_time(tmp_path):
     clouds = (make_cloud(f"{i}.laz", n=50, seed=i) for i in range(3))
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
     assert len(page.images) == 24
@@ -363,40 +363,40 @@ def test_the_verdict_follows_the_stated_thresholds(tmp_path, diagonal, verdict):
         tmp_path, ReportData("r", evaluation.class_names, evaluation=evaluation)
     )
     assert f"roof 0.{diagonal}0 {verdict} :" in page.words
-    assert f"{100 - diagonal}.0 % of it is taken for tree" in page.words
+    assert f"{100 - diagonal}.0 % of its points are predicted as tree" in page.words
     assert "tree 0.000 false alarms : does not occur in the reference" in page.words
-    assert "100.0 % of its predictions are roof" in page.words
-    assert "only 100 points" in page.words
+    assert "100.0 % of its predictions are roof in the reference" in page.words
+    assert "the reference has only 100 points" in page.words
     assert "good from 0.75, fair from 0.50, poor below." in page.words
 
 
-def test_the_verdict_names_the_class_that_costs_the_most_points(tmp_path):
+def test_the_verdict_names_the_confusion_with_the_most_points(tmp_path):
     reference = np.repeat([0, 0, 1, 1], [90, 10, 60, 40])
     prediction = np.repeat([0, 1, 0, 1], [90, 10, 60, 40])
     evaluation = evaluate([("a", reference, prediction)], ("roof", "tree"))
     page = read_page(
         tmp_path, ReportData("r", evaluation.class_names, evaluation=evaluation)
     )
-    assert "40.0 % of its predictions are tree" in page.words
-    assert "60.0 % of it is taken for roof" in page.words
-    assert "10.0 % of it" not in page.words
+    assert "40.0 % of its predictions are tree in the reference" in page.words
+    assert "60.0 % of its points are predicted as roof" in page.words
+    assert "10.0 % of its points" not in page.words
 
 
 def test_many_clouds_keep_the_page_below_five_megabytes(tmp_path, monkeypatch):
     # Noise is what PNG compresses worst; 3 points fill each of 600 x 600 pixels.
-    monkeypatch.setattr("vl3d_lite.report.page._TOP_VIEW_BYTES", 60_000)
+    monkeypatch.setattr("vl3d_lite.report.pictures._CLOUD_BYTES", 60_000)
     clouds = [make_cloud(f"{i}.laz", n=30_000, seed=i) for i in range(4)]
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
     assert len(page.images) == 32
     assert sum(map(len, page.images)) < 60_000 * 4 / 3 + 32 * 30
-    monkeypatch.setattr("vl3d_lite.report.page._TOP_VIEW_BYTES", 3_000)
+    monkeypatch.setattr("vl3d_lite.report.pictures._CLOUD_BYTES", 3_000)
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
     shown = len(page.images) // 8
     assert shown < 4
-    assert f"Pictures of the last {4 - shown} clouds are left out" in page.words
+    assert f"The pictures of the last {4 - shown} clouds are omitted" in page.words
 
 
-def test_kernel_pictures_that_are_missing_too_large_or_no_png_are_left_out(tmp_path):
+def test_missing_too_large_and_invalid_kernel_pictures_are_omitted(tmp_path):
     report = make_report(tmp_path)
     (tmp_path / "large.png").write_bytes(PNG + bytes(800_000))
     (tmp_path / "text.png").write_text("<svg>")
@@ -404,23 +404,23 @@ def test_kernel_pictures_that_are_missing_too_large_or_no_png_are_left_out(tmp_p
     report = ReportData("r", NAMES, kernel_images=[tmp_path / name for name in names])
     page = read_page(tmp_path, report)
     assert len(page.images) == 1
-    assert "1 of 4 pictures are shown" in page.words
+    assert "This page shows 1 of 4 pictures" in page.words
 
 
-def test_a_file_name_that_is_no_text_does_no_harm(tmp_path):
+def test_a_file_name_of_invalid_text_is_replaced(tmp_path):
     clouds = [make_cloud("caf\udce9.laz")]
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=clouds))
     assert "caf?.laz" in page.words
 
 
-def test_a_color_that_is_no_color_is_an_error(tmp_path):
+def test_an_invalid_color_is_an_error(tmp_path):
     report = ReportData("r", NAMES, class_colors={"ground": "red;url(http://x)"})
     with pytest.raises(SpecError, match="color of class ground must be #rrggbb"):
         write_report(tmp_path / "report.html", report)
     assert not (tmp_path / "report.html").exists()
 
 
-def test_no_half_page_is_left_when_a_cloud_fails(tmp_path):
+def test_no_partial_page_remains_when_a_cloud_fails(tmp_path):
     def broken():
         yield make_cloud()
         raise OSError("gone")
@@ -430,9 +430,9 @@ def test_no_half_page_is_left_when_a_cloud_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_reports_need_no_keras_and_matplotlib_waits():
+def test_reports_import_neither_keras_nor_matplotlib():
     code = (
-        "import sys; import vl3d_lite.report; "
+        "import sys; import vl3d_lite.report.run_page; "
         "bad = {'keras', 'tensorflow', 'matplotlib'} & set(sys.modules); "
         "sys.exit(str(bad) if bad else 0)"
     )

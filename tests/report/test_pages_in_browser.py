@@ -1,4 +1,4 @@
-"""Report and comparison as a browser shows them: on a desk, a phone and paper."""
+"""Report and comparison in a browser, on desktop, phone and paper."""
 
 import base64
 import io
@@ -21,11 +21,11 @@ LONG = '["/a/long/path/to/the/folder/of/a/project/scans/town_train.laz"]'
 
 def report(folder):
     cloud = make_cloud("a_tile_with_a_long_name_0942_6284_LA93_IGN69.laz")
-    places = find(cloud, distance=2.0, points=1)
+    disagreements = find(cloud, link_distance=2.0, min_points=1)
     content = {
         "clouds": [cloud],
-        "places": places,
-        "confident_disagreements": places[:4],
+        "disagreements": disagreements,
+        "confident_disagreements": disagreements[:4],
     }
     write_report(folder / "report.html", make_report(folder, **content))
     return folder / "report.html"
@@ -33,20 +33,20 @@ def report(folder):
 
 def comparison(folder):
     rows = (Row("clouds.train", (LONG, LONG[::-1])), Row("training.epochs", ("3", "9")))
-    notes = ("The runs were made on different machines.",)
-    page = as_html(Comparison(("a", "b"), notes, {"Specs, where they differ": rows}))
+    notes = ("The runs used different machines; times are not comparable.",)
+    page = as_html(Comparison(("a", "b"), notes, {"Differences of the specs": rows}))
     (folder / "ab.html").write_text(page)
     return folder / "ab.html"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("make", [report, comparison])
-def test_a_page_fits_desk_phone_and_paper(make, tmp_path):
+def test_a_page_fits_desktop_phone_and_paper(make, tmp_path):
     page = make(tmp_path)
     with Browser(tmp_path / "profile", (1280, 1000)) as browser:
         browser.open(page)
         assert browser.evaluate(WIDTH) <= 1280
-        browser.screenshot(tmp_path / "desk.png")
+        browser.screenshot(tmp_path / "desktop.png")
         phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
         browser.send("Emulation.setDeviceMetricsOverride", **phone)
         assert browser.evaluate(WIDTH) == 390
@@ -60,10 +60,10 @@ def test_a_page_fits_desk_phone_and_paper(make, tmp_path):
         assert browser.evaluate(NAV) == "none"
         paper = base64.b64decode(browser.send("Page.printToPDF")["data"])
         assert paper.startswith(b"%PDF")
-        assert browser.complaints == []
-        asked = [url for url in browser.requests if not url.startswith("data:")]
-        assert asked == [page.as_uri()]
-    for name, width in (("desk", 1280), ("phone", 390)):
+        assert browser.errors == []
+        requests = [url for url in browser.requests if not url.startswith("data:")]
+        assert requests == [page.as_uri()]
+    for name, width in (("desktop", 1280), ("phone", 390)):
         image = Image.open(io.BytesIO((tmp_path / f"{name}.png").read_bytes()))
         assert width - 20 <= image.width <= width  # less a scroll bar
         assert np.asarray(image.convert("L")).std() > 20

@@ -36,7 +36,7 @@ def seen_without_green(color):
     return lab(np.clip(np.linalg.solve(to_lms, reduced), 0, 1))
 
 
-def test_words_in_a_name_pick_the_color():
+def test_words_in_a_name_select_the_color():
     ground, low, high, roof, nothing = class_palette(
         ["Ground", "Low Vegetation", "High-Vegetation", "roofs", "xyz"]
     )
@@ -49,32 +49,32 @@ def test_words_in_a_name_pick_the_color():
     assert class_palette(["cardboard"]) != class_palette(["car"])
 
 
-def test_a_code_decides_before_the_name():
+def test_a_code_takes_precedence_over_the_name():
     assert class_palette(["tree"], codes=[6]) == class_palette(["building"])
     assert class_palette(["tree"], codes=[200]) == class_palette(["tree"])
 
 
-def test_chosen_colors_decide_before_all():
+def test_chosen_colors_take_precedence():
     colors = class_palette(["a", "ground"], chosen={"ground": "#123456"})
     assert colors[1] == "#123456"
 
 
 @pytest.mark.parametrize("color", ["red", "#12345", "#12345g", "#123456;", "#123456\n"])
-def test_what_is_no_color_is_an_error(color):
+def test_an_invalid_color_is_an_error(color):
     with pytest.raises(SpecError, match="class a must be #rrggbb"):
         class_palette(["a"], chosen={"a": color})
 
 
-def test_no_color_comes_twice_while_there_are_some_left():
+def test_colors_differ_while_there_are_enough():
     names = ["building", "roof", "tree", "vegetation", *(f"c{i}" for i in range(12))]
     assert len(set(class_palette(names))) == len(names)
 
 
-def test_there_is_a_color_for_every_one_of_many_classes():
+def test_many_classes_have_a_color_each():
     assert None not in class_palette([f"c{i}" for i in range(256)])
 
 
-def test_common_classes_are_told_apart_without_green():
+def test_common_classes_are_distinct_for_red_green_color_blindness():
     names = [*COMMON, "water", "road", "car", "wire"]
     colors = [seen_without_green(color) for color in class_palette(names)]
     for (a, first), (b, second) in itertools.combinations(

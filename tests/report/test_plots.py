@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vl3d_lite.evaluation.coverage import Coverage
+from vl3d_lite.evaluation.coverage import ThresholdCounts
 from vl3d_lite.evaluation.evaluation import Evaluation, evaluate
 from vl3d_lite.prediction.calibration import ReliabilityCounts
 from vl3d_lite.report.plots import (
@@ -31,14 +31,14 @@ def matrix(reference, prediction, names=("a", "b")):
     return evaluate([("x", np.array(reference), np.array(prediction))], names)
 
 
-def test_a_right_confusion_matrix_is_dark_on_half_its_cells():
+def test_a_diagonal_confusion_matrix_is_dark_on_half_of_its_cells():
     right = blueness(plot_confusion(matrix([0, 1], [0, 1])))
     mixed = blueness(plot_confusion(matrix([0, 0, 1, 1], [0, 1, 0, 1])))
     assert right > 0.1
     assert mixed < 0.01
 
 
-def test_rows_are_normalized():
+def test_rows_of_the_confusion_matrix_are_normalized():
     few = plot_confusion(matrix([0, 1], [0, 1]))
     many = plot_confusion(matrix([0] * 1000 + [1], [0] * 1000 + [1]))
     assert blueness(many) == pytest.approx(blueness(few), rel=0.2)
@@ -60,7 +60,7 @@ def test_any_class_names_can_be_drawn(names):
     assert picture.std() > 0
 
 
-def test_a_panel_a_kind_of_curve():
+def test_each_kind_of_curve_has_a_panel():
     row = {"epoch": 1, "loss": 1.0, "val_loss": 2.0, "val_miou": 0.5}
     rows = [row | {"learning_rate": 0.1, "seconds": 3.0}]
     assert list(plot_curves(rows)) == ["Loss", "Scores", "Learning rate"]
@@ -78,11 +78,11 @@ def test_gaps_in_the_history_are_gaps_in_the_curve(value):
     assert plot_curves([{"epoch": 1, "loss": value}]) == {}
 
 
-def test_a_history_of_nothing_says_so():
+def test_an_empty_history_is_a_picture():
     assert pixels(plot_history([])).std() > 0
 
 
-def test_reliability_bars_are_as_high_as_the_accuracy():
+def test_reliability_bars_have_the_height_of_the_accuracy():
     labels = np.zeros(100, int)
     confidence = np.full(100, 0.9)
     right = ReliabilityCounts.measure(labels, labels, confidence)
@@ -96,7 +96,7 @@ def test_reliability_bars_are_as_high_as_the_accuracy():
     assert bars(wrong) < 100
 
 
-def test_reliability_shows_what_was_before():
+def test_reliability_draws_the_counts_before_calibration():
     labels = np.zeros(100, int)
     now = ReliabilityCounts.measure(labels, labels, np.full(100, 0.9))
     before = ReliabilityCounts.measure(labels, labels, np.linspace(0.2, 0.9, 100))
@@ -105,10 +105,12 @@ def test_reliability_shows_what_was_before():
     assert (alone != both).any(axis=2).sum() > 300
 
 
-def test_coverage_falls_with_accuracy_drawn_and_marks_the_threshold():
+def test_the_coverage_plot_marks_the_threshold():
     labels = np.zeros(100, int)
     confidence = np.linspace(0.3, 1, 100)
-    coverage = Coverage.measure(labels, (confidence < 0.6).astype(int), confidence)
+    coverage = ThresholdCounts.measure(
+        labels, (confidence < 0.6).astype(int), confidence
+    )
     plain, marked = (pixels(plot_coverage(coverage, t)) for t in (None, 0.6))
     orange = np.array([0xD5, 0x5E, 0x00])
     assert (plain == orange).all(axis=2).sum() == 0

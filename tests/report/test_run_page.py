@@ -1,4 +1,4 @@
-"""The page of a run holds what lies in its folder."""
+"""Content of the page of a run."""
 
 import json
 import re
@@ -12,7 +12,9 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.reader import read_spec
 
 
-def test_kernels_spec_versions_and_timings_of_the_run_are_told(trained, tmp_path):
+def test_the_page_contains_kernels_spec_versions_and_timings_of_the_run(
+    trained, tmp_path
+):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "town"))
     for name in ("TRAINED_kpconvx_0_0/Wend_mat.png", "INIT_kpconvx_0_0/Winit_mat.png"):
         Image.new("L", (4, 4)).save(run.kernels / name)
@@ -23,12 +25,12 @@ def test_kernels_spec_versions_and_timings_of_the_run_are_told(trained, tmp_path
     assert "TRAINED_kpconvx_0_0/Wend_mat.png" in page
     assert "INIT_kpconvx_0_0/Winit_mat.png" not in page
     words = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", page))
-    receipt = json.loads(run.provenance.read_text())
+    provenance = json.loads(run.provenance.read_text())
     for name in ("vl3d_lite", "seconds_of_training", "seconds_of_preparation"):
-        assert name in receipt
+        assert name in provenance
         assert f"{name} " in words
-    assert f"vl3d_lite {receipt['vl3d_lite']}" in words
-    assert f"peak_memory {receipt['peak_memory'] / 2**30:.1f} GiB" in words
+    assert f"vl3d_lite {provenance['vl3d_lite']}" in words
+    assert f"peak_memory {provenance['peak_memory'] / 2**30:.1f} GiB" in words
     assert "seconds of prediction test.laz" in words
     assert run.spec.read_text().splitlines()[0] in words
     assert "Loss by epoch" in page

@@ -37,7 +37,7 @@ def cells_by_loops(view, xyz):
 
 
 @pytest.mark.parametrize("chunk", [7, 10**6])
-def test_the_highest_point_of_a_pixel_is_seen(cloud, chunk, monkeypatch):
+def test_a_pixel_shows_its_highest_point(cloud, chunk, monkeypatch):
     monkeypatch.setattr(top_view, "_CHUNK", chunk)
     view = TopView.of(cloud)
     values = np.arange(len(cloud))
@@ -56,7 +56,7 @@ def test_the_mean_is_that_of_all_points_of_a_pixel(cloud):
     np.testing.assert_allclose(view.mean(values), expected)
 
 
-def test_pixels_hold_three_points_on_average_and_end_at_the_side(cloud):
+def test_pixels_have_three_points_on_average_and_a_maximum_number(cloud):
     view = TopView.of(cloud)
     assert len(cloud) / np.prod(view.shape) == pytest.approx(3, rel=0.1)
     assert view.shape[1] / view.shape[0] == pytest.approx(1.5, rel=0.1)
@@ -108,7 +108,7 @@ def test_north_is_up():
     np.testing.assert_array_equal(picture, [[0, 1], [2, 3]])
 
 
-def test_classes_have_their_colors_and_the_legend_names_those_seen():
+def test_the_legend_names_the_visible_classes():
     _, view, labels = grid([[0, 2, -1]])
     colors = ["#111111", "#222222", "#333333"]
     picture = draw_classes(view, "Reference", labels, ["a", "b", "c"], colors)
@@ -121,7 +121,7 @@ def test_empty_pixels_are_transparent():
     assert colors_of(picture) == [[None, "#123456"]]
 
 
-def test_errors_are_red_by_their_share():
+def test_errors_are_red_by_the_share_of_wrong_points():
     xyz = np.zeros((12, 3))
     pixels = np.repeat([0, 1, 2, 3], 3).astype(np.int32)
     view = TopView((1, 5), 1.0, pixels, np.array([0, 3, 6, 9, -1]))
@@ -129,15 +129,15 @@ def test_errors_are_red_by_their_share():
     prediction = np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1])
     picture = draw_errors(view, reference, prediction)
     gray, light, dark, ignored, empty = colors_of(picture)[0]
-    assert picture.legend[gray] == "all right"
+    assert picture.legend[gray] == "all correct"
     assert picture.legend[light] == "up to 1/3 wrong"
-    assert picture.legend[dark] == "more wrong"
+    assert picture.legend[dark] == "more than 2/3 wrong"
     assert ignored == IGNORED
     assert empty is None
     assert len(xyz) == len(reference)
 
 
-def test_confidence_runs_from_chance_to_certain():
+def test_confidence_colors_range_from_chance_to_certain():
     _, view, confidence = grid([[0.25, 0.2, 0.63, 0.99, 1.0]])
     picture = draw_confidence(view, confidence, 4)
     row = colors_of(picture)[0]
@@ -147,7 +147,7 @@ def test_confidence_runs_from_chance_to_certain():
     assert picture.legend[row[0]] == "0.25, chance"
 
 
-def test_a_step_keeps_every_so_many_pixels():
+def test_a_step_keeps_every_nth_pixel():
     indices = np.arange(1, 31, dtype=np.uint8).reshape(5, 6)
     colors = [f"#0000{i:02x}" for i in range(30)]
     image = Image.open(io.BytesIO(Picture("t", indices, colors, {}).png(step=2)))

@@ -1,1 +1,1 @@
-"""What a person reads: pages, maps, tables and colors."""
+"""Pages, plots, tables and style files that present a run to people."""

@@ -1,4 +1,4 @@
-"""Class colors as files that QGIS and CloudCompare load beside a prediction."""
+"""Class colors as style files of QGIS and CloudCompare."""
 
 import uuid
 from pathlib import Path
@@ -10,29 +10,31 @@ from vl3d_lite.system.writing import write_text
 
 QGIS = "classes.qml"
 CLOUDCOMPARE = "classes.cloudcompare.xml"
-UNSURE = "#30343b"
+REJECTED = "#30343b"
 KEPT = "#9aa1ab"
-# Colors stay flat this far around a code and blend over the rest, so that
-# neighboring codes do not run into each other.
+# Colors are constant within this distance of a code and blend beyond it, so that
+# the colors of adjacent codes stay distinct.
 _FLAT = 0.49
 
 
 def class_codes(spec: Spec, column: str) -> dict[int, tuple[str, str]]:
-    """What a predicted cloud may hold: name and color by LAS code, in order.
+    """Name and color of each LAS code that a predicted cloud may contain.
 
     Args:
-        spec: Of the prediction; its classes joined, where they were.
-        column: The dimension of the codes: ``prediction`` or ``classification``.
+        spec: Spec of the prediction, with its classes merged where they were.
+        column: The dimension of the codes, ``prediction`` or ``classification``.
 
     Returns:
-        Classes as in the report; then the code of unsure points and, in
-        ``classification``, the codes that were kept.
+        ``(name, color)`` by code, ascending: the classes with the colors of the
+        report, the code of rejected points and, in ``classification``, the kept
+        codes.
     """
     codes = [entry.code for entry in spec.classes.values()]
     colors = class_palette(spec.class_names, codes=codes)
     found = dict(zip(codes, zip(spec.class_names, colors, strict=True), strict=True))
-    if spec.prediction.min_confidence is not None:
-        found.setdefault(spec.reject_code, ("unsure", UNSURE))
+    reject_code = spec.reject_code
+    if spec.prediction.min_confidence is not None and reject_code is not None:
+        found.setdefault(reject_code, ("rejected", REJECTED))
     if column == "classification":
         for code in spec.prediction.keep_codes:
             found.setdefault(code, ("kept", KEPT))
@@ -43,9 +45,9 @@ def write_color_files(folder: Path, spec: Spec, column: str) -> None:
     """Write `QGIS` and `CLOUDCOMPARE` into a folder of predicted clouds.
 
     Args:
-        folder: Where the clouds lie.
-        spec: See `class_codes`.
-        column: See `class_codes`.
+        folder: Folder of the predicted clouds.
+        spec: Spec of the prediction, with its classes merged where they were.
+        column: The dimension of the codes, ``prediction`` or ``classification``.
 
     Raises:
         ResourceError: The folder cannot be written.
@@ -56,13 +58,13 @@ def write_color_files(folder: Path, spec: Spec, column: str) -> None:
 
 
 def qgis_style(codes: dict[int, tuple[str, str]], column: str) -> str:
-    """A layer style of QGIS 3.18 or later: the point cloud renderer by classes.
+    """A QML layer style of QGIS 3.18 or later: the classified point cloud renderer.
 
-    It styles colors only. QGIS draws no point whose code it does not list.
+    It sets colors only. QGIS draws no point whose code is not listed.
 
     Args:
         codes: Name and ``#rrggbb`` by code.
-        column: See `class_codes`.
+        column: The dimension of the codes, ``prediction`` or ``classification``.
 
     Source:
         QGIS, ``QgsPointCloudClassifiedRenderer::create`` and
@@ -70,11 +72,15 @@ def qgis_style(codes: dict[int, tuple[str, str]], column: str) -> str:
     """
     root = ElementTree.Element("qgis", version="3.18.0", styleCategories="Symbology")
     attribute = "Classification" if column == "classification" else column
-    size = {"pointSize": "1", "pointSizeUnit": "MM"}
-    error = {"maximumScreenError": "0.3", "maximumScreenErrorUnit": "MM"}
-    renderer = ElementTree.SubElement(
-        root, "renderer", type="classified", attribute=attribute, **size, **error
-    )
+    settings = {
+        "type": "classified",
+        "attribute": attribute,
+        "pointSize": "1",
+        "pointSizeUnit": "MM",
+        "maximumScreenError": "0.3",
+        "maximumScreenErrorUnit": "MM",
+    }
+    renderer = ElementTree.SubElement(root, "renderer", settings)
     categories = ElementTree.SubElement(renderer, "categories")
     for code, (name, color) in codes.items():
         ElementTree.SubElement(
@@ -90,21 +96,22 @@ def qgis_style(codes: dict[int, tuple[str, str]], column: str) -> str:
 
 
 def cloudcompare_scale(codes: dict[int, tuple[str, str]]) -> str:
-    """A color scale for CloudCompare's Color Scales Manager, with labels.
+    """A color scale with labels for the Color Scales Manager of CloudCompare.
 
-    It is absolute: a code has its color whatever else a cloud holds. Codes that
-    are not listed are gray between listed ones. Equal scales have equal
-    identifiers, so that importing one again adds no second one.
+    The scale is absolute: the color of a code is independent of the other codes of
+    a cloud. Unlisted codes between listed ones are gray. Equal scales have equal
+    identifiers, so that CloudCompare imports a scale only once.
 
     Args:
         codes: Name and ``#rrggbb`` by code, ascending.
 
     Source:
-        CloudCompare, ``ccColorScale::LoadFromXML``, which wants these elements in
-        this order, and steps from 0 to 1.
+        CloudCompare, ``ccColorScale::LoadFromXML``, which requires these elements
+        in this order, and steps from 0 to 1.
     """
     low, high = min(codes) - 0.5, max(codes) + 0.5
-    steps, last = [], None
+    steps: list[tuple[float, str]] = []
+    last: int | None = None
     for code, (_, color) in codes.items():
         if last is not None and code > last + 1:
             steps += [(last + 1 - _FLAT, KEPT), (code - 1 + _FLAT, KEPT)]

@@ -1,4 +1,4 @@
-"""Runs side by side: where their specs differ, how they score, what they cost."""
+"""Comparison of runs: differences of their specs, scores and costs."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.spec.schema.clouds import feature_columns
 from vl3d_lite.spec.schema.spec import Spec
 
-NOTHING = "\N{EN DASH}"
+NOTHING = "\N{EN DASH}"  # shown for a missing value
 OVERALL = {
     "overall_accuracy": "overall accuracy",
     "mean_accuracy": "mean accuracy",
@@ -27,12 +27,12 @@ PER_CLASS = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison: a name, and a text for each run.
+    """One row of a comparison: a name, and a text for each run.
 
     Args:
-        name: What is compared.
-        cells: A text a run.
-        best: Numbers of the runs that are best, where that can be said.
+        name: Name of the row.
+        cells: One text per run.
+        best: Indices of the runs with the best score; empty for other rows.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """Tables that compare runs.
 
     Args:
-        runs: What the runs are called.
-        notes: What a reader should know before comparing.
-        tables: Rows by title.
+        runs: Names of the runs.
+        notes: Reasons why scores or costs may not be comparable.
+        tables: Rows by title of the table.
     """
 
     runs: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Run:
     folder: RunFolder
     name: str
     spec: Spec
-    receipt: dict
+    provenance: dict
     metrics: dict = field(default_factory=dict)
 
     @property
@@ -68,32 +68,32 @@ class _Run:
         return self.metrics.get("pooled", {})
 
     @property
-    def classes(self) -> dict:
+    def class_scores(self) -> dict:
         return self.pooled.get("per_class", {})
 
 
 def compare(paths: Sequence[Path]) -> Comparison:
-    """Read run folders and lay them side by side.
+    """Compare run folders.
 
     Args:
-        paths: At least two run folders. A run that is not evaluated, or whose
-            training did not end, is compared by what it has.
+        paths: At least two run folders. A run without evaluation or with an
+            unfinished training is compared by the files it has.
 
     Raises:
-        SpecError: There are less than two.
-        DataError: One is no run folder, or a file in it cannot be read.
+        SpecError: There are fewer than two paths.
+        DataError: A path is not a run folder, or a file in it cannot be read.
     """
     if len(paths) < 2:
         raise SpecError(
-            f"compare needs at least two run folders. Received: {len(paths)}; name "
+            f"`compare` requires at least two run folders. Received: {len(paths)}; add "
             "another one"
         )
     runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     tables = {
-        "Specs, where they differ": _spec_rows(runs),
+        "Differences of the specs": _spec_rows(runs),
         "Scores": _score_rows(runs),
         **{
-            f"{title} of each class": _class_rows(runs, key)
+            f"{title} per class": _class_rows(runs, key)
             for key, title in PER_CLASS.items()
         },
         "Cost": _cost_rows(runs),
@@ -132,15 +132,16 @@ def _metrics(path: Path) -> dict:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(metrics["pooled"]["per_class"], dict):
-            raise TypeError("`per_class` is no object")
+            raise TypeError("`per_class` must be a mapping")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: is no evaluation ({error!r}); run `vl3d-lite evaluate` anew"
+            f"{path}: is not an evaluation ({error!r}); run `vl3d-lite evaluate` again"
         ) from error
     return metrics
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """The leaves of nested mappings as text, by dotted name."""
     if isinstance(value, dict):
         entries: Iterable = value.items()
     elif isinstance(value, list) and any(isinstance(v, dict) for v in value):
@@ -166,7 +167,7 @@ def _spec_rows(runs: Sequence[_Run]) -> list[Row]:
 
 
 def _scored(name: str, values: Sequence[float | None], lowest: bool = False) -> Row:
-    """A row of scores with three decimals; the best is marked, ties included."""
+    """A row of scores with three decimals and its best, including ties."""
     cells = tuple(NOTHING if value is None else f"{value:.3f}" for value in values)
     shown = [float(cell) for cell in cells if cell != NOTHING]
     if len(shown) < 2 or len(set(shown)) < 2:
@@ -190,13 +191,13 @@ def _score_rows(runs: Sequence[_Run]) -> list[Row]:
     ]
     rows.append(_scored("calibration error", errors, lowest=True))
     points = tuple(_count(run.pooled.get("points")) for run in runs)
-    return [*rows, Row("points scored", points)]
+    return [*rows, Row("scored points", points)]
 
 
 def _class_rows(runs: Sequence[_Run], key: str) -> list[Row]:
-    names = dict.fromkeys(name for run in runs for name in run.classes)
+    names = dict.fromkeys(name for run in runs for name in run.class_scores)
     return [
-        _scored(name, [run.classes.get(name, {}).get(key) for run in runs])
+        _scored(name, [run.class_scores.get(name, {}).get(key) for run in runs])
         for name in names
     ]
 
@@ -238,23 +239,23 @@ def _prediction_seconds(run: _Run) -> float | None:
 def _notes(runs: Sequence[_Run]) -> Iterable[str]:
     for run in runs:
         if not run.folder.model.is_file():
-            yield f"{run.name}: training did not end."
+            yield f"{run.name}: the training is not finished."
         if not run.metrics:
             yield (
-                f"{run.name}: has no scores; `vl3d-lite evaluate {run.folder.root}` "
-                "scores its predictions."
+                f"{run.name}: the run has no scores; run "
+                f"`vl3d-lite evaluate {run.folder.root}`."
             )
     yield from _class_notes(runs)
     scored = [run for run in runs if run.metrics]
     clouds = {tuple(sorted(run.metrics.get("clouds", {}))) for run in scored}
     points = {run.pooled.get("points") for run in scored}
     if len(clouds) > 1:
-        yield "The runs are scored on different clouds: scores cannot be compared."
+        yield "The runs are scored on different clouds; scores are not comparable."
     elif len(points) > 1:
-        yield "The runs are scored on different points: compare with care."
+        yield "The runs are scored on different points; scores are barely comparable."
     machines = {json.dumps(_machine(run), sort_keys=True) for run in runs}
     if len(machines) > 1:
-        yield "The runs were made on different machines: so are their times."
+        yield "The runs used different machines; times are not comparable."
 
 
 def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
@@ -262,10 +263,10 @@ def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
     owners = {n: [run.name for run in runs if n in run.spec.classes] for n in every}
     partial = {n: names for n, names in owners.items() if len(names) < len(runs)}
     if partial:
-        told = "; ".join(f"`{n}` only in {', '.join(o)}" for n, o in partial.items())
+        text = "; ".join(f"`{n}` only in {', '.join(o)}" for n, o in partial.items())
         yield (
-            f"The classes differ: {told}. Means over classes, and accuracies, are of "
-            "different tasks: compare the classes they share."
+            f"The classes differ: {text}. Means over classes and accuracies belong to "
+            "different tasks; compare the scores of the shared classes."
         )
     for name in every:
         codes = {
@@ -274,7 +275,7 @@ def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
             if name in run.spec.classes
         }
         if len(codes) > 1:
-            yield f"The class `{name}` gathers different codes in these runs."
+            yield f"The class `{name}` contains different codes in these runs."
 
 
 def _seconds(value: Any) -> str:

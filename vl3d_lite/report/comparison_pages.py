@@ -2,25 +2,26 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.report.comparison import Comparison, Row
+from vl3d_lite.report.rendering import render
 from vl3d_lite.report.text import sections, table
 
 
 def as_text(comparison: Comparison) -> str:
-    """Aligned tables for a terminal; the best of a row has a star."""
+    """Aligned tables for a terminal; ``*`` marks the best score in each row."""
     parts = ["\n".join(comparison.notes)] if comparison.notes else []
     for title, rows in comparison.tables.items():
-        lines = [["", *comparison.runs], *_starred(rows, "*", "")]
+        lines = [["", *comparison.runs], *_marked(rows, "*", "")]
         parts.append(f"{title}\n{table(lines)}")
     return sections(*parts)
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One table: the title of its part, the name of the row, a column a run."""
+    """One table: title of the table, name of the row, and one column per run."""
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(["part", "name", *comparison.runs])
@@ -32,7 +33,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Tables of Markdown; the best of a row is bold."""
+    """Tables in Markdown; the best score in each row is bold."""
     lines = [f"# {' | '.join(comparison.runs)}".replace("|", "and"), ""]
     lines += [f"- {_escaped(note)}" for note in comparison.notes]
     for title, rows in comparison.tables.items():
@@ -43,26 +44,14 @@ def as_markdown(comparison: Comparison) -> str:
             Row(_escaped(row.name), tuple(map(_escaped, row.cells)), row.best)
             for row in rows
         ]
-        lines += [_piped(line) for line in _starred(escaped, "**", "**")]
+        lines += [_piped(line) for line in _marked(escaped, "**", "**")]
     return "\n".join(lines) + "\n"
 
 
 def as_html(comparison: Comparison) -> str:
-    """One page without scripts or outside files."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vl3d_lite.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("compare.html").render(
-        title=" and ".join(comparison.runs), comparison=comparison
-    )
-    # Names of folders may hold bytes that are no text.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    """One page without scripts and other files; the best scores are bold."""
+    title = " and ".join(comparison.runs)
+    return render("compare.html", title=title, comparison=comparison)
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
@@ -73,20 +62,20 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 
 
 def writer_of(path: Path) -> Callable[[Comparison], str]:
-    """What writes a file of this name.
+    """The function of `FORMATS` for a file, chosen by its suffix.
 
     Raises:
-        SpecError: The name has another ending.
+        SpecError: The suffix is not one of `FORMATS`.
     """
     if path.suffix.lower() not in FORMATS:
         raise SpecError(
             f"{path}: must end in {', '.join(FORMATS)}. Received: "
-            f"{path.suffix or 'no ending'}"
+            f"{path.suffix or 'no suffix'}"
         )
     return FORMATS[path.suffix.lower()]
 
 
-def _starred(rows, before: str, after: str) -> list[list[str]]:
+def _marked(rows: Sequence[Row], before: str, after: str) -> list[list[str]]:
     return [
         [
             row.name,
@@ -103,5 +92,5 @@ def _escaped(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _piped(cells) -> str:
+def _piped(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

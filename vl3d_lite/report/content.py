@@ -1,29 +1,58 @@
-"""What the page of a run shows, as values of its template."""
+"""Content of the page of a run, as values of its template."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vl3d_lite.evaluation.disagreements import Disagreement
+from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.report.palette import class_palette
+from vl3d_lite.report.pictures import (
+    CloudView,
+    data_uri,
+    draw_clouds,
+    embed_kernel_images,
+)
+from vl3d_lite.report.plots import (
+    plot_confusion,
+    plot_coverage,
+    plot_curves,
+    plot_reliability,
+)
+from vl3d_lite.report.verdicts import FEW_POINTS, VERDICTS, class_verdicts
+
+__all__ = ["ReportData", "page_content"]
+
+_CONFIDENT_DISAGREEMENTS = 30  # rows of a table that is still read to its end
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report tells; what is empty or None is left out.
+    """Content of a report; empty entries and None are omitted from the page.
 
     Args:
         title: Name of the run.
         class_names: ``C`` names.
-        class_colors: ``#rrggbb`` by class name; others are chosen.
-        class_codes: LAS code of each class, to choose colors by.
-        evaluation: Scores, or None without a reference.
-        temperature: What calibration found on the validation clouds, as
-            ``calibration.json`` has it, and what was ``given`` instead; None where
-            there was none.
-        min_confidence: Confidence below which points were left unclassified, or None.
-        history: One dict an epoch, for learning curves.
-        clouds: Looked at once, in order: a generator keeps one in memory.
-        places: Where prediction and reference disagree, the largest first.
-        confident_disagreements: Those among them where the prediction was sure.
-        link_distance: That connects the points of a place, in meters.
+        class_colors: ``#rrggbb`` by class name; other colors are chosen.
+        class_codes: LAS code of each class, from which colors are chosen.
+        evaluation: Scores, or None without reference labels.
+        temperature: Result of calibration on the validation clouds, as in
+            ``calibration.json``, and under ``given`` a temperature that replaces
+            it; None without calibration.
+        min_confidence: Confidence below which points were left unclassified, or
+            None.
+        history: One mapping per epoch, for learning curves.
+        clouds: Clouds to draw, read once and in order: a generator keeps only one
+            in memory.
+        disagreements: Disagreements of prediction and reference, largest first.
+        confident_disagreements: Those with many points of high confidence.
+        link_distance: Distance in meters within which the points of a disagreement
+            are connected.
         kernel_images: PNG files.
         spec_text: The spec as YAML.
-        facts: Versions, timings and the like: values, or dicts of values,
-            each dict a table of its own.
+        facts: Versions, timings and other values; each mapping among them becomes
+            a table of its own.
     """
 
     title: str
@@ -35,7 +64,7 @@ class ReportData:
     min_confidence: float | None = None
     history: Sequence[dict] = ()
     clouds: Iterable[CloudView] = ()
-    places: Sequence[Disagreement] = ()
+    disagreements: Sequence[Disagreement] = ()
     confident_disagreements: Sequence[Disagreement] = ()
     link_distance: float = 1.0
     kernel_images: Sequence[Path] = ()
@@ -43,56 +72,72 @@ class ReportData:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def _content(report: ReportData) -> dict:
+def page_content(report: ReportData) -> dict[str, Any]:
+    """The values of ``report.html``.
+
+    Raises:
+        SpecError: A class color is not ``#rrggbb``.
+    """
     colors = class_palette(
         report.class_names, codes=report.class_codes, chosen=report.class_colors
     )
-    clouds, predicted, places = _read_clouds(report, colors)
-    embedded, left_out = _embed_pictures([cloud["pictures"] for cloud in clouds])
-    for cloud, pictures in zip(clouds, embedded, strict=True):
-        cloud["pictures"] = pictures
-    kernels = _read_kernels(report.kernel_images)
-    evaluation = report.evaluation
-    metrics = evaluation.to_dict() if evaluation else None
-    calibrated = metrics and metrics["pooled"]["calibration"]
+    drawn = draw_clouds(
+        report.clouds,
+        report.disagreements,
+        report.class_names,
+        colors,
+        link_distance=report.link_distance,
+    )
+    confident = report.confident_disagreements
     tables = {k: v for k, v in report.facts.items() if isinstance(v, Mapping)}
     return {
         "title": report.title,
         "colors": dict(zip(report.class_names, colors, strict=True)),
-        "metrics": metrics,
-        "verdicts": _verdicts(evaluation) if evaluation else [],
-        "thresholds": VERDICTS,
-        "few_points": FEW_POINTS,
-        "predicted": dict(zip(report.class_names, predicted.tolist(), strict=True)),
-        "confusion": _data_uri(plot_confusion(evaluation)) if evaluation else None,
+        "predicted": dict(
+            zip(report.class_names, drawn.predicted.tolist(), strict=True)
+        ),
         "curves": {
-            name: _data_uri(png) for name, png in plot_curves(report.history).items()
+            name: data_uri(png) for name, png in plot_curves(report.history).items()
         },
-        "reliability": _reliability(evaluation) if calibrated else None,
         "temperature": report.temperature,
-        "coverage": _data_uri(
-            plot_coverage(evaluation.pooled.coverage, report.min_confidence)
-        )
-        if metrics and metrics["pooled"]["coverage"]
-        else None,
         "min_confidence": report.min_confidence,
-        "clouds": clouds,
-        "places": places,
-        "more_places": len(report.places) - len(places),
-        "confident_disagreements": report.confident_disagreements[:_CONFIDENT_PLACES],
-        "more_confident": len(report.confident_disagreements) - _CONFIDENT_PLACES,
-        "pictures_left_out": left_out,
-        "kernels": kernels,
+        "clouds": drawn.clouds,
+        "clouds_without_pictures": drawn.without_pictures,
+        "disagreements": drawn.disagreements,
+        "more_disagreements": len(report.disagreements) - len(drawn.disagreements),
+        "confident_disagreements": confident[:_CONFIDENT_DISAGREEMENTS],
+        "more_confident": len(confident) - _CONFIDENT_DISAGREEMENTS,
+        "kernels": embed_kernel_images(report.kernel_images),
         "kernel_count": len(report.kernel_images),
         "spec_text": report.spec_text,
         "facts": {k: v for k, v in report.facts.items() if k not in tables},
         "fact_tables": tables,
+        **_score_content(report.evaluation, report.min_confidence),
     }
 
 
-def _reliability(evaluation: Evaluation) -> str:
+def _score_content(
+    evaluation: Evaluation | None, min_confidence: float | None
+) -> dict[str, Any]:
+    """The values that depend on reference labels; None or empty without them."""
+    content: dict[str, Any] = {
+        "metrics": None,
+        "verdicts": [],
+        "thresholds": VERDICTS,
+        "few_points": FEW_POINTS,
+        "confusion": None,
+        "reliability": None,
+        "coverage": None,
+    }
+    if evaluation is None:
+        return content
     pooled = evaluation.pooled
-    before = None if pooled.uncalibrated_error is None else pooled.uncalibrated
-    return _data_uri(plot_reliability(pooled.calibration, before))
-
-
+    content["metrics"] = evaluation.to_dict()
+    content["verdicts"] = class_verdicts(evaluation)
+    content["confusion"] = data_uri(plot_confusion(evaluation))
+    if pooled.calibration.count.any():
+        before = None if pooled.uncalibrated_error is None else pooled.uncalibrated
+        content["reliability"] = data_uri(plot_reliability(pooled.calibration, before))
+    if pooled.coverage.count.any():
+        content["coverage"] = data_uri(plot_coverage(pooled.coverage, min_confidence))
+    return content

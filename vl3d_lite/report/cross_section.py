@@ -1,4 +1,4 @@
-"""A cloud seen from the side: an upright slice of it, as pixels."""
+"""Vertical cross-sections of a cloud, as pixels."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,25 @@ import numpy as np
 
 from vl3d_lite.report.top_view import SIDE, TopView
 
-# In point spacings, so that every scan shows as much detail: on flat ground three
-# points fall into each of 600 columns of pixels.
+# In point spacings, so that the level of detail is independent of the density: on
+# flat ground three points fall into each of 600 columns of pixels.
 _LENGTH = 300
 _THICKNESS = 6
-_LEAST_LENGTH = 30.0  # meters: a dense scan would show less than a house
-_SLENDER = 50  # times as long as thick, where the scan is dense
+_MIN_LENGTH = 30.0  # meters; otherwise a dense scan would show less than a house
+_MAX_ASPECT = 50  # length over thickness, which limits it in dense scans
 
 
 @dataclass(frozen=True)
 class CrossSection:
-    """Points of an upright slice, and the pixels they fall into, up being up.
+    """Points of a vertical slice and their pixels; up is up in the picture.
 
     Args:
-        along: 0 where the slice runs along x, 1 along y.
+        along: Axis of the length: 0 for x, 1 for y.
         points: ``(k,)`` int, rows of the cloud, k at least 1.
-        view: Pixels of those points.
-        middle: ``(3,)`` float, its middle, in the coordinates of the cloud.
-        length: In meters, at most.
-        thickness: In meters.
+        view: Pixels of these points.
+        middle: ``(3,)`` float, center of the slice, in the coordinates of the cloud.
+        length: Maximum length in meters.
+        thickness: Thickness in meters.
     """
 
     along: int
@@ -46,17 +46,17 @@ class CrossSection:
         side: int = SIDE,
         per_pixel: float | None = None,
     ) -> "CrossSection":
-        """Cut through a point; height is bounded like length.
+        """Take the cross-section around a point; `length` also limits its height.
 
         Args:
-            xyz: ``(n, 3)`` float, meters. One point at least lies in the slice.
-            middle: ``(3,)`` float.
-            along: See the class.
+            xyz: ``(n, 3)`` float, meters. At least one point is in the slice.
+            middle: ``(3,)`` float, meters.
+            along: Axis of the length: 0 for x, 1 for y.
             length: Meters, positive.
             thickness: Meters, not negative.
-            side: Most pixels along the longer side.
-            per_pixel: Fewest points a pixel, on average. Without it pixels are as
-                fine as leaves about two points to a column.
+            side: Maximum number of pixels along the longer side.
+            per_pixel: Minimum number of points per pixel, on average. By default
+                there are about two points per column of pixels.
         """
         across = 1 - along
         inside = np.abs(xyz[:, along] - middle[along]) <= length / 2
@@ -65,9 +65,9 @@ class CrossSection:
         points = np.flatnonzero(inside)
         some = xyz[points]
         if per_pixel is None:
-            # Surfaces seen from the side are lines: columns count, not the area.
+            # Surfaces seen from the side are lines: columns matter, not the area.
             side, per_pixel = int(np.clip(len(points) // 2, 1, side)), 1e-9
-        # From the side, up is what is north from above, and near is what is high.
+        # A side view is a top view with z as north and nearness as height.
         near = -some[:, across]
         view = TopView.of(
             np.column_stack([some[:, along], some[:, 2], near]), side, per_pixel
@@ -76,7 +76,7 @@ class CrossSection:
 
     @classmethod
     def through(cls, xyz: np.ndarray) -> "CrossSection":
-        """Cut through the middle of a cloud, along its longer side.
+        """Take the cross-section through the middle of a cloud, along its longer side.
 
         Args:
             xyz: ``(n, 3)`` float, meters, n at least 1.
@@ -84,9 +84,9 @@ class CrossSection:
         extent = np.ptp(xyz[:, :2], axis=0)
         along, across = (0, 1) if extent[0] >= extent[1] else (1, 0)
         spacing = float(np.sqrt(np.prod(extent) / len(xyz)))
-        length = min(max(_LENGTH * spacing, _LEAST_LENGTH), float(extent.max()))
-        thickness = max(_THICKNESS * spacing, length / _SLENDER)
-        # Ranks, not means: there are points, also in clouds of odd outlines.
+        length = min(max(_LENGTH * spacing, _MIN_LENGTH), float(extent.max()))
+        thickness = max(_THICKNESS * spacing, length / _MAX_ASPECT)
+        # Medians, not means: they lie on points, also in clouds of irregular outline.
         middle = np.empty(3)
         middle[across] = _median(xyz[:, across])
         some = xyz[np.abs(xyz[:, across] - middle[across]) <= thickness / 2]
@@ -96,7 +96,11 @@ class CrossSection:
         middle[along] = np.clip(_median(some[:, along]), *sorted(ends))
         return cls.at(xyz, middle, along, length, thickness)
 
+    def title(self, content: str) -> str:
+        """Title of a picture of the cross-section."""
+        return f"{content}, cross-section along {'xy'[self.along]}"
+
 
 def _median(values: np.ndarray) -> float:
-    """One of the values themselves."""
+    """The upper median, which is one of the values."""
     return np.partition(values, len(values) // 2)[len(values) // 2]

@@ -1,4 +1,4 @@
-"""Pictures of a place: from above, and cut through it from the side."""
+"""Pictures of a disagreement: from above and in a cross-section."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ from vl3d_lite.evaluation.disagreements import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.top_view import Picture, TopView, draw_classes, draw_errors
 
-SIDE = 160  # pixels; a page holds ten places
-_SURROUNDINGS = 2.5  # times the longer side of the place
-_LEAST = 30  # times the distance that connects points: some context for small ones
-_SLICE = 0.1  # of the window: a thinner one is mostly empty
-_SPARSE = 0.5  # points a pixel: a cut may have gaps, a map should not
+SIDE = 160  # pixels; a page shows ten disagreements
+_WINDOW = 2.5  # times the longer side of the disagreement
+_MIN_WINDOW = 30  # times the link distance: context for small disagreements
+_THICKNESS = 0.1  # share of the window; a thinner section is mostly empty
+_PER_PIXEL = 0.5  # points per pixel; a section may have gaps, unlike a map
 
 
-def draw_place(
-    place: Disagreement,
+def draw_disagreement(
+    disagreement: Disagreement,
     xyz: np.ndarray,
     reference: np.ndarray,
     prediction: np.ndarray,
@@ -24,44 +24,45 @@ def draw_place(
     colors: Sequence[str],
     *,
     origin: np.ndarray,
-    distance: float,
+    link_distance: float,
 ) -> list[Picture]:
-    """Errors from above, then the reference and the prediction in one cut.
+    """Draw the errors from above, and reference and prediction in a cross-section.
 
-    The cut runs along x or y, whichever the place is longer in, upright through
-    its middle.
+    The section passes through the center of the disagreement, along x or y,
+    whichever its extent is larger in.
 
     Args:
-        place: Where.
+        disagreement: The disagreement.
         xyz: ``(n, 3)`` float64 meters, relative to `origin`.
-        reference: ``(n,)`` int class index, -1 where there is none.
+        reference: ``(n,)`` int class index, -1 where a point is unlabeled.
         prediction: ``(n,)`` int class index.
         names: Class names.
         colors: ``#rrggbb`` of each class.
-        origin: ``(3,)`` float64.
-        distance: That connects the points of a place, in meters.
+        origin: ``(3,)`` float64, in the CRS of the cloud.
+        link_distance: Distance in meters within which the points of a disagreement
+            are connected.
 
     Returns:
         Three pictures.
     """
-    middle = np.array([place.x, place.y, place.z]) - origin
-    extent = np.array([place.x_max - place.x_min, place.y_max - place.y_min])
-    window = max(_SURROUNDINGS * extent.max(), _LEAST * distance)
+    middle = np.array([disagreement.x, disagreement.y, disagreement.z]) - origin
+    low = np.array([disagreement.x_min, disagreement.y_min])
+    extent = np.array([disagreement.x_max, disagreement.y_max]) - low
+    window = max(_WINDOW * extent.max(), _MIN_WINDOW * link_distance)
     inside = np.flatnonzero((np.abs(xyz[:, :2] - middle[:2]) <= window / 2).all(axis=1))
     xyz, reference, prediction = xyz[inside], reference[inside], prediction[inside]
     above = TopView.of(xyz, SIDE)
     pictures = [draw_errors(above, reference, prediction)]
-    cut = CrossSection.at(
+    section = CrossSection.at(
         xyz,
         middle,
         0 if extent[0] >= extent[1] else 1,
         window,
-        _SLICE * window,
+        _THICKNESS * window,
         side=SIDE,
-        per_pixel=_SPARSE,
+        per_pixel=_PER_PIXEL,
     )
     for title, labels in (("Reference", reference), ("Prediction", prediction)):
-        title = f"{title}, cut along {'xy'[cut.along]}"
-        labels = labels[cut.points]
-        pictures.append(draw_classes(cut.view, title, labels, names, colors))
+        title, labels = section.title(title), labels[section.points]
+        pictures.append(draw_classes(section.view, title, labels, names, colors))
     return pictures

@@ -1,6 +1,6 @@
-"""Say in words what a kernel folder, a run, a model or a LAS file holds.
+"""Descriptions of a kernel folder, a run, a model or a point cloud.
 
-Nothing here imports Keras, so the answer comes in a second.
+No module here imports Keras, so that `inspect` answers within a second.
 """
 
 import csv
@@ -10,25 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from vl3d_lite.clouds.crs import Crs
 from vl3d_lite.clouds.reading import describe_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.kernels.export import weight_norms
-from vl3d_lite.kernels.files import MANIFEST, Kernel, kernel_folders, read_kernel
-from vl3d_lite.kernels.page import kernel_page
+from vl3d_lite.kernels.files import MANIFEST, StoredKernel, kernel_folders, read_kernel
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
 from vl3d_lite.runs.folder import RunFolder
 
-__all__ = ["describe", "kernel_page"]
+__all__ = ["describe"]
 
 _CLOUDS = (".las", ".laz")
 
 
 def describe(path: Path | str) -> str:
-    """Summarize what lies at `path`, whichever of the four kinds it is.
+    """Describe a kernel folder, a run folder, a model or a point cloud.
 
     Raises:
-        DataError: There is nothing, it is of no known kind, or it is broken.
+        DataError: The path does not exist, is of another kind, or is damaged.
     """
     path = Path(path)
     try:
@@ -55,8 +55,8 @@ def _describe(path: Path) -> str:
     elif path.suffix.lower() in _CLOUDS or _starts_with(path, b"LASF"):
         return _describe_cloud(path)
     raise DataError(
-        f"{path}: is no kernel folder (Q.csv, W0.csv), run folder (spec.yaml, "
-        "run.json), model (.keras) or point cloud (.las, .laz)"
+        f"{path}: must be a kernel folder (Q.csv, W0.csv), a run folder (spec.yaml, "
+        "run.json), a model (.keras) or a point cloud (.las, .laz)"
     )
 
 
@@ -69,9 +69,9 @@ def _describe_kernel(path: Path) -> str:
         "stage": manifest.get("stage"),
         "kernel points": f"{mq} in {kernel.Q.shape[1]}-D",
         "weights": f"{blocks} blocks x {mq} points x {channels} channels",
-        "influence": _meters(manifest.get("sigma")),
+        "influence distance": _meters(manifest.get("sigma")),
         "shells": _shells(manifest),
-        "least distance": _meters(manifest.get("min_distance")),
+        "minimum distance": _meters(manifest.get("min_distance")),
         "spec": manifest.get("spec_hash"),
         "versions": pairs(manifest.get("versions", {})),
     }
@@ -85,8 +85,8 @@ def _describe_kernel(path: Path) -> str:
         rows[-1] += changes[number : number + 1]
     points = [["point", *"xyz"[: kernel.Q.shape[1]], "distance", "|W|"]]
     for number, norm in enumerate(weight_norms(kernel.W)):
-        place = (*kernel.Q[number], np.linalg.norm(kernel.Q[number]))
-        points.append([str(number), *map("{:.3f}".format, place), f"{norm:.4g}"])
+        values = (*kernel.Q[number], np.linalg.norm(kernel.Q[number]))
+        points.append([str(number), *map("{:.3f}".format, values), f"{norm:.4g}"])
     title = f"Kernel folder {path}"
     return sections(title, fact_lines(facts), table(rows), table(points))
 
@@ -95,7 +95,7 @@ def _describe_kernels(path: Path) -> str:
     folders = kernel_folders(path)
     head = "layer stage points channels blocks influence |W| |change|"
     rows = [head.split()]
-    first: dict[str, Kernel] = {}
+    first: dict[str, StoredKernel] = {}
     for (stage, layer), folder in sorted(folders.items(), key=lambda item: item[0][1]):
         kernel = read_kernel(folder)
         past = first.setdefault(layer, kernel)
@@ -116,9 +116,10 @@ def _describe_kernels(path: Path) -> str:
 
 def _describe_run(run: RunFolder) -> str:
     parts = [f"Run folder {run.root}"]
-    receipt = run.read_provenance()
-    if receipt:
-        parts.append(fact_lines({key: short(value) for key, value in receipt.items()}))
+    provenance = run.read_provenance()
+    if provenance:
+        facts = {key: short(value) for key, value in provenance.items()}
+        parts.append(fact_lines(facts))
     if run.history.is_file():
         parts.append(_history(run.history))
     if run.metrics.is_file():
@@ -133,11 +134,12 @@ def _describe_run(run: RunFolder) -> str:
         )
         sizes = [["prediction", "MB"]]
         sizes += [[str(p), f"{p.stat().st_size / 1e6:.1f}"] for p in clouds]
-        parts.append(table(sizes) if clouds else "no predicted cloud yet")
+        parts.append(table(sizes) if clouds else "no predicted clouds")
     files = (run.spec, run.model, run.features, run.provenance)
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        parts.append(f"missing: {', '.join(missing)}; it cannot be predicted with")
+        names = ", ".join(missing)
+        parts.append(f"missing: {names}; the run cannot predict without them")
     return sections(*parts)
 
 
@@ -148,7 +150,7 @@ def _history(path: Path) -> str:
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if not rows:
-        return "history: no epoch yet"
+        return "history: no epochs"
     last = {key: value for key, value in rows[-1].items() if key and value}
     return fact_lines(
         {"epochs": len(rows), **{f"last {k}": v for k, v in last.items()}}
@@ -166,15 +168,15 @@ def _metrics(path: Path) -> str:
             rows.append([name, *(short(row.get(column)) for column in columns)])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: is no evaluation ({error!r}); run `vl3d-lite evaluate` anew"
+            f"{path}: is not an evaluation ({error!r}); run `vl3d-lite evaluate` again"
         ) from error
     facts = fact_lines({key: short(value) for key, value in scores.items()})
     return sections(facts, table(rows)) if per_class else facts
 
 
-def _unit(crs, meters: float) -> str:
+def _unit(crs: Crs, meters: float) -> str:
     if not crs.planar:
-        return "none on a plane; refused until reprojected"
+        return "none, since the CRS is not projected; reproject the cloud"
     return f"{meters:g} m"
 
 
@@ -190,7 +192,7 @@ def _describe_cloud(path: Path) -> str:
         "from": "  ".join(f"{value:,.3f}" for value in low),
         "to": "  ".join(f"{value:,.3f}" for value in high),
         "scale": "  ".join(f"{float(value):g}" for value in cloud.scales),
-        "CRS": cloud.crs.name or "none named",
+        "CRS": cloud.crs.name or "not specified",
         "unit of x, y": _unit(cloud.crs, cloud.crs.horizontal),
         "unit of z": _unit(cloud.crs, cloud.crs.vertical),
         "dimensions": ", ".join(plain),

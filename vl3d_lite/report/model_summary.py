@@ -1,7 +1,7 @@
-"""Say in words what a ``.keras`` file holds.
+"""Descriptions of ``.keras`` files.
 
-No Keras here: the file is a zip archive of JSON and HDF5, so the answer comes in
-a second and needs none of the model's classes.
+The file is a zip archive of JSON and HDF5, so reading it requires neither Keras nor
+the classes of the model, and takes less than a second.
 """
 
 import json
@@ -14,14 +14,15 @@ from vl3d_lite.report.text import fact_lines, sections, table
 
 __all__ = ["describe_model"]
 
-_CONFIG_LIMIT = 64 * 2**20  # bytes; a network of a thousand layers needs 2 MB
+# Bytes; a network of a thousand layers needs 2 MB, a decompression bomb more.
+_CONFIG_LIMIT = 64 * 2**20
 
 
 def describe_model(path: Path) -> str:
-    """Summarize a ``.keras`` file: its layers, their types and parameters.
+    """Describe a ``.keras`` file: its layers, their types and parameters.
 
     Raises:
-        DataError: It is no such archive, or a part of it is missing.
+        DataError: The file is not such an archive, or a part of it is missing.
     """
     import h5py
 
@@ -51,7 +52,7 @@ def describe_model(path: Path) -> str:
             )
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise DataError(
-            f"{path}: is no Keras model that can be read ({error}); "
+            f"{path}: is not a readable Keras model ({error}); "
             "restore it from a copy or train again"
         ) from error
     facts = {
@@ -68,7 +69,7 @@ def describe_model(path: Path) -> str:
 def _archived_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     size = archive.getinfo(name).file_size
     if size > _CONFIG_LIMIT:
-        raise ValueError(f"{name} claims {size:,} bytes")
+        raise ValueError(f"{name} must be below {_CONFIG_LIMIT:,} bytes, not {size:,}")
     return json.loads(archive.read(name))
 
 

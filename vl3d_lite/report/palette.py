@@ -1,4 +1,4 @@
-"""Colors of classes: those of the ASPRS codes, told apart without red and green."""
+"""Colors of classes, by name and ASPRS code, safe for red-green color blindness."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from vl3d_lite.errors import SpecError
 
 # Hues follow what LAS viewers use (brown ground, green vegetation, orange
-# buildings, blue water). Lightness differs where a color-blind eye mixes hues.
+# buildings, blue water). Lightness differs where color blindness confuses hues.
 _BY_WORD = {
     "ground": "#c8a165",
     "low_vegetation": "#a8dfc0",
@@ -53,7 +53,7 @@ _BY_CODE = {
     17: "bridge",
     18: "noise",
 }
-# For names that say nothing (Okabe and Ito 2008, then Tol 2021, "muted").
+# For names without a known word (Okabe and Ito 2008, then Tol 2021, "muted").
 _OTHERS = (
     *("#56b4e9", "#f0d500", "#cc79a7", "#0072b2", "#e66100", "#00664b", "#8b2fc9"),
     *("#c8a165", "#332288", "#88ccee", "#44aa99", "#ddcc77", "#cc6677", "#aa4499"),
@@ -67,12 +67,12 @@ def class_palette(
     codes: Sequence[int] | None = None,
     chosen: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """A color per class, each once as long as there are enough.
+    """Choose one color per class; colors differ as long as there are enough.
 
     Args:
-        class_names: ``C`` names; words in them (``ground``, ``tree``) pick a color.
-        codes: LAS code of each class, which decides before the name does.
-        chosen: Colors by class name, ``#rrggbb``, which decide before all.
+        class_names: ``C`` names; words in them (``ground``, ``tree``) select a color.
+        codes: LAS code of each class, which takes precedence over the name.
+        chosen: Colors ``#rrggbb`` by class name, which take precedence over both.
 
     Returns:
         ``C`` colors ``#rrggbb``.
@@ -86,17 +86,17 @@ def class_palette(
             raise SpecError(f"color of class {name} must be #rrggbb. Received: {color}")
     colors = [chosen.get(name) for name in class_names]
     for index, name in enumerate(class_names):
-        wanted = _wanted(name, codes[index] if codes is not None else None)
-        if colors[index] is None and wanted not in colors:
-            colors[index] = wanted
+        usual = _usual_color(name, codes[index] if codes is not None else None)
+        if colors[index] is None and usual not in colors:
+            colors[index] = usual
     free = [color for color in _OTHERS if color not in colors]
-    for index, color in enumerate(colors):
-        if color is None:
-            colors[index] = free.pop(0) if free else _OTHERS[index % len(_OTHERS)]
-    return colors
+    return [
+        color or (free.pop(0) if free else _OTHERS[index % len(_OTHERS)])
+        for index, color in enumerate(colors)
+    ]
 
 
-def _wanted(name: str, code: int | None) -> str | None:
+def _usual_color(name: str, code: int | None) -> str | None:
     if code in _BY_CODE:
         return _BY_WORD[_BY_CODE[code]]
     name = re.sub(r"[\s_-]+", "_", name.lower())

@@ -1,4 +1,4 @@
-"""Plots of an evaluation and a training, drawn to PNG without a display."""
+"""Plots of an evaluation and a training, as PNG and without a display."""
 
 import io
 import math
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from vl3d_lite.report.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,10 +35,10 @@ _PANELS = {
 
 
 def plot_confusion(evaluation: "Evaluation") -> bytes:
-    """Draw the pooled confusion matrix: shares of each reference class, and counts.
+    """Draw the pooled confusion matrix, normalized by row, with counts.
 
     Args:
-        evaluation: Of at least one class.
+        evaluation: Evaluation with at least one class.
 
     Returns:
         A PNG.
@@ -58,14 +60,13 @@ def plot_confusion(evaluation: "Evaluation") -> bytes:
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    if n <= 20:  # Beyond, text no longer fits a cell.
+    if n <= 20:  # Text does not fit smaller cells.
         for (row, column), value in np.ndenumerate(share):
             if counts[row, column]:
-                percent = f"{100 * value:.1f} %"
                 axes.text(
                     column,
                     row,
-                    f"{percent}\n{_compact(counts[row, column])}",
+                    f"{percent(value)}\n{_compact(int(counts[row, column]))}",
                     ha="center",
                     va="center",
                     fontsize=9,
@@ -78,12 +79,12 @@ def plot_history(rows: Sequence[dict]) -> bytes:
     """Draw the learning curves of a training, side by side.
 
     Args:
-        rows: One dict an epoch. Keys that end in ``loss``, ``miou``,
+        rows: One mapping per epoch. Keys that end in ``loss``, ``miou``,
             ``accuracy``, ``learning_rate`` and the like are drawn, ``val_``
             ones dashed; values may be text, missing or not finite.
 
     Returns:
-        A PNG; with nothing to draw it says so.
+        A PNG; it contains a notice where there is nothing to draw.
     """
     panels = _curves(rows)
     figure = _figure(4.1 * max(len(panels), 1), 3.2)
@@ -96,7 +97,7 @@ def plot_history(rows: Sequence[dict]) -> bytes:
 
 
 def plot_curves(rows: Sequence[dict]) -> dict[str, bytes]:
-    """Draw what `plot_history` does, a PNG a panel, by its title."""
+    """Draw the panels of `plot_history`, one PNG each, by title."""
     pictures = {}
     for title, curves in _curves(rows).items():
         figure = _figure(4.1, 3.2)
@@ -108,11 +109,11 @@ def plot_curves(rows: Sequence[dict]) -> dict[str, bytes]:
 def plot_reliability(
     calibration: "ReliabilityCounts", before: "ReliabilityCounts | None" = None
 ) -> bytes:
-    """Draw accuracy against confidence, and where the points lie.
+    """Draw a reliability diagram: accuracy by confidence, and the share of points.
 
     Args:
-        calibration: With at least one point.
-        before: Drawn as a line beside it; with at least one point.
+        calibration: Counts of at least one point.
+        before: Counts before calibration, drawn as a line.
 
     Returns:
         A PNG.
@@ -134,10 +135,10 @@ def plot_reliability(
         label="mean confidence",
     )
     if before is not None:
-        some = before.count > 0
+        filled = before.count > 0
         upper.plot(
-            before.confidence[some],
-            before.accuracy[some],
+            before.confidence[filled],
+            before.accuracy[filled],
             ".--",
             color=_INK,
             linewidth=1,
@@ -149,20 +150,20 @@ def plot_reliability(
     upper.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
     share = calibration.count / calibration.count.sum()
     lower.bar(edges, share, 1 / bins, align="edge", color="#7d8590", edgecolor="white")
-    lower.set_ylabel("share")
+    lower.set_ylabel("share of points")
     lower.set_xlabel("confidence")
     lower.set_xlim(0, 1)
-    _quiet(upper)
-    _quiet(lower)
+    _plain_axes(upper)
+    _plain_axes(lower)
     return _png(figure)
 
 
 def plot_coverage(coverage: "ThresholdCounts", threshold: float | None = None) -> bytes:
-    """Draw the accuracy of the points that a threshold on confidence leaves.
+    """Draw accuracy against coverage, and mark some confidence thresholds.
 
     Args:
-        coverage: With at least one point.
-        threshold: That points were written as unsure below, to be marked.
+        coverage: Counts of at least one point.
+        threshold: Confidence below which points were rejected; it is highlighted.
 
     Returns:
         A PNG.
@@ -174,11 +175,11 @@ def plot_coverage(coverage: "ThresholdCounts", threshold: float | None = None) -
     axes.plot(share[left], accuracy[left], color=_BLUE)
     for row in coverage.rows():
         if row["accuracy"] is not None:
-            place = row["coverage"], row["accuracy"]
-            axes.plot(*place, ".", color=_INK)
+            point = row["coverage"], row["accuracy"]
+            axes.plot(*point, ".", color=_INK)
             axes.annotate(
                 f"{row['confidence']:g}",
-                place,
+                point,
                 (4, 4),
                 textcoords="offset points",
                 fontsize=7,
@@ -186,11 +187,11 @@ def plot_coverage(coverage: "ThresholdCounts", threshold: float | None = None) -
     if threshold is not None:
         step = min(round(threshold * len(share)), len(share) - 1)
         axes.axvline(share[step], color=_ORANGE, linewidth=2, label=f"{threshold:g}")
-        axes.legend(frameon=False, fontsize=8, title="unsure below", title_fontsize=8)
-    axes.set_xlabel("share of the points that are at least so sure")
-    axes.set_ylabel("accuracy of these")
+        axes.legend(frameon=False, fontsize=8, title="rejected below", title_fontsize=8)
+    axes.set_xlabel("coverage")
+    axes.set_ylabel("accuracy")
     axes.set_xlim(0, 1.02)
-    _quiet(axes)
+    _plain_axes(axes)
     return _png(figure)
 
 
@@ -229,7 +230,7 @@ def _draw_curves(axes, title: str, curves: dict, epochs: list[float]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=8)
-    _quiet(axes)
+    _plain_axes(axes)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -241,13 +242,13 @@ def _figure(width: float, height: float) -> "Figure":
 def _png(figure: "Figure") -> bytes:
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes.
+        # The font lacks some scripts; their class names are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
-def _quiet(axes) -> None:
+def _plain_axes(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e3e6ea", linewidth=0.8)
     axes.set_axisbelow(True)

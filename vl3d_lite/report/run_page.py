@@ -1,4 +1,4 @@
-"""The page and the plots of one run, from what lies in its folder."""
+"""The page and the plots of a run, from the files of its folder."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,27 +22,31 @@ def write_run_report(
     evaluation: Evaluation | None,
     folder: Path,
     outcomes: Sequence[PredictedCloud],
-    places: Sequence[Disagreement] = (),
+    disagreements: Sequence[Disagreement] = (),
 ) -> None:
     """Write ``report.html`` and the plots beside it.
 
     Args:
         run: The run.
-        spec: Its spec.
-        evaluation: Its scores, or None without labels.
-        folder: Where the predicted clouds lie.
-        outcomes: The predicted clouds.
-        places: Where they disagree with their references, the largest first.
+        spec: Spec of the run.
+        evaluation: Scores of the predicted clouds, or None without labels.
+        folder: Folder of the predicted clouds.
+        outcomes: Records of the predicted clouds.
+        disagreements: Disagreements with the reference labels, largest first.
+
+    Raises:
+        DataError: A predicted cloud or its source is not found or does not match.
+        ResourceError: A file cannot be written.
     """
     history = read_history(run.history)
     if history:
         write_bytes(run.history_plot, plot_history(history))
     if evaluation is not None:
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
-    receipt = run.read_provenance()
-    facts = {name: value for name, value in receipt.items() if name != "inputs"}
-    if isinstance(receipt.get("peak_memory"), int):
-        facts["peak_memory"] = f"{receipt['peak_memory'] / 2**30:.1f} GiB"
+    provenance = run.read_provenance()
+    facts = {name: value for name, value in provenance.items() if name != "inputs"}
+    if isinstance(provenance.get("peak_memory"), int):
+        facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
     facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
     write_report(
         run.report,
@@ -55,8 +59,8 @@ def write_run_report(
             min_confidence=_threshold(outcomes),
             history=history,
             clouds=_views(spec, folder, outcomes),
-            places=places,
-            confident_disagreements=confident_disagreements(places, spec),
+            disagreements=disagreements,
+            confident_disagreements=confident_disagreements(disagreements, spec),
             link_distance=spec.link_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
             spec_text=run.spec.read_text(),
@@ -65,23 +69,27 @@ def write_run_report(
     )
 
 
-def _calibration(run, outcomes) -> dict | None:
+def _calibration(run: RunFolder, outcomes: Sequence[PredictedCloud]) -> dict | None:
+    """The temperature of the outcomes; None where they differ in it."""
     used = {outcome.temperature for outcome in outcomes}
     given = {outcome.settings.get("temperature") for outcome in outcomes}
-    found = None
+    fitted = None
     if run.calibration.is_file():
-        found = Temperature.from_json(run.calibration.read_text())
+        fitted = Temperature.from_json(run.calibration.read_text())
     if len(used) == 1 and used == given:
-        return {**(found or Temperature()).to_dict(), "given": used.pop()}
-    return found.to_dict() if found and used == {found.value} else None
+        return {**(fitted or Temperature()).to_dict(), "given": used.pop()}
+    return fitted.to_dict() if fitted and used == {fitted.value} else None
 
 
-def _threshold(outcomes) -> float | None:
+def _threshold(outcomes: Sequence[PredictedCloud]) -> float | None:
+    """The minimum confidence of the outcomes; None where they differ in it."""
     thresholds = {outcome.min_confidence for outcome in outcomes}
     return thresholds.pop() if len(thresholds) == 1 else None
 
 
-def _views(spec, folder, outcomes) -> Iterator[CloudView]:
+def _views(
+    spec: Spec, folder: Path, outcomes: Sequence[PredictedCloud]
+) -> Iterator[CloudView]:
     for outcome in outcomes:
         pair = read_pair(spec, folder, outcome)
         yield CloudView(
@@ -91,5 +99,8 @@ def _views(spec, folder, outcomes) -> Iterator[CloudView]:
             pair.reference if (pair.reference >= 0).any() else None,
             pair.confidence,
             origin=pair.origin,
-            coverage={"by votes": outcome.voted, "from the nearest": outcome.nearest},
+            class_sources={
+                "predicted directly": outcome.voted,
+                "filled from the nearest predicted cell": outcome.nearest,
+            },
         )

@@ -1,4 +1,4 @@
-"""A cloud seen from above, as small pictures of few colors."""
+"""Top views of a cloud, as small pictures with a color palette."""
 
 import io
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SIDE = 600
-_CHUNK = 1 << 22  # Points at a time: bounds temporaries to 100 MB.
+SIDE = 600  # pixels; a picture of a page is at most 40 rem wide
+_CHUNK = 1 << 22  # points at a time, which limits temporaries to 100 MB
 
 
 @dataclass(frozen=True)
 class TopView:
-    """Which pixel every point falls into, north up.
+    """The pixel of every point, north up.
 
     Args:
         shape: Rows and columns.
         pixel_size: Side of a pixel in meters; 0 where the cloud has no extent.
-        pixels: ``(n,)`` int32, pixel of each point, row by row.
-        top: ``(rows * columns,)`` int64, highest point of each pixel; -1 where
-            none. Of points of equal height the last one counts.
+        pixels: ``(n,)`` int32, pixel of each point, in row-major order.
+        top: ``(rows * columns,)`` int64, highest point of each pixel, the last one
+            of equal height; -1 where the pixel is empty.
     """
 
     shape: tuple[int, int]
@@ -29,20 +29,21 @@ class TopView:
 
     @classmethod
     def of(cls, xyz: np.ndarray, side: int = SIDE, per_pixel: float = 3) -> "TopView":
-        """Lay pixels over a cloud.
+        """Assign the points of a cloud to pixels.
 
-        `per_pixel` points or more fall into a pixel on average (of three, 5 % of
-        the pixels stay empty), and the longer side has at most `side` pixels.
+        The pixel size is the smallest with at least `per_pixel` points per pixel
+        on average and at most `side` pixels along the longer side. With three
+        points per pixel, 5 % of the pixels are empty.
 
         Args:
             xyz: ``(n, 3)`` float, meters, n at least 1.
-            side: Most pixels along the longer side.
-            per_pixel: Fewest points a pixel, on average; positive.
+            side: Maximum number of pixels along the longer side.
+            per_pixel: Minimum number of points per pixel, on average; positive.
         """
         low, high = xyz[:, :2].min(axis=0), xyz[:, :2].max(axis=0)
         extent = np.maximum(high - low, 0)
         longest = extent.max()
-        # A line of points has no area; it counts as a pixel wide.
+        # A line of points has no area, so it is taken as one pixel wide.
         area = np.prod(np.maximum(extent, longest / side))
         size = max(longest / side, float(np.sqrt(per_pixel * area / len(xyz))))
         columns, rows = (
@@ -64,12 +65,12 @@ class TopView:
         return cls((int(rows), int(columns)), size, pixels, top)
 
     def highest(self, values: np.ndarray, empty: int) -> np.ndarray:
-        """``(rows, columns)`` value of each pixel's highest point."""
+        """``(rows, columns)`` value of the highest point of each pixel."""
         picture = np.where(self.top >= 0, values[self.top], empty)
         return picture.reshape(self.shape)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
-        """``(rows, columns)`` float64 mean of each pixel's points; NaN where none."""
+        """``(rows, columns)`` float64 mean of the points of each pixel, or NaN."""
         size = len(self.top)
         count = np.bincount(self.pixels, minlength=size)
         total = np.bincount(self.pixels, weights=values, minlength=size)
@@ -79,13 +80,13 @@ class TopView:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of few colors.
+    """A picture with a color palette.
 
     Args:
-        title: What it shows.
+        title: Title of the picture.
         indices: ``(rows, columns)`` uint8: 0 is transparent, 1 the first color.
         colors: ``#rrggbb``, at most 255.
-        legend: Text by color, for those worth explaining.
+        legend: Text by color, for the colors that need one.
     """
 
     title: str
@@ -94,7 +95,7 @@ class Picture:
     legend: dict[str, str]
 
     def png(self, step: int = 1) -> bytes:
-        """Encode every `step`-th pixel."""
+        """Encode every `step`-th row and column as PNG."""
         from PIL import Image
 
         palette = bytes(3) + b"".join(bytes.fromhex(c[1:]) for c in self.colors)
@@ -106,9 +107,9 @@ class Picture:
 
 
 IGNORED = "#e3e6ea"
-_RIGHT = "#c3c9d1"
+_CORRECT = "#c3c9d1"
 _WRONG = ("#f6a58c", "#e0442e", "#8e0c14")
-# Dark is doubtful: matplotlib's cividis, even steps in lightness.
+# Dark is uncertain: cividis of matplotlib, in even steps of lightness.
 _CONFIDENCE = (
     *("#00224e", "#123570", "#3b496c", "#575d6d", "#707173"),
     *("#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"),
@@ -118,16 +119,16 @@ _CONFIDENCE = (
 def draw_classes(
     view: TopView, title: str, labels: np.ndarray, names: Sequence[str], colors
 ) -> Picture:
-    """The class of each pixel's highest point.
+    """Draw the class of the highest point of each pixel.
 
     Args:
         view: Pixels of the cloud.
-        title: What the labels are.
-        labels: ``(n,)`` class index; -1 is ignored and gray.
+        title: Title of the picture.
+        labels: ``(n,)`` int class index; -1 is ignored and gray.
         names: Class names.
-        colors: Color of each class.
+        colors: ``#rrggbb`` of each class.
     """
-    # A palette ends at 256 entries; class 254 and on start over.
+    # A palette has 256 entries; from class 254 on, colors repeat.
     limit = 254
     nothing = -2
     top = view.highest(labels, nothing)
@@ -144,29 +145,29 @@ def draw_classes(
 def draw_errors(
     view: TopView, reference: np.ndarray, prediction: np.ndarray
 ) -> Picture:
-    """Gray where every labelled point is right, else red by the share of wrong ones.
+    """Draw pixels without an error gray, others red by the share of wrong points.
 
-    Errors below the highest point count too, unlike in pictures of classes.
+    All labeled points of a pixel count, unlike in `draw_classes`.
     """
-    labelled = reference >= 0
-    only = replace(view, pixels=view.pixels[labelled])
-    share = only.mean(reference[labelled] != prediction[labelled])
+    labeled = reference >= 0
+    only = replace(view, pixels=view.pixels[labeled])
+    share = only.mean(reference[labeled] != prediction[labeled])
     step = np.ceil(np.nan_to_num(share) * len(_WRONG)) + 2
     bare = np.where(view.top >= 0, 1, 0).reshape(view.shape)
     indices = np.where(np.isfinite(share), step, bare).astype(np.uint8)
     legend = {
-        _RIGHT: "all right",
+        _CORRECT: "all correct",
         _WRONG[0]: "up to 1/3 wrong",
         _WRONG[1]: "up to 2/3 wrong",
-        _WRONG[2]: "more wrong",
+        _WRONG[2]: "more than 2/3 wrong",
     }
     if (indices == 1).any():
         legend[IGNORED] = "ignored"
-    return Picture("Errors", indices, [IGNORED, _RIGHT, *_WRONG], legend)
+    return Picture("Errors", indices, [IGNORED, _CORRECT, *_WRONG], legend)
 
 
 def draw_confidence(view: TopView, confidence: np.ndarray, n_classes: int) -> Picture:
-    """Mean confidence of each pixel, from chance (dark) to certain (light)."""
+    """Draw the mean confidence of each pixel, from chance (dark) to 1 (light)."""
     chance = 1 / max(n_classes, 2)
     share = (view.mean(confidence) - chance) / (1 - chance)
     steps = len(_CONFIDENCE)

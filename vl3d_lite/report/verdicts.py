@@ -1,21 +1,31 @@
-"""A word for each class, by its IoU."""
+"""Verdicts on the classes, in words, by their IoU."""
 
+import math
+from typing import Any
 
-# The IoU from which on a class deserves the word.
+import numpy as np
+
+from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.report.text import percent
+
+__all__ = ["FEW_POINTS", "VERDICTS", "class_verdicts"]
+
+# Verdict and its meaning, by the lowest IoU it is given for.
 VERDICTS = {
-    0.9: ("excellent", "can be used as it is"),
+    0.9: ("excellent", "can be used as is"),
     0.75: ("good", "needs spot checks"),
-    0.5: ("fair", "needs checking throughout"),
-    0.0: ("poor", "should not be relied on"),
+    0.5: ("fair", "needs a complete check"),
+    0.0: ("poor", "should not be used"),
 }
-FEW_POINTS = 200
+FEW_POINTS = 200  # below it, one object decides the score of a class
 
 
-def _verdicts(evaluation: Evaluation) -> list[dict]:
+def class_verdicts(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """IoU, verdict and most frequent confusion of each class."""
     scores = evaluation.scores
     verdicts = []
     for index, name in enumerate(evaluation.class_names):
-        iou, support = scores.iou[index], int(scores.support[index])
+        iou, support = float(scores.iou[index]), int(scores.support[index])
         word, meaning = next(
             (words for limit, words in VERDICTS.items() if iou >= limit),
             ("not scored", "occurs neither in the reference nor in the prediction"),
@@ -25,7 +35,7 @@ def _verdicts(evaluation: Evaluation) -> list[dict]:
         verdicts.append(
             {
                 "name": name,
-                "iou": _null(iou),
+                "iou": iou if math.isfinite(iou) else None,
                 "word": word,
                 "meaning": meaning,
                 "support": support,
@@ -36,21 +46,15 @@ def _verdicts(evaluation: Evaluation) -> list[dict]:
 
 
 def _main_confusion(evaluation: Evaluation, index: int) -> str | None:
-    """Say which other class costs the most: by points missed or by false alarms."""
+    """The confusion with another class that affects the most points, in words."""
     scores = evaluation.scores
     missed, alarms = scores.confusion[index].copy(), scores.confusion[:, index].copy()
     missed[index] = alarms[index] = 0
     other = evaluation.class_names[int(np.maximum(missed, alarms).argmax())]
     if missed.max() >= alarms.max() and missed.any():
-        share = _percent(missed.max() / scores.support[index])
-        return f"{share} of it is taken for {other}"
+        share = percent(missed.max() / scores.support[index])
+        return f"{share} of its points are predicted as {other}"
     if alarms.any():
-        share = _percent(alarms.max() / scores.predicted[index])
-        return f"{share} of its predictions are {other}"
+        share = percent(alarms.max() / scores.predicted[index])
+        return f"{share} of its predictions are {other} in the reference"
     return None
-
-
-def _null(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
