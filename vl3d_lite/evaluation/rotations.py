@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import keras
 import numpy as np
@@ -151,7 +152,8 @@ def measure_rotations(
         def classes(matrix, name, network=network):
             return predict_cells(
                 network,
-                RotatedBatches(batches, matrix),
+                # The prediction needs no more of its batches than length and items.
+                cast(SweepBatches, RotatedBatches(batches, matrix)),
                 prepared.xyz,
                 interrupts=interrupts,
                 quiet=quiet,
