@@ -1,18 +1,19 @@
-"""What layers ask of their arguments and of the shapes they are built for."""
+"""Checks and conversions of layer arguments and input shapes."""
 
 from vl3d_lite.errors import DeepLearningException
 
 
 def check_arguments(where, given, checks):
-    """Complain about the first argument that does not fit.
+    """Raise an error for the first argument that is out of range.
 
     Args:
         where: Name of the layer.
         given: Arguments by name.
-        checks: Argument names to pairs: whether it fits, and what is expected.
+        checks: Pairs by argument name: whether the argument fits, and the
+            expected range in words.
 
     Raises:
-        DeepLearningException: One does not fit.
+        DeepLearningException: An argument does not fit.
     """
     for name, (fits, expected) in checks.items():
         if not fits:
@@ -37,7 +38,7 @@ def with_new_names(config, new_names):
 
 
 def as_shapes(input_shape):
-    """List the shapes; a lone tensor's shape counts as one."""
+    """Return a list of shapes, also for the shape of a single tensor."""
     if all(size is None or isinstance(size, int) for size in input_shape):
         return [input_shape]
     return list(input_shape)

@@ -1,7 +1,7 @@
-"""Which neighbors are present, and their rows gathered fast.
+"""Which neighbors are present, and fast gathers of their rows.
 
 One convention everywhere: an index outside ``[0, R)`` is a missing neighbor
-(-1 by custom), and True means present.
+(-1 by convention), and True means present.
 
 Shapes: ``B`` fields, ``R`` support points, ``M`` centers (``M = R`` unless the
 centers are another set), ``K`` neighbors, ``C`` channels. ``B`` may be unknown
@@ -15,7 +15,7 @@ from vl3d_lite.errors import DeepLearningException
 
 
 def is_present(neighbors, features):
-    """Tell which neighbor slots hold a neighbor.
+    """Return which neighbor slots hold a neighbor.
 
     Args:
         neighbors: ``(B, M, K)`` int, rows of `features`.
@@ -28,7 +28,7 @@ def is_present(neighbors, features):
 
 
 def is_real(neighbors, rows):
-    """Tell real points from padded ones.
+    """Return which points are real, as opposed to padded.
 
     Args:
         neighbors: ``(B, M, K)`` int.
@@ -43,7 +43,7 @@ def is_real(neighbors, rows):
 
 
 def flat_rows(neighbors, features):
-    """Turn the neighbors into rows of `features` reshaped to ``(B * R, C)``.
+    """Convert the neighbors to rows of `features` reshaped to ``(B * R, C)``.
 
     Args:
         neighbors: ``(B, M, K)`` int.
@@ -62,8 +62,8 @@ def flat_rows(neighbors, features):
 def gather_neighbors(features, neighbors, zero_missing=True):
     """Gather the features of each point's neighbors.
 
-    Whatever lies in a row that nobody lists (NaN, 1e9) stays there: missing
-    slots are exact zeros, cut with ``where``, and pass no gradient on.
+    The values of a row that no point lists (NaN, 1e9) have no effect: missing
+    slots are exact zeros, masked with ``where``, and pass no gradient on.
 
     Args:
         features: ``(B, R, C)``, any type.
@@ -100,7 +100,7 @@ def require_integers(name, neighbors):
 
 
 def at_least_float32(dtype):
-    """Name the type to compute in: `dtype`, or float32 where that is less.
+    """Return `dtype`, or float32 where that is more precise.
 
     On PyTorch, Keras' own `result_type` makes float32 of float64.
     """
@@ -128,16 +128,16 @@ def neighbor_offsets(coordinates, neighbors, centers=None):
 
 
 def materialize(values, neighbors):
-    """Have XLA store `values` before they are gathered.
+    """Make XLA store `values` before they are gathered.
 
-    XLA joins the cheap operations that made a tensor with the gather that reads
-    it, and so repeats them for each neighbor. A division stops that: XLA holds
-    it too dear to repeat. The divisor is 1 at run time, which XLA cannot know,
-    so the values stay as they are to the last bit, on every device.
+    XLA fuses the cheap operations that compute a tensor with the gather that
+    reads it, and so repeats them for each neighbor. A division prevents that:
+    XLA considers it too expensive to repeat. The divisor is 1 at run time, which
+    XLA cannot know, so the values stay equal to the last bit on every device.
 
     Args:
         values: Float of rank 3.
-        neighbors: ``(B, M, K)`` int; any.
+        neighbors: ``(B, M, K)`` int, of any values.
 
     Returns:
         `values`.

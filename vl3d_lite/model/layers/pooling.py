@@ -1,4 +1,4 @@
-"""Between the levels: maximum over neighbors down, interpolation up."""
+"""Change of stage: a maximum or mean over neighbors, and interpolation."""
 
 import keras
 from keras import ops
@@ -9,7 +9,7 @@ from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_present
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class NeighborMaxPool(keras.layers.Layer):
-    """Channel-wise maximum over each coarse point's fine neighbors.
+    """Take the channel-wise maximum over each coarse point's fine neighbors.
 
     For a coarse point ``m``::
 
@@ -20,6 +20,9 @@ class NeighborMaxPool(keras.layers.Layer):
     Shapes: ``B`` fields, ``R`` fine and ``M`` coarse points, ``K`` neighbors,
     ``C`` channels.
 
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
     Call arguments:
         inputs: A list of two: features ``(B, R, C)`` float; ``down``
             ``(B, M, K)`` int, rows of the features, -1 where missing.
@@ -29,6 +32,10 @@ class NeighborMaxPool(keras.layers.Layer):
 
     Raises:
         DeepLearningException: There are not two inputs of rank 3.
+
+    Source:
+        Thomas et al., *KPConv* (2019), the max pooling of its code. Zeros where
+        no neighbor is present are ours.
     """
 
     def build(self, input_shape):
@@ -49,17 +56,21 @@ class NeighborMaxPool(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class NeighborMeanPool(keras.layers.Layer):
-    """Channel-wise mean over each coarse point's fine neighbors.
+    """Take the channel-wise mean over each coarse point's fine neighbors.
 
     For a coarse point ``m``::
 
         y_mc = mean_k f_(down_mk)c       (over the present neighbors)
 
-    A point without a present neighbor gets zeros. Computed in the type of the
-    features, under mixed precision too: they are weights, not activations.
+    A point without a present neighbor gets zeros. The layer computes in
+    the type of the features, even under mixed precision: they are weights, not
+    activations.
 
     Shapes: ``B`` fields, ``R`` fine and ``M`` coarse points, ``K`` neighbors,
     ``C`` channels.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: A list of two: features ``(B, R, C)`` float; ``down``
@@ -70,6 +81,9 @@ class NeighborMeanPool(keras.layers.Layer):
 
     Raises:
         DeepLearningException: There are not two inputs of rank 3.
+
+    Source:
+        Ours, for source weights of coarser stages: `NeighborMaxPool` with a mean.
     """
 
     def __init__(self, **kwargs):
@@ -95,9 +109,9 @@ class NeighborMeanPool(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class NeighborUpsample(keras.layers.Layer):
-    """Carry coarse features to fine points: the nearest, or a weighted mean.
+    """Interpolate coarse features at fine points: the nearest, or a weighted mean.
 
-    With one neighbor, a fine point takes its features. With several::
+    With one neighbor, a fine point gets its features. With several::
 
         y_r = sum_u w_ru f_(up_ru) / sum_u w_ru
         w_ru = 1 / max(|x_r - x_(up_ru)|, 1e-6)        (0 where missing)
@@ -106,6 +120,9 @@ class NeighborUpsample(keras.layers.Layer):
 
     Shapes: ``B`` fields, ``M`` coarse and ``R`` fine points, ``U`` neighbors,
     ``C`` channels.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: A list of two: coarse features ``(B, M, C)`` float; ``up``
@@ -120,8 +137,8 @@ class NeighborUpsample(keras.layers.Layer):
         DeepLearningException: An input is missing or not of rank 3.
 
     Source:
-        Qi et al., *PointNet++* (2017), eq. 2, with the distance to the first
-        power.
+        Qi et al., *PointNet++* (2017), eq. 2. We weight by the distance to the
+        first power; the paper squares it.
     """
 
     def __init__(self, **kwargs):
@@ -129,9 +146,9 @@ class NeighborUpsample(keras.layers.Layer):
         super().__init__(**{"autocast": False, **kwargs})
 
     def build(self, input_shape):
-        names = ("features (B, M, C)", "up (B, R, U)")
+        names = ["features (B, M, C)", "up (B, R, U)"]
         if len(input_shape) != 2:
-            names += ("fine coordinates (B, R, 3)", "coarse coordinates (B, M, 3)")
+            names += ["fine coordinates (B, R, 3)", "coarse coordinates (B, M, 3)"]
         _check_ranks(self.name, input_shape, names)
         if len(input_shape) == 2 and input_shape[1][-1] != 1:
             raise DeepLearningException(

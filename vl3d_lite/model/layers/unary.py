@@ -1,4 +1,4 @@
-"""A linear map per point, normalized over the real points, and activated."""
+"""A linear map of each point, normalized over the real points, and activated."""
 
 import keras
 from keras import ops
@@ -11,28 +11,29 @@ NORMALIZATIONS = ("batch", "layer", "none")
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class UnaryBlock(keras.layers.Layer):
-    """Dense, normalization and LeakyReLU on each real point.
+    """Apply a linear map, a normalization and a LeakyReLU to each real point.
 
     For a real point ``i``::
 
         y_i = LeakyReLU(Z(f_i W))
 
     A padded point (no present entry in its row of the neighbors) gets zeros,
-    whatever its features are, and has no part in the statistics of ``Z``.
+    whatever its features are, and is not part of the statistics of ``Z``.
 
     Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``C`` channels.
 
     Args:
         units: Output channels. Positive; at least 2 with "batch".
-        negative_slope: LeakyReLU's slope below zero, in [0, 1]; 1 is linear.
-        normalization: "batch", "layer", or "none" (a bias takes its place).
-        momentum: Of the moving statistics of "batch", in [0, 1].
-        kernel_initializer: For ``W``.
-        kernel_regularizer: For ``W``.
+        negative_slope: Slope of the LeakyReLU below zero, in [0, 1]; 1 is linear.
+        normalization: "batch", "layer", or "none" (a bias replaces it).
+        momentum: Momentum of the moving statistics of "batch", in [0, 1].
+        kernel_initializer: Initializer of ``W``.
+        kernel_regularizer: Regularizer of ``W``.
 
     Call arguments:
         inputs: A list of two: features ``(B, R, C)`` float; neighbors
             ``(B, R, K)`` int, rows of the features, -1 where missing.
+        training: Whether to normalize by the batch.
 
     Returns:
         ``(B, R, units)`` float.
@@ -40,6 +41,10 @@ class UnaryBlock(keras.layers.Layer):
     Raises:
         DeepLearningException: An argument is out of range, or there are not
             two inputs of rank 3.
+
+    Source:
+        Thomas et al., *KPConv* (2019), the unary convolution of its code.
+        Statistics over the real points alone are ours.
     """
 
     def __init__(

@@ -60,8 +60,7 @@ def envelope_gated_softmax(
     The computation runs in log space below the largest mass, the null mass
     included, and at least in float32.
 
-    Shapes: ``*L`` leading axes, ``K`` neighbors, ``*H`` trailing axes; for
-    fields ``(B, R, K, G)``.
+    Shapes: ``*L`` leading axes, ``K`` neighbors, ``*H`` trailing axes.
 
     Args:
         logits: ``(*L, K, *H)`` float.

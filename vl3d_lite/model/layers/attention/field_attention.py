@@ -1,4 +1,4 @@
-"""Global context: every point of a coarse level attends to all of its field."""
+"""Global context: every point of a coarse stage attends to all points of its field."""
 
 import math
 
@@ -11,34 +11,38 @@ from vl3d_lite.model.layers.neighborhood import is_real
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class FieldAttentionLayer(keras.layers.Layer):
-    """Attention among all real points of a field, aware of where they are.
+    """Attend from every real point of a field to all others, aware of positions.
 
     For the real points of a field, of features ``f`` and coordinates ``x``::
 
         e_i = sin(x_i / scale A + a) E
         y   = attention(query = f + e, key = f + e, value = f)
 
-    ``A`` starts normal and ``a`` uniform over the circle, so that the product of
-    two encodings depends on the difference of two coordinates and falls within
-    about `scale`; both are learned. Coordinates count from the center of the
-    field, which moves with the cloud: a shifted cloud gives the same result.
+    ``A`` is initially normal and ``a`` uniform over the circle, so that the
+    product of two encodings depends on the difference of two coordinates and
+    decays within about `scale`; both are learned. Coordinates are relative to
+    the center of the field, which moves with the cloud: a shifted cloud gives
+    the same result.
 
     A padded point (no present entry in its row of the neighbors) is no key and
-    gets zeros. There is no residual and no normalization: those are the block's.
+    gets zeros. The layer has no residual and no normalization; the block adds
+    them.
 
     Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``C`` channels, ``U``
     query heads.
 
     Args:
-        attention: A `GroupedQueryAttentionLayer`, or a layer of its call.
-        position: Whether ``e`` is added; else points have no place.
-        scale: Length over which the encoding changes at the start, in meters.
+        attention: A `GroupedQueryAttentionLayer`, or a layer with the same call
+            arguments.
+        position: Whether to add ``e``; without it positions have no effect.
+        scale: Length over which the initial encoding changes, in meters.
             Positive.
 
     Call arguments:
         inputs: A list of three: coordinates ``(B, R, 3)`` float in meters;
             features ``(B, R, C)`` float; neighbors ``(B, R, K)`` int, -1
-            where missing, of which only the padding is taken.
+            where missing, which only mark the padding.
+        training: Whether the attention drops weights.
 
     Returns:
         ``(B, R, C)`` float.
@@ -48,8 +52,8 @@ class FieldAttentionLayer(keras.layers.Layer):
             three of rank 3.
 
     Source:
-        Ainslie et al., *GQA* (2023), among the points of a field; the start of
-        the encoding is that of Rahimi and Recht, *Random features* (2007).
+        Ainslie et al., *GQA* (2023), among the points of a field. The initial
+        encoding is that of Rahimi and Recht, *Random features* (2007).
     """
 
     def __init__(self, attention, position=True, scale=1.0, **kwargs):
@@ -98,7 +102,7 @@ class FieldAttentionLayer(keras.layers.Layer):
         return self._attend(inputs, training)
 
     def attention_scores(self, inputs):
-        """Give the scores at inference, ``(B, U, R, R)``; zero where padded."""
+        """Return the scores at inference, ``(B, U, R, R)``; zero where padded."""
         return self._attend(inputs, False, return_attention_scores=True)[1]
 
     def _attend(self, inputs, training, **options):
@@ -138,7 +142,8 @@ class FieldAttentionLayer(keras.layers.Layer):
 
     def get_config(self):
         attention = keras.saving.serialize_keras_object(self.attention)
-        attention.pop("build_config", None)  # it is built with this layer
+        # It is built with this layer.
+        attention.pop("build_config", None)
         return {
             **super().get_config(),
             "attention": attention,

@@ -8,7 +8,7 @@ from vl3d_lite.errors import DeepLearningException
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class GroupedQueryAttentionLayer(keras.layers.Layer):
-    """`keras.layers.GroupQueryAttention` with masks that keep their word.
+    """Attend with several query heads to each head of keys and values.
 
     For a query ``i``, a head ``u`` and the head ``v = u // (U / V)`` of keys and
     values, over the ``j`` that ``i`` may attend to::
@@ -18,8 +18,8 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
 
     ``num_key_value_heads = num_query_heads`` is multi-head attention, 1 is
     multi-query attention. A query with nothing to attend to has a zero context,
-    so that ``y_i = o``, and zero scores. Whatever stands in slots that a mask
-    cuts, NaN and inf included, has no effect on outputs, scores and gradients.
+    so that ``y_i = o``, and zero scores. The values in masked slots, NaN and inf
+    included, affect neither outputs nor scores nor gradients.
 
     Shapes: ``B`` fields, ``T`` queries, ``S`` keys, ``C`` channels, ``U`` query
     heads, ``V`` heads of keys and values.
@@ -30,16 +30,16 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
         num_key_value_heads: ``V``. Positive; divides ``U``.
         dropout: Share of attention weights dropped in training, in [0, 1).
         use_bias: Whether the four projections have biases.
-        flash_attention: True asks for the backend's flash kernel (JAX, PyTorch),
+        flash_attention: True for the backend's flash kernel (JAX, PyTorch),
             False for none; None leaves the choice to Keras.
-        kernel_initializer: For the four matrices.
-        bias_initializer: For the biases.
-        kernel_regularizer: For the four matrices.
-        bias_regularizer: For the biases.
-        activity_regularizer: For what the four projections give.
-        kernel_constraint: For the four matrices.
-        bias_constraint: For the biases.
-        seed: Of the dropout.
+        kernel_initializer: Initializer of the four matrices.
+        bias_initializer: Initializer of the biases.
+        kernel_regularizer: Regularizer of the four matrices.
+        bias_regularizer: Regularizer of the biases.
+        activity_regularizer: Regularizer of the outputs of the four projections.
+        kernel_constraint: Constraint of the four matrices.
+        bias_constraint: Constraint of the biases.
+        seed: Seed of the dropout.
 
     Call arguments:
         query: ``(B, T, C)`` float, ``x``.
@@ -50,22 +50,24 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
         key_mask: ``(B, S)`` bool, True where a key is present.
         attention_mask: ``(B, T, S)``, ``(1, T, S)`` or ``(T, S)`` bool, True where
             a query attends to a key.
-        return_attention_scores: Also give ``a``, before dropout.
-        use_causal_mask: Query ``i`` attends to keys ``j <= i`` only.
+        return_attention_scores: Whether to return ``a`` too, before dropout.
+        training: Whether to drop attention weights.
+        use_causal_mask: Whether query ``i`` attends to keys ``j <= i`` only.
 
     Returns:
         ``(B, T, C)`` float; with `return_attention_scores` also ``(B, U, T, S)``.
 
     Raises:
-        DeepLearningException: An argument is out of range, heads do not divide,
-            a mask is not boolean, shapes disagree, or `flash_attention` is asked
-            of TensorFlow or together with dropout.
+        DeepLearningException: An argument is out of range, the numbers of heads
+            do not divide, a mask is not boolean, shapes disagree, or
+            `flash_attention` is True on TensorFlow or together with dropout.
 
     Source:
-        Ainslie et al., *GQA* (2023). Keras 3.15 lets a query without a key take
-        the mean of masked values unless scores are asked for, casts float masks
-        to bool, lets inf in masked slots through, and forgets `flash_attention`
-        when it is saved; here it does not.
+        Ainslie et al., *GQA* (2023), on `keras.layers.GroupQueryAttention`. That
+        of Keras 3.15 gives a query without a key the mean of masked values
+        unless scores are returned, casts float masks to bool, lets inf in masked
+        slots through, and loses `flash_attention` when it is saved; ours does
+        not.
     """
 
     def __init__(
@@ -187,68 +189,42 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
             },
             use_causal_mask,
         )
-        # Fused kernels give no scores, and compute in float32 at most.
+        # Fused kernels return no scores, and compute in float32 at most.
         explicit = return_attention_scores or self.compute_dtype == "float64"
         self.attention._flash_attention = None if explicit else self._flash
         options = {"return_attention_scores": explicit, "training": training}
         if attends is None:
             result = self.attention(query, value, key=key, **options)
             return result if return_attention_scores or not explicit else result[0]
-        busy = ops.any(attends, axis=-1)[..., None]  # (B, T, 1)
-        seen = ops.any(attends, axis=-2)[..., None]  # (B, S, 1)
-        query = ops.where(busy, query, 0.0)
-        spoiled = None
+        attending = ops.any(attends, axis=-1)[..., None]  # (B, T, 1)
+        attended = ops.any(attends, axis=-2)[..., None]  # (B, S, 1)
+        query = ops.where(attending, query, 0.0)
+        contaminated = None
         if attention_mask is not None or use_causal_mask:
-            # A key that one query sees may be hidden from another.
-            sound = _finite(value) if key is None else _finite(value) & _finite(key)
-            spoiled = ops.any(attends & ~ops.swapaxes(sound, 1, 2), axis=-1)
-            seen = seen & sound
-        value = ops.where(seen, value, 0.0)
-        key = value if key is None else ops.where(seen, key, 0.0)
+            # A key that is visible to one query may be hidden from another.
+            finite = _finite(value) if key is None else _finite(value) & _finite(key)
+            contaminated = ops.any(attends & ~ops.swapaxes(finite, 1, 2), axis=-1)
+            attended = attended & finite
+        value = ops.where(attended, value, 0.0)
+        key = value if key is None else ops.where(attended, key, 0.0)
         result = self.attention(
-            query, value, key=key, attention_mask=attends | ~busy, **options
+            query, value, key=key, attention_mask=attends | ~attending, **options
         )
         output, scores = result if explicit else (result, None)
-        idle = self.attention._output_dense.bias if self.use_bias else 0.0
-        output = ops.where(busy, output, ops.cast(idle, output.dtype))
-        if spoiled is not None:
-            output = ops.where(spoiled[..., None], float("nan"), output)
+        bias = self.attention._output_dense.bias if self.use_bias else 0.0
+        output = ops.where(attending, output, ops.cast(bias, output.dtype))
+        if contaminated is not None:
+            output = ops.where(contaminated[..., None], float("nan"), output)
         if not return_attention_scores:
             return output
         return output, ops.where(ops.expand_dims(attends, 1), scores, 0.0)
 
     def _attends(self, query, value, masks, causal):
-        """``(B, T, S)`` or ``(1, T, S)`` bool, or None where all attend to all."""
-        ranks = {"attention_mask": (2, 3)}
-        length = {"query_mask": query.shape[1:2], "attention_mask": query.shape[1:2]}
-        length["attention_mask"] += value.shape[1:2]
+        """Return ``(B, T, S)`` or ``(1, T, S)`` bool, or None if all attend to all."""
+        lengths = (query.shape[1], value.shape[1])
         for name, mask in masks.items():
-            if mask is None:
-                continue
-            mask = masks[name] = ops.convert_to_tensor(mask)
-            kind = keras.backend.standardize_dtype(mask.dtype)
-            if kind != "bool":
-                raise DeepLearningException(
-                    f"{self.name}: `{name}` must be boolean, True where a query "
-                    f"attends. Received: {kind}; turn an additive mask into "
-                    "`mask == 0`"
-                )
-            if len(mask.shape) not in ranks.get(name, (2,)):
-                raise DeepLearningException(
-                    f"{self.name}: `{name}` must have the shape "
-                    f"{'(B, T, S) or (T, S)' if name in ranks else '(B, length)'}. "
-                    f"Received: shape {tuple(mask.shape)}"
-                )
-            wanted = tuple(length.get(name, value.shape[1:2]))
-            own = tuple(mask.shape)[-len(wanted) :]
-            if any(
-                size not in (1, None, want) and want is not None
-                for size, want in zip(own, wanted, strict=True)
-            ):
-                raise DeepLearningException(
-                    f"{self.name}: `{name}` must end in {' x '.join(map(str, wanted))}"
-                    f". Received: shape {tuple(mask.shape)}"
-                )
+            if mask is not None:
+                masks[name] = self._checked_mask(name, mask, *lengths)
         parts = []
         if masks["attention_mask"] is not None:
             mask = masks["attention_mask"]
@@ -268,6 +244,40 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
         for part in parts:
             attends = ops.logical_and(attends, part)
         return attends
+
+    def _checked_mask(self, name, mask, queries, keys):
+        """Return the mask as a tensor.
+
+        Raises:
+            DeepLearningException: The mask is not boolean, or of another shape.
+        """
+        sizes, ranks, form = {
+            "query_mask": ((queries,), (2,), "(B, length)"),
+            "attention_mask": ((queries, keys), (2, 3), "(B, T, S) or (T, S)"),
+        }.get(name, ((keys,), (2,), "(B, length)"))
+        mask = ops.convert_to_tensor(mask)
+        dtype = keras.backend.standardize_dtype(mask.dtype)
+        if dtype != "bool":
+            raise DeepLearningException(
+                f"{self.name}: `{name}` must be boolean, True where a query "
+                f"attends. Received: {dtype}; turn an additive mask into "
+                "`mask == 0`"
+            )
+        if len(mask.shape) not in ranks:
+            raise DeepLearningException(
+                f"{self.name}: `{name}` must have the shape {form}. "
+                f"Received: shape {tuple(mask.shape)}"
+            )
+        own = tuple(mask.shape)[-len(sizes) :]
+        if any(
+            received not in (1, None, size) and size is not None
+            for received, size in zip(own, sizes, strict=True)
+        ):
+            raise DeepLearningException(
+                f"{self.name}: `{name}` must end in {' x '.join(map(str, sizes))}"
+                f". Received: shape {tuple(mask.shape)}"
+            )
+        return mask
 
     def compute_output_shape(self, query_shape, *_, **__):
         return tuple(query_shape)
@@ -306,5 +316,5 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
 
 
 def _finite(values):
-    """``(B, S, 1)`` bool, True where all channels are finite."""
+    """Return ``(B, S, 1)`` bool, True where all channels are finite."""
     return ops.all(ops.isfinite(values), axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The tail of a grouped vector attention: three factors, one sum over neighbors."""
+"""The last step of grouped vector attention: three factors, summed over neighbors."""
 
 import keras
 from keras import ops
@@ -10,9 +10,9 @@ from vl3d_lite.model.layers.arguments import as_shapes
 def contract_neighbors(alpha, values, w=None):
     """Sum ``alpha * w * values`` over the neighbors.
 
-    A product and a sum: XLA fuses them, so that the product never exists as a
-    tensor. An einsum of three operands blocks that fusion, and without XLA it
-    is 70 times slower.
+    A product and a sum, which XLA fuses, so that the product is never stored. An
+    einsum of three operands prevents that fusion, and without XLA it is 70 times
+    slower.
 
     Args:
         alpha: ``(..., K, G)`` float, attention weights.
@@ -37,7 +37,10 @@ class TORFGVALayer(keras.layers.Layer):
 
     The layer has no weights and computes in the float type of its policy.
 
-    Shapes: ``B`` samples, ``K`` neighbors, ``G`` groups, ``d`` channels a group.
+    Shapes: ``B`` samples, ``K`` neighbors, ``G`` groups, ``d`` channels per group.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: A list of three: ``alpha`` ``(B, K, G)``, softmax weights;
@@ -54,8 +57,8 @@ class TORFGVALayer(keras.layers.Layer):
             between the inputs.
 
     Source:
-        The tail of VL3D's GVA. Its single einsum is written as a product and
-        a sum here; the result differs by float rounding only.
+        The last step of VL3D's GVA. We compute its single einsum as a product
+        and a sum; the result differs by float rounding only.
     """
 
     def __init__(self, **kwargs):
