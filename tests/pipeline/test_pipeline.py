@@ -241,7 +241,7 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
     assert told["count"] >= 1
     assert told["points"] >= int(first["points"])
     assert told["link_distance"] == 1.0
-    assert "1. ground taken for building" in re.sub(
+    assert "1. ground predicted as building" in re.sub(
         "<[^>]*>", "", copy.report.read_text()
     )
 
@@ -401,7 +401,7 @@ def test_an_output_without_classes_is_not_scored(trained, place, tmp_path):
         OPTIONS,
         ["prediction.write=[confidence]"],
     )
-    with pytest.raises(DataError, match="holds no predicted classes"):
+    with pytest.raises(DataError, match="has no dimension of predicted classes"):
         pipeline.evaluate(copy, tmp_path / "out")
 
 

@@ -224,7 +224,7 @@ def export(
     """Export the kernels of a run before and after training.
 
     With --cloud, also write statistics over the fields of that cloud. statistics.json
-    holds modulations and influence coverage by kernel point, and the entropy of
+    holds modulations and neighbor shares by kernel point, and the entropy of
     attention heads. attention/ holds the scores of `gqa` blocks as numbers and
     pictures.
     """
