@@ -1,12 +1,6 @@
 """Layers that commute with rotations (and mirrors) about the vertical axis."""
 
 from vl3d_lite.model.layers.equivariant.attention import EquivariantMultiHeadAttention
-from vl3d_lite.model.layers.equivariant.copies import (
-    PooledCopies,
-    RepeatedCopies,
-    StackedCopies,
-    TurnedCopies,
-)
 from vl3d_lite.model.layers.equivariant.decoder import (
     EquivariantTransformerDecoderLayer,
 )
@@ -22,6 +16,12 @@ from vl3d_lite.model.layers.equivariant.norm import (
     EquivariantRMSNorm,
 )
 from vl3d_lite.model.layers.equivariant.positions import LiftedOffsets
+from vl3d_lite.model.layers.equivariant.rotated_copies import (
+    PooledCopies,
+    RepeatedCopies,
+    StackedCopies,
+    TurnedCopies,
+)
 
 __all__ = [
     "EquivariantLayerNorm",

@@ -1,0 +1,181 @@
+"""Multi-head attention from spectrum to spectrum."""
+
+import keras
+from keras import ops
+
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.equivariant.heads import (
+    attend_to_all,
+    attend_to_neighbors,
+    finite_points,
+    heads_of,
+    position_context,
+    position_logits,
+    present_only,
+    spectrum_from_heads,
+    split_maps,
+)
+from vl3d_lite.model.layers.equivariant.masks import (
+    check_mask,
+    combine,
+    finite_positions,
+    masked_softmax,
+    neighbors_mask,
+    pairs_mask,
+    sees_any,
+)
+from vl3d_lite.model.layers.equivariant.spectral import add, multiply
+
+
+class SpectralAttention(keras.layers.Layer):
+    """What `EquivariantMultiHeadAttention` computes between two changes of basis."""
+
+    def spectral(
+        self,
+        query,
+        memory=None,
+        attention_mask=None,
+        key_mask=None,
+        query_positions=None,
+        memory_positions=None,
+        query_position_mask=None,
+        memory_position_mask=None,
+        neighbors=None,
+        training=False,
+    ):
+        """Attend from spectrum to spectrum; arguments as in the call."""
+        ranks = (2, 3, 4) if neighbors is None else (2, 3)
+        tokens = query if memory is None else memory
+        sizes = (query[0].shape[1], tokens[0].shape[1])
+        check_mask(self.name, "attention_mask", attention_mask, ranks, sizes)
+        check_mask(self.name, "key_mask", key_mask, (2,), sizes[1:])
+        if memory is None:
+            memory_positions, memory_position_mask = (
+                query_positions,
+                query_position_mask,
+            )
+        spoiled = None
+        if attention_mask is not None:
+            # A token that one query sees may be hidden from another.
+            sound = finite_points(tokens)
+            if memory_positions is not None:
+                sound = combine(
+                    sound, finite_positions(memory_positions, memory_position_mask)
+                )
+            unsound = combine(ops.logical_not(sound), key_mask)
+            spoiled = sees_any(attention_mask, unsound, neighbors, tokens[0])
+            if memory is None:
+                spoiled = ops.logical_or(spoiled, unsound)
+            key_mask = combine(sound, key_mask)
+        if memory is None:
+            query_position_mask = combine(query_position_mask, key_mask)
+        encoded = self._encode(
+            query_positions,
+            memory_positions,
+            query_position_mask,
+            combine(memory_position_mask, key_mask),
+            neighbors,
+        )
+        query, key, value = self._project(query, memory, key_mask)
+        if neighbors is None:
+            mask, axis = pairs_mask(attention_mask, key_mask), -1
+        else:
+            tokens = key[0][:, :, 0]
+            mask = neighbors_mask(neighbors, tokens, attention_mask, key_mask)
+            mask, axis = mask[..., None], 2
+
+        def softmax(logits):
+            return self._softmax(logits, mask, axis, training)
+
+        bias = None
+        if encoded is not None:
+            kernel = self._per_head(self.position_key_kernel)
+            bias = position_logits(query, encoded, kernel, self.group)
+        heads = [heads_of(field, self.num_heads) for field in (query, key, value)]
+        if neighbors is None:
+            context, weights = attend_to_all(*heads, bias, softmax)
+        else:
+            context, weights = attend_to_neighbors(*heads, neighbors, bias, softmax)
+        context = spectrum_from_heads(context, self.group)
+        if encoded is not None:
+            kernel = self._per_head(self.position_value_kernel)
+            context = add(
+                context, position_context(weights, encoded, kernel, self.group)
+            )
+        result = multiply(context, *self._weights("out"), self.group)
+        if spoiled is None:
+            return result
+        spoiled = spoiled[:, :, None, None]
+        return [
+            ops.where(spoiled, ops.full_like(block, float("nan")), block)
+            for block in result
+        ]
+
+    def _weights(self, name, start=None, stop=None):
+        kernel = ops.cast(getattr(self, f"{name}_kernel"), self.compute_dtype)
+        bias = getattr(self, f"{name}_bias")
+        if bias is not None:
+            bias = ops.cast(bias, self.compute_dtype)[start:stop]
+        return kernel[start:stop], bias
+
+    def _per_head(self, kernel):
+        kernel = ops.cast(kernel, self.compute_dtype)
+        return ops.reshape(kernel, (self.position_units, self.num_heads, -1))
+
+    def _project(self, query, memory, key_mask):
+        """Give the spectra of queries, keys and values."""
+        multiplicity, group = self.in_rep.multiplicity, self.group
+        if memory is None:
+            query = present_only(query, key_mask)
+            return split_maps(multiply(query, *self._weights("in"), group), 3, group)
+        memory = present_only(memory, key_mask)
+        query = multiply(query, *self._weights("in", 0, multiplicity), group)
+        both = multiply(
+            memory, *self._weights("in", multiplicity, 3 * multiplicity), group
+        )
+        return query, *split_maps(both, 2, group)
+
+    def _softmax(self, logits, mask, axis, training):
+        size = self.in_rep.size // self.num_heads
+        if self.compute_dtype in ("float16", "bfloat16"):
+            logits = ops.cast(logits, "float32")
+        weights = masked_softmax(logits * size**-0.5, mask, axis)
+        if self.weight_dropout is not None:
+            weights = self.weight_dropout(weights, training=training)
+        return ops.cast(weights, self.compute_dtype)
+
+    def _encode(self, queries, tokens, query_mask, token_mask, neighbors):
+        if self.offsets is None:
+            if queries is not None or tokens is not None:
+                raise DeepLearningException(
+                    f"{self.name}: positions came, but `position_units` is 0"
+                )
+            return None
+        self._require_positions(queries, "query_positions")
+        self._require_positions(tokens, "memory_positions")
+        check_mask(self.name, "query_position_mask", query_mask, (2,))
+        check_mask(self.name, "memory_position_mask", token_mask, (2,))
+        # What is masked may hold anything; zeros pass no NaN on, nor to gradients.
+        queries, tokens = (
+            positions
+            if mask is None
+            else ops.where(mask[..., None], positions, ops.zeros_like(positions))
+            for positions, mask in ((queries, query_mask), (tokens, token_mask))
+        )
+        encoded = self.offsets(queries, tokens, neighbors)
+        valid = None if query_mask is None else query_mask[:, :, None]
+        if neighbors is not None:
+            present = neighbors_mask(neighbors, tokens, None, token_mask)
+            valid = combine(valid, present)
+        elif token_mask is not None:
+            valid = combine(valid, token_mask[:, None, :])
+        if valid is None:
+            return encoded
+        return ops.where(valid[..., None], encoded, ops.zeros_like(encoded))
+
+    def _require_positions(self, value, name):
+        if value is None:
+            raise DeepLearningException(
+                f"{self.name}: `{name}` is missing, which `position_units` = "
+                f"{self.position_units} needs"
+            )
