@@ -36,14 +36,12 @@ def inspect(
 ):
     """Describe a kernel folder, run, model or LAS file."""
     configure_logging(quiet=False)
-    from vl3d_lite.report.inspection import describe
+    from vl3d_lite.report.inspection import describe, kernel_page
 
     if html is not None:
         require_free(html, overwrite=overwrite, remedy="name another file")
     typer.echo(describe(path))
     if html is not None:
-        from vl3d_lite.kernels.page import kernel_page
-
         kernels = RunFolder(path).kernels
         page = kernel_page(kernels if kernels.is_dir() else path)
         write_text(html, page)

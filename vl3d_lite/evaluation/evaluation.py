@@ -20,7 +20,7 @@ METRICS_FORMAT = 1
 
 
 class ScoredCloud(NamedTuple):
-    """Predictions of a cloud beside its reference labels.
+    """Predictions and reference labels of a cloud.
 
     Args:
         name: Name of the cloud.

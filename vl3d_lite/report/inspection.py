@@ -15,11 +15,12 @@ from vl3d_lite.clouds.reading import describe_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.kernels.export import weight_norms
 from vl3d_lite.kernels.files import MANIFEST, StoredKernel, kernel_folders, read_kernel
+from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
 from vl3d_lite.runs.folder import RunFolder
 
-__all__ = ["describe"]
+__all__ = ["describe", "kernel_page"]
 
 _CLOUDS = (".las", ".laz")
 

@@ -24,7 +24,7 @@ def write_run_report(
     outcomes: Sequence[PredictedCloud],
     disagreements: Sequence[Disagreement] = (),
 ) -> None:
-    """Write ``report.html`` and the plots beside it.
+    """Write ``report.html`` and the plots of a run.
 
     Args:
         run: The run.
