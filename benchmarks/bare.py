@@ -107,10 +107,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     restart_quietly(arguments.threads)
-    from benchmarks.bench_layers import ceilings
     from benchmarks.bench_network import STAGES
     from benchmarks.bench_network import calls as benchmark_calls
-    from benchmarks.bench_run import stages_of
+    from benchmarks.ceilings import ceilings
+    from benchmarks.run_spec import stages_of
 
     begin = time.perf_counter()
     stages = stages_of(arguments.spec)

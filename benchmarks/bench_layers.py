@@ -30,10 +30,18 @@ import time
 from pathlib import Path
 from statistics import median
 
+from benchmarks.ceilings import ceilings
+from benchmarks.operator_forms import (
+    GROUPS,
+    check_agreement,
+    factored,
+    keras_calls,
+    literal,
+    make_case,
+    torch_calls,
+)
 from benchmarks.timing import publish, ratio, restart_quietly, take_turns
 
-GROUPS = 8
-SHELLS = {21: (1, 7, 13), 43: (1, 14, 28)}
 CASES = [
     (4, 2048, 16, 64, 21),
     (4, 2048, 16, 64, 43),
@@ -44,184 +52,6 @@ CASES = [
 TAIL = (8192, 16, 8, 8)
 # Of the PyTorch form's time: forward and step under XLA, then without.
 TARGETS = {64: (0.2, 0.3, 0.35, 0.6), 128: (0.25, 0.35, 0.4, 0.65)}
-
-
-def make_case(batch, rows, count, channels, points):
-    """Arrays of a case: float32 and int32, geometry computed by the layer."""
-    import numpy as np
-    from scipy.spatial import cKDTree
-
-    from vl3d_lite.model.layers import KernelGeometryLayer
-
-    rng = np.random.default_rng(0)
-    xyz = rng.uniform(0, 16, (batch, rows, 3)).astype("float32")
-    xyz[..., 2] *= 0.1
-    order = np.argsort(xyz[..., 0] // 2 * 100 + xyz[..., 1], axis=1)
-    xyz = np.take_along_axis(xyz, order[..., None], axis=1)
-    near = [cKDTree(field).query(field, count)[1] for field in xyz]
-    neighbors = np.stack(near).astype("int32")
-    layer = KernelGeometryLayer(
-        sigma=1.0, shell_radii=[0, 0.5, 1.0], shell_points=SHELLS[points]
-    )
-    nearest, influence = (np.asarray(value) for value in layer([xyz, neighbors]))
-    width = points * channels // GROUPS
-
-    def draw(*shape):
-        return (rng.normal(size=shape) / shape[0] ** 0.5).astype("float32")
-
-    return {
-        "fixed": (neighbors, nearest, influence),
-        "learned": (
-            rng.normal(size=(batch, rows, channels)).astype("float32"),
-            draw(points, channels),
-            draw(channels, channels),
-            draw(channels),
-            draw(channels, width),
-            draw(width),
-        ),
-        "cotangent": rng.normal(size=(batch, rows, channels)).astype("float32"),
-    }
-
-
-def ours(neighbors, nearest, influence, features, weights, Phi, phi, Psi, psi):
-    from keras import ops
-
-    from vl3d_lite.model.layers.convolution.kpconvx_operator import kpconvx_operator
-
-    hidden = ops.leaky_relu(ops.matmul(features, Phi) + phi, 0.1)
-    modulations = ops.sigmoid(ops.matmul(hidden, Psi) + psi)
-    return kpconvx_operator(
-        features, neighbors, nearest, influence, weights, modulations, finite=True
-    )
-
-
-def literal(neighbors, nearest, influence, features, weights, Phi, phi, Psi, psi):
-    from keras import ops
-
-    batch, rows, channels = features.shape
-    points = weights.shape[0]
-    hidden = ops.leaky_relu(ops.matmul(features, Phi) + phi, 0.1)
-    modulations = ops.sigmoid(ops.matmul(hidden, Psi) + psi)
-    modulations = ops.reshape(modulations, (batch, rows, points, -1, 1))
-    modulated = modulations * ops.reshape(weights, (points, -1, GROUPS))
-    table = ops.reshape(modulated, (batch * rows * points, channels))
-    first = ops.reshape(ops.arange(batch * rows) * points, (batch, rows, 1))
-    chosen = ops.take(table, nearest + first, axis=0)  # (B, R, K, D)
-    start = ops.reshape(ops.arange(batch) * rows, (batch, 1, 1))
-    flat = ops.reshape(features, (batch * rows, channels))
-    gathered = ops.take(flat, neighbors + start, axis=0)
-    return ops.sum(gathered * influence[..., None] * chosen, axis=2)
-
-
-def literal_torch(neighbors, nearest, influence, features, weights, Phi, phi, Psi, psi):
-    import torch
-
-    batch, rows, channels = features.shape
-    points, count = weights.shape[0], neighbors.shape[-1]
-    flat = features.reshape(-1, channels)
-    hidden = torch.nn.functional.leaky_relu(flat @ Phi + phi, 0.1)
-    modulations = torch.sigmoid(hidden @ Psi + psi).view(batch * rows, points, -1, 1)
-    modulated = (modulations * weights.view(points, -1, GROUPS)).flatten(2)
-    index = nearest.view(-1, count, 1).expand(-1, -1, channels)
-    chosen = torch.gather(modulated, 1, index)  # (B R, K, D)
-    start = (torch.arange(batch) * rows).view(-1, 1, 1)
-    gathered = flat[(neighbors + start).view(-1)].view(-1, count, channels)
-    weighted = gathered * influence.view(-1, count, 1) * chosen
-    return weighted.sum(1).view(batch, rows, channels)
-
-
-def keras_calls(function, case, jit):
-    """The forward and the step of a Keras form, compiled."""
-    import tensorflow as tf
-
-    fixed = [tf.constant(value) for value in case["fixed"]]
-    learned = [tf.Variable(value) for value in case["learned"]]
-    cotangent = tf.constant(case["cotangent"])
-
-    @tf.function(jit_compile=jit)
-    def forward():
-        return function(*fixed, *(value.read_value() for value in learned))
-
-    @tf.function(jit_compile=jit)
-    def step():
-        with tf.GradientTape() as tape:
-            values = [value.read_value() for value in learned]
-            tape.watch(values)
-            total = tf.reduce_sum(function(*fixed, *values) * cotangent)
-        return tape.gradient(total, values)
-
-    return lambda: forward().numpy(), lambda: [g.numpy() for g in map(dense, step())]
-
-
-def dense(gradient):
-    import tensorflow as tf
-
-    return tf.convert_to_tensor(gradient)
-
-
-def torch_calls(case, threads):
-    """The forward and the step of the PyTorch form, or None without PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(threads)
-    neighbors, nearest, influence = map(torch.as_tensor, case["fixed"])
-    fixed = neighbors.long(), nearest.long(), influence
-    learned = [torch.tensor(value, requires_grad=True) for value in case["learned"]]
-    cotangent = torch.as_tensor(case["cotangent"])
-
-    def forward():
-        with torch.no_grad():
-            return literal_torch(*fixed, *learned).numpy()
-
-    def step():
-        total = (literal_torch(*fixed, *learned) * cotangent).sum()
-        return [gradient.numpy() for gradient in torch.autograd.grad(total, learned)]
-
-    return forward, step
-
-
-def check_agreement(calls):
-    """Refuse to time forms that do not compute the same thing."""
-    import numpy as np
-
-    results = {name: (forward(), *step()) for name, (forward, step) in calls.items()}
-    expected = results.pop("ours, graph")
-    for name, values in results.items():
-        for one, other in zip(values, expected, strict=True):
-            apart = np.abs(one - other).max() / np.abs(other).max()
-            if apart > 1e-4:
-                raise AssertionError(f"{name} is off by {apart:.1e}")
-
-
-def ceilings():
-    """Rates of this machine now: operations, gathered and copied bytes a second."""
-    import numpy as np
-    import tensorflow as tf
-
-    square = tf.random.normal((1024, 1024))
-    table, large = tf.random.normal((8192, 64)), tf.random.normal((4 << 20,))
-    rows = np.arange(8192)[:, None] + np.arange(-8, 8)  # near in memory, as sorted
-    index = tf.constant(np.clip(rows, 0, 8191).astype("int32"))
-    gather = tf.function(
-        lambda: tf.reduce_sum(tf.gather(table, index), axis=1), jit_compile=True
-    )
-    copy = np.empty(4 << 20, "float32")
-    source = large.numpy()
-    seconds = take_turns(
-        {
-            "product": lambda: tf.matmul(square, square).numpy(),
-            "gather": lambda: gather().numpy(),
-            "copy": lambda: np.copyto(copy, source),
-        },
-        rounds=15,
-    )
-    return {
-        "product": 2 * 1024**3 / min(seconds["product"]),
-        "gather": 8192 * 16 * 64 * 4 / min(seconds["gather"]),
-        "copy": 2 * copy.nbytes / min(seconds["copy"]),
-    }
 
 
 def roofline(case, rates):
@@ -299,15 +129,15 @@ def compile_one(name):
     if name == "tail":
         tail_calls(jit=True)[0][0]()
     else:
-        form = {"ours": ours, "literal": literal}[name]
+        form = {"ours": factored, "literal": literal}[name]
         keras_calls(form, make_case(*CASES[0]), jit=True)[0]()
 
 
 def measure_operator(case, threads, rounds):
     data = make_case(*case)
     calls = {
-        "ours, XLA": keras_calls(ours, data, jit=True),
-        "ours, graph": keras_calls(ours, data, jit=False),
+        "ours, XLA": keras_calls(factored, data, jit=True),
+        "ours, graph": keras_calls(factored, data, jit=False),
         "literal, XLA": keras_calls(literal, data, jit=True),
         "literal, graph": keras_calls(literal, data, jit=False),
     }

@@ -5,17 +5,15 @@ import pytest
 from benchmarks.bench_network import STAGES
 from benchmarks.bench_run import (
     COMPILING,
-    QUICK,
     alone_of,
     compiling,
-    make_spec,
     parts_of,
     rate_lines,
     report,
     split_steps,
-    stages_of,
 )
 from benchmarks.clocks import NETWORK, STEP, VALIDATION
+from benchmarks.run_spec import QUICK, make_spec, stages_of
 from vl3d_lite.spec.reader import read_spec
 
 SIZES = argparse.Namespace(tiles=1, epochs=2, steps=3, threads=1, clouds=1)
