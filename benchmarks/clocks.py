@@ -1,11 +1,11 @@
-"""Run a verb of the command line and write down where its time went.
+"""Run a command of the program and measure the time of its parts.
 
     python -m benchmarks.clocks CLOCKS.json train spec.yaml --run runs/one
 
-The verb is the product's own; some of its functions are timed, at a cost of about a
-microsecond a call. A clock runs in the main thread alone, and only the innermost one:
-the parts of a run add up to it. What background threads do beside is told apart, in
-seconds of their processor.
+The command is unchanged; some of its functions are timed, at a cost of about a
+microsecond per call. Clocks run in the main thread only, and only the innermost one
+runs, so that the parts add up to the whole. The work of background threads is counted
+separately, in seconds of processor time.
 """
 
 import functools
@@ -20,46 +20,54 @@ from pathlib import Path
 
 STEP, NETWORK = "steps", "network"
 WAITING, VALIDATION = "waiting for batches", "validation"
-# Part of a run: what it does, as `module:name` or `module:class.name`.
+# The functions of each part of a run, as `module:name` or `module:class.name`, where
+# they are called: a name that another module imported has to be replaced there.
 PARTS = {
-    "checking the clouds": ["pipeline:check_clouds"],
-    "reading": ["inputs:read_file"],
-    "grid": ["prepare:_reduce"],
-    "features": ["prepare:compute_features"],
-    "neighborhoods": ["prepare:build_hierarchy"],
-    "laying out fields": ["dataset:SweepBatches.__init__"],
-    "building the network": ["pipeline:build_network", "pipeline:load_network"],
-    "exporting kernels": ["pipeline:export_model_kernels"],
-    "calibration": ["pipeline:calibrate", "predict:CellPrediction.calibrated"],
+    "checking the clouds": ["pipeline.preparing:check_clouds"],
+    "reading": ["dataset.files:read_cloud"],
+    "grid": ["dataset.prepared:_reduce"],
+    "features": ["dataset.prepared:compute_features"],
+    "neighborhoods": ["dataset.prepared:build_hierarchy"],
+    "laying out fields": ["dataset.batches:SweepBatches.__init__"],
+    "building the network": [
+        "pipeline.building:build_network",
+        "pipeline.predict:load_network",
+    ],
+    "exporting kernels": ["pipeline.export:export_model_kernels"],
+    "calibration": [
+        "pipeline.train:calibrate",
+        "prediction.votes:CellPrediction.calibrated",
+    ],
     "voting": [
-        "predict:Votes.add",
-        "predict:Votes.result",
-        "predict:softmax",
-        "classify:mean_over_grids",
+        "prediction.votes:Votes.add",
+        "prediction.votes:Votes.result",
+        "prediction.votes:softmax",
+        "prediction.classifier:mean_over_grids",
     ],
     "writing": [
-        "train:save_variables",
-        "train:write_text",
-        "pipeline:save_model",
-        "pipeline:_begin_run",
-        "classify:write_prediction",
-        "pipeline:write_color_files",
-        "receipt:file_hash",
-        "receipt:array_hash",
+        "training.loop:save_variables",
+        "training.checkpoints:save_variables",
+        "training.loop:write_history",
+        "pipeline.publishing:save_model",
+        "pipeline.train:begin_run",
+        "prediction.classifier:write_prediction",
+        "pipeline.predict:write_color_files",
+        "runs.provenance:file_hash",
+        "runs.provenance:array_hash",
     ],
 }
-# Counted as one, whatever they call.
+# These parts include the parts that they call.
 WHOLE = {VALIDATION, "calibration", "exporting kernels"}
 
 
 class Clocks:
-    """Seconds of named parts, none of them counted twice.
+    """Seconds of named parts; no second is counted twice.
 
     Attributes:
-        seconds: Of each part, those of its inner parts left out.
-        calls: The seconds of every call of the parts that were asked for.
-        beside: Of each kind of batches, processor seconds of the threads that made
-            them, and slots they have, in all and with a point.
+        seconds: Seconds of each part, without its inner parts.
+        calls: Seconds of every call, of the parts that are `listed`.
+        beside: For each kind of batches, processor seconds of the threads that made
+            them, and the number of slots and of slots with a point.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter):
@@ -96,13 +104,13 @@ class Clocks:
         return call
 
     def add(self, name: str, seconds: float) -> None:
-        """Count seconds that have just passed."""
+        """Count seconds that have just passed, and subtract them from outer parts."""
         self._count(name, seconds)
         if self._open:
             self._open[-1][1] += seconds
 
     def add_beside(self, kind: str, **amounts: float) -> None:
-        """Count what a background thread did."""
+        """Count the work of a background thread."""
         with self._lock:
             for name, amount in amounts.items():
                 self.beside[kind][name] += amount
@@ -112,10 +120,10 @@ class Clocks:
         self.seconds[whole[0] if whole else name] += seconds
 
 
-def place(name: str) -> tuple[object, str]:
-    """Where a function of the product lies: what holds it, and its name there."""
+def locate(name: str) -> tuple[object, str]:
+    """The module or class that contains a function of `PARTS`, and its name there."""
     module, _, path = name.partition(":")
-    holder = importlib.import_module(f"vl3d_lite.{module}")
+    holder: object = importlib.import_module(f"vl3d_lite.{module}")
     *classes, last = path.split(".")
     for part in classes:
         holder = getattr(holder, part)
@@ -123,36 +131,38 @@ def place(name: str) -> tuple[object, str]:
 
 
 def attach(clocks: Clocks) -> None:
-    """Put clocks on the functions of the product. There is no way back."""
+    """Put clocks on the functions of the program, for the rest of the process."""
     import keras
 
-    from vl3d_lite import pipeline
-    from vl3d_lite.dataset import batches as dataset
-    from vl3d_lite.prediction import votes as predict
+    from vl3d_lite.dataset import batches
+    from vl3d_lite.prediction import votes
 
     for part, names in PARTS.items():
         for name in names:
-            holder, attribute = place(name)
+            holder, attribute = locate(name)
             timed = clocks.timed(part, getattr(holder, attribute))
             setattr(holder, attribute, timed)
     for part, name in ((STEP, "train_on_batch"), (NETWORK, "predict_on_batch")):
         method = clocks.timed(part, getattr(keras.Model, name), listed=True)
         setattr(keras.Model, name, method)
-    predict.ahead = functools.partial(
-        predict.ahead, waited=functools.partial(clocks.add, NETWORK)
+    votes.prefetch = functools.partial(
+        votes.prefetch, waited=functools.partial(clocks.add, NETWORK)
     )
-    make = pipeline._validator
+    # The function `pipeline.train` hides the module of the same name.
+    train = sys.modules["vl3d_lite.pipeline.train"]
+    make = train.make_validator
 
-    def validator(*arguments):
-        return clocks.timed(VALIDATION, make(*arguments))
+    def make_validator(*arguments):
+        validate = make(*arguments)
+        return validate and clocks.timed(VALIDATION, validate)
 
-    pipeline._validator = validator
-    for batches in (dataset.TrainingBatches, dataset.SweepBatches):
-        attach_to_batches(clocks, batches)
+    train.make_validator = make_validator
+    for kind in (batches.TrainingBatches, batches.SweepBatches):
+        attach_to_batches(clocks, kind)
 
 
 def attach_to_batches(clocks: Clocks, batches: type) -> None:
-    """Count the waiting for batches, and what the threads that make them do."""
+    """Count the waits for batches, and the work of the threads that make them."""
     wait, cut = batches._waited, batches._batch
 
     def waited(self, seconds):
@@ -175,9 +185,10 @@ def attach_to_batches(clocks: Clocks, batches: type) -> None:
 
 
 def main() -> None:
+    """Run the command and write the seconds to the file."""
     began = time.perf_counter()
     target, sys.argv[1:] = Path(sys.argv[1]), sys.argv[2:]
-    from vl3d_lite.cli import app as cli
+    from vl3d_lite.cli.app import main as run_command
 
     clocks = Clocks()
     clocks.timed(
@@ -185,7 +196,7 @@ def main() -> None:
     )()
     attach(clocks)
     try:
-        cli.main()
+        run_command()
     finally:
         found = {
             "total": time.perf_counter() - began,

@@ -12,12 +12,12 @@ from benchmarks.clocks import (
     WAITING,
     Clocks,
     attach_to_batches,
-    place,
+    locate,
 )
 
 
-class Hand:
-    """A clock that is put forward by hand."""
+class ManualClock:
+    """A clock that tests advance."""
 
     def __init__(self):
         self.time = 0.0
@@ -32,7 +32,7 @@ class Hand:
 
 @pytest.fixture
 def hand():
-    return Hand()
+    return ManualClock()
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def clocks(hand):
 
 
 @pytest.mark.parametrize("name", [name for names in PARTS.values() for name in names])
-def test_every_timed_function_is_there(name):
-    holder, attribute = place(name)
+def test_every_timed_function_exists(name):
+    holder, attribute = locate(name)
     assert callable(getattr(holder, attribute))
 
 
@@ -54,7 +54,7 @@ def test_the_innermost_clock_runs_alone(hand, clocks):
     assert clocks.seconds == {"outer": 5, "inner": 4}
 
 
-def test_a_whole_part_takes_in_what_it_calls(hand, clocks):
+def test_a_whole_part_includes_the_parts_it_calls(hand, clocks):
     inner = clocks.timed(NETWORK, lambda: hand.work(2), listed=True)
     whole = clocks.timed(VALIDATION, lambda: hand.work(1, inner))
     whole()
@@ -62,7 +62,7 @@ def test_a_whole_part_takes_in_what_it_calls(hand, clocks):
     assert clocks.calls == {NETWORK: [2]}
 
 
-def test_added_seconds_are_taken_from_the_part_around_them(hand, clocks):
+def test_added_seconds_are_subtracted_from_the_outer_part(hand, clocks):
     def wait():
         hand.work(3)
         clocks.add("waiting", 3)
@@ -71,7 +71,7 @@ def test_added_seconds_are_taken_from_the_part_around_them(hand, clocks):
     assert clocks.seconds == {"waiting": 3, "outer": 1}
 
 
-def test_what_raises_is_timed_as_well(hand, clocks):
+def test_a_function_that_raises_is_timed(hand, clocks):
     def fail():
         hand.work(2)
         raise ValueError("no")
@@ -83,7 +83,7 @@ def test_what_raises_is_timed_as_well(hand, clocks):
     assert clocks.seconds == {"failing": 2, "after": 1}
 
 
-def test_background_threads_do_not_run_the_clocks(hand, clocks):
+def test_background_threads_do_not_run_clocks(hand, clocks):
     thread = threading.Thread(target=clocks.timed("part", lambda: hand.work(1)))
     thread.start()
     thread.join()
@@ -97,13 +97,13 @@ def test_background_threads_do_not_run_the_clocks(hand, clocks):
     }
 
 
-def test_a_timed_function_gives_what_it_gave():
+def test_a_timed_function_returns_the_same_value():
     timed = Clocks(time.perf_counter).timed("part", json.dumps)
     assert timed([1], indent=None) == "[1]"
     assert timed.__name__ == "dumps"
 
 
-def test_batches_count_their_waits_and_their_slots(clocks):
+def test_batches_count_waits_and_slots(clocks):
     class Batches:
         waited = 0.0
 
