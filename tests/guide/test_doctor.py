@@ -1,4 +1,4 @@
-"""The doctor, on this machine and on machines that lack something."""
+"""`doctor`, on this machine and on machines that lack something."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vl3d_lite.guide import doctor
-from vl3d_lite.guide.doctor import Finding, Probe, describe, run_probe, works
+from vl3d_lite.guide.doctor import Finding, SelfTest, describe, run_self_test, works
 
 GOOD = {
     "backend": {"step": "backend", "name": "tensorflow", "keras": "3"},
@@ -35,19 +35,19 @@ def examined(folder):
     )
 
 
-def test_training_works_here_although_open3d_lacks_a_library(tmp_path):
+def test_training_works_without_a_library_of_open3d(tmp_path):
     missing = "libusb-1.0.so.0: cannot open shared object file"
     shadow(tmp_path, "open3d", f"raise OSError({missing!r})")
     result = examined(tmp_path)
     assert result.returncode == 0, result.stdout
-    told = dict(re.findall(r"^(\w+) {2,}(.+)$", result.stdout, re.M))
-    assert told["training"].startswith("works: four steps on a .laz file")
-    assert told["open3d"].startswith("cannot be loaded; SciPy takes over")
+    report = dict(re.findall(r"^(\w+) {2,}(.+)$", result.stdout, re.M))
+    assert report["training"].startswith("works: four steps on a .laz file")
+    assert report["open3d"].startswith("cannot be loaded; SciPy replaces it")
     assert missing in result.stdout
     assert "libusb-1.0-0" in result.stdout
-    assert result.stdout.endswith("Training works here.\n")
+    assert result.stdout.endswith("Training works.\n")
     others = {"backend", "GPU", "XLA", "memory", "processors", "LAZ", "packages"}
-    assert others <= told.keys()
+    assert others <= report.keys()
 
 
 def test_a_backend_that_is_missing_is_exit_code_1(tmp_path):
@@ -56,7 +56,7 @@ def test_a_backend_that_is_missing_is_exit_code_1(tmp_path):
     assert result.returncode == 1
     assert "FAILS: backend: tensorflow cannot be loaded" in result.stdout
     assert "FAILS: training: ImportError: no library libfoo" in result.stdout
-    assert "Training does not work here" in result.stdout
+    assert "Training does not work" in result.stdout
     assert "Traceback" not in result.stdout + result.stderr
 
 
@@ -71,21 +71,23 @@ def test_a_backend_that_is_missing_is_exit_code_1(tmp_path):
     ],
     ids=["illegal", "segment", "killed", "exit", "raised"],
 )
-def test_how_a_test_ended_tells_the_remedy(tmp_path, monkeypatch, text, error, remedy):
+def test_the_remedy_depends_on_how_a_self_test_ended(
+    tmp_path, monkeypatch, text, error, remedy
+):
     shadow(tmp_path, "keras", text)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    probe = run_probe("backend", str(tmp_path))
-    assert error in probe.error
-    assert remedy in probe.remedy
-    assert probe.found.keys() <= {"error"}
+    result = run_self_test("backend", str(tmp_path))
+    assert error in result.error
+    assert remedy in result.remedy
+    assert result.found.keys() <= {"error"}
 
 
-def test_a_test_that_hangs_is_ended(tmp_path, monkeypatch):
+def test_a_self_test_that_hangs_is_stopped(tmp_path, monkeypatch):
     shadow(tmp_path, "keras", "import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    probe = run_probe("backend", str(tmp_path), seconds=0.5)
-    assert "did not end within 0.5 s" in probe.error
-    assert "busy" in probe.remedy
+    result = run_self_test("backend", str(tmp_path), seconds=0.5)
+    assert "did not end within 0.5 s" in result.error
+    assert "busy" in result.remedy
 
 
 def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
@@ -99,9 +101,9 @@ def test_what_was_found_before_a_crash_is_kept(tmp_path, monkeypatch):
     )
     shadow(tmp_path, "tensorflow", "import os; os.kill(os.getpid(), 11)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    probe = run_probe("backend", str(tmp_path))
-    assert probe.found["backend"]["name"] == "tensorflow"
-    findings = doctor._backend(probe, 0)
+    result = run_self_test("backend", str(tmp_path))
+    assert result.found["backend"]["name"] == "tensorflow"
+    findings = doctor._backend(result, 0)
     assert [(f.name, f.state) for f in findings] == [
         ("backend", "good"),
         ("GPU", "bad"),
@@ -124,41 +126,46 @@ NO_GPU = {"gpus": {"step": "gpus", "seen": 0}, "gpu": None}
 @pytest.mark.parametrize(
     ("changes", "machine", "state", "words"),
     [
-        ({}, 1, "good", "1 seen by tensorflow, usable"),
+        ({}, 1, "good", "1 found by tensorflow, usable"),
         (NO_GPU, 0, "good", "none; the CPU is used"),
-        (NO_GPU, 2, "note", "2 in the machine, none seen"),
-        ({"gpu": {"number": 3, "works": False}}, 4, "bad", "number 3 computes wrong"),
+        (NO_GPU, 2, "note", "2 in the machine, none found"),
+        (
+            {"gpu": {"number": 3, "works": False}},
+            4,
+            "bad",
+            "3 computes wrong results",
+        ),
     ],
     ids=["usable", "none", "unseen", "broken"],
 )
 def test_gpus(monkeypatch, changes, machine, state, words):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    finding = gpu_of(doctor._backend(Probe(found(**changes)), machine))
+    finding = gpu_of(doctor._backend(SelfTest(found(**changes)), machine))
     assert finding.state == state
     assert words in finding.text
     assert bool(finding.remedy) == (state != "good")
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
-def test_hidden_gpus_are_no_trouble(monkeypatch, hidden):
+def test_hidden_gpus_are_no_failure(monkeypatch, hidden):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    finding = gpu_of(doctor._backend(Probe(found(**NO_GPU)), 2))
+    finding = gpu_of(doctor._backend(SelfTest(found(**NO_GPU)), 2))
     assert (finding.state, finding.remedy) == ("good", "")
     assert "hidden by CUDA_VISIBLE_DEVICES" in finding.text
 
 
-def test_a_gpu_that_cannot_compute_fails_and_xla_alone_does_not():
-    gpu = Probe(found(gpu=None, xla=None), error="InternalError: no kernel image")
+def test_a_broken_gpu_prevents_training_and_broken_xla_does_not():
+    gpu = SelfTest(found(gpu=None, xla=None), error="InternalError: no kernel image")
     assert gpu_of(doctor._backend(gpu, 1)).state == "bad"
-    xla = Probe(found(xla=None), error="libdevice not found")
+    xla = SelfTest(found(xla=None), error="libdevice not found")
     finding = doctor._backend(xla, 1)[-1]
     assert (finding.name, finding.state) == ("XLA", "note")
     assert "training.jit=off" in finding.remedy
 
 
-def test_another_backend_is_told_apart():
-    probe = Probe(found(backend={"name": "torch"}, xla=None))
-    findings = doctor._backend(probe, 1)
+def test_another_backend_gets_a_note():
+    result = SelfTest(found(backend={"name": "torch"}, xla=None))
+    findings = doctor._backend(result, 1)
     assert findings[0].state == "note"
     assert "KERAS_BACKEND" in findings[0].remedy
     assert findings[-1].text == "not used with torch"
@@ -170,7 +177,7 @@ def test_gpus_are_counted_by_their_driver(tmp_path):
     assert doctor.machine_gpus(tmp_path) == 2
 
 
-def test_little_memory_is_noted(monkeypatch):
+def test_little_memory_gets_a_note(monkeypatch):
     monkeypatch.setattr(doctor, "memory_limit", lambda: 1 << 30)
     monkeypatch.setattr(doctor, "container_memory", lambda: 3 << 29)
     finding = doctor._memory()
@@ -178,12 +185,12 @@ def test_little_memory_is_noted(monkeypatch):
     assert finding.state == "note"
 
 
-def test_the_verdict_follows_from_the_worst():
+def test_the_verdict_follows_from_the_worst_finding():
     note = Finding("open3d", "gone", "note", "install it")
     bad = Finding("training", "does not work", "bad", "buy a computer")
     assert works([note])
-    assert describe([note]).endswith("Training works here.")
+    assert describe([note]).endswith("Training works.")
     assert not works([note, bad])
     text = describe([note, bad])
     assert "note: open3d: install it\nFAILS: training: buy a computer" in text
-    assert "Training does not work here" in text
+    assert "Training does not work" in text

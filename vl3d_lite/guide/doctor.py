@@ -1,4 +1,4 @@
-"""What a support thread asks first: versions, GPUs, memory, and whether it trains."""
+"""`vl3d-lite doctor`: check versions, GPUs and memory, and train a small network."""
 
 import json
 import os
@@ -18,26 +18,27 @@ from vl3d_lite.runs.provenance import package_versions
 from vl3d_lite.system.resources import NVIDIA, container_memory, cpu_limit, memory_limit
 from vl3d_lite.system.version import __version__
 
-SECONDS = 600  # the tests of a machine that works take about ten
-LITTLE_MEMORY = 2 << 30
-INSTALL = "install the program anew in a fresh environment: `pip install .`"
-SIGNALS = {
+TIMEOUT = 600  # s; the self-tests of an idle machine take about ten
+LITTLE_MEMORY = 2 << 30  # bytes; less is too little for most scans
+INSTALL = "install the program in a fresh environment: `pip install .`"
+# Remedy by the signal that ended a self-test.
+SIGNALS: dict[int, str] = {
     signal.SIGILL: "this build needs a processor with AVX; use a newer machine",
-    signal.SIGSEGV: f"libraries do not fit each other; {INSTALL}",
-    signal.SIGABRT: f"libraries do not fit each other; {INSTALL}",
-    signal.SIGBUS: f"libraries do not fit each other; {INSTALL}",
-    signal.SIGKILL: "the system stopped it, most likely for memory; give it more",
+    signal.SIGSEGV: f"libraries are incompatible; {INSTALL}",
+    signal.SIGABRT: f"libraries are incompatible; {INSTALL}",
+    signal.SIGBUS: f"libraries are incompatible; {INSTALL}",
+    signal.SIGKILL: "the system stopped it, probably for lack of memory; free some",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's.
+    """One line of the report.
 
     Args:
-        name: What was looked at.
-        text: What was found.
-        state: ``bad`` keeps training from working here, a ``note`` does not.
+        name: What was checked.
+        text: The result.
+        state: ``bad`` if it prevents training, ``note`` if it does not.
         remedy: What to do about it.
     """
 
@@ -48,13 +49,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a test in a process of its own said, and how it ended.
+class SelfTest:
+    """Result of a self-test, which runs in a separate process.
 
     Args:
-        found: The objects it printed, by step; the last one of each.
+        found: The objects it printed, by step; of several GPUs the one that failed.
         error: What went wrong, or an empty text.
-        remedy: What to do about it, where how it ended tells.
+        remedy: What to do about it, if the way the process ended shows that.
     """
 
     found: dict[str, dict]
@@ -63,11 +64,11 @@ class Probe:
 
 
 def examine() -> list[Finding]:
-    """Look at everything, the quick things first."""
+    """Run all checks and self-tests."""
     with tempfile.TemporaryDirectory(prefix="vl3d-doctor-") as folder:
-        backend = run_probe("backend", folder)
-        training = run_probe("training", folder)
-        open3d = run_probe("open3d", folder)
+        backend = run_self_test("backend", folder)
+        training = run_self_test("training", folder)
+        open3d = run_self_test("open3d", folder)
     return [
         *_versions(),
         *_backend(backend, machine_gpus()),
@@ -80,31 +81,37 @@ def examine() -> list[Finding]:
 
 
 def describe(findings: Sequence[Finding]) -> str:
-    """The findings as text, remedies below, a verdict at the end."""
+    """Format the findings as text, with remedies below and a verdict at the end."""
     lines = fact_lines({finding.name: finding.text for finding in findings})
-    troubles = [finding for finding in findings if finding.remedy]
     remedies = [
         f"{'FAILS' if finding.state == 'bad' else 'note'}: {finding.name}: "
         f"{finding.remedy}"
-        for finding in troubles
+        for finding in findings
+        if finding.remedy
     ]
     verdict = (
-        "Training works here."
+        "Training works."
         if works(findings)
-        else "Training does not work here; see FAILS above."
+        else "Training does not work; see FAILS above."
     )
     return "\n\n".join(filter(None, [lines, "\n".join(remedies), verdict]))
 
 
 def works(findings: Sequence[Finding]) -> bool:
-    """Whether training works here."""
+    """Whether training works on this machine."""
     return all(finding.state != "bad" for finding in findings)
 
 
-def run_probe(what: str, folder: str, seconds: float = SECONDS) -> Probe:
-    """Try `what` of `guide.self_test` in a process of its own."""
-    # A check of a backend must not depend on where the command was typed.
-    command = [sys.executable, "-m", "vl3d_lite.guide.self_test", what, folder]
+def run_self_test(name: str, folder: str, seconds: float = TIMEOUT) -> SelfTest:
+    """Run a test of `guide.self_test` in a separate process.
+
+    Args:
+        name: ``backend``, ``training`` or ``open3d``.
+        folder: Folder for its files.
+        seconds: Time after which it is stopped.
+    """
+    # The current folder may hold files that shadow modules; `folder` does not.
+    command = [sys.executable, "-m", "vl3d_lite.guide.self_test", name, folder]
     root = str(Path(__file__).parents[2])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     try:
@@ -119,26 +126,26 @@ def run_probe(what: str, folder: str, seconds: float = SECONDS) -> Probe:
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b""
         text = output.decode(errors="replace") if isinstance(output, bytes) else output
-        return Probe(
+        return SelfTest(
             _objects(text),
             f"did not end within {seconds:g} s",
-            "the machine is very busy, or it hangs: try again on a quiet one",
+            "the machine is very busy, or the test hangs: try again on an idle machine",
         )
     found = _objects(done.stdout)
     if "error" in found:
-        return Probe(found, found["error"]["error"])
+        return SelfTest(found, found["error"]["error"])
     if done.returncode < 0:
         number = -done.returncode
-        name = signal.Signals(number).name
-        return Probe(found, f"was ended by {name}", SIGNALS.get(number, INSTALL))
+        ended_by = signal.Signals(number).name
+        return SelfTest(found, f"was ended by {ended_by}", SIGNALS.get(number, INSTALL))
     if done.returncode:
         last = (done.stderr.strip().split("\n") or [""])[-1]
-        return Probe(found, last[:300] or f"exit code {done.returncode}", INSTALL)
-    return Probe(found)
+        return SelfTest(found, last[:300] or f"exit code {done.returncode}", INSTALL)
+    return SelfTest(found)
 
 
 def machine_gpus(driver: Path = NVIDIA) -> int:
-    """NVIDIA GPUs of the machine, as its driver says, whoever may use them."""
+    """Number of NVIDIA GPUs that the driver lists, usable or not."""
     if driver.is_dir():
         return len(list(driver.iterdir()))
     tool = shutil.which("nvidia-smi")
@@ -154,7 +161,8 @@ def machine_gpus(driver: Path = NVIDIA) -> int:
 
 
 def _objects(text: str) -> dict[str, dict]:
-    found = {}
+    """The JSON objects of a self-test by step, past lines of other libraries."""
+    found: dict[str, dict] = {}
     for line in text.splitlines():
         if line.startswith('{"step"'):
             entry = json.loads(line)
@@ -175,16 +183,16 @@ def _versions() -> list[Finding]:
     ]
 
 
-def _backend(probe: Probe, machine: int) -> list[Finding]:
-    found = probe.found
-    wanted = os.environ.get("KERAS_BACKEND", "tensorflow")
+def _backend(test: SelfTest, machine: int) -> list[Finding]:
+    found = test.found
+    requested = os.environ.get("KERAS_BACKEND", "tensorflow")
     if "backend" not in found:
         return [
             Finding(
                 "backend",
-                f"{wanted}: {probe.error}",
+                f"{requested}: {test.error}",
                 "bad",
-                probe.remedy or f"{wanted} cannot be loaded; {INSTALL}",
+                test.remedy or f"{requested} cannot be loaded; {INSTALL}",
             )
         ]
     name = found["backend"]["name"]
@@ -197,28 +205,28 @@ def _backend(probe: Probe, machine: int) -> list[Finding]:
             "the program is tested with TensorFlow; unset KERAS_BACKEND to use it",
         )
     if "gpus" not in found:
-        return [backend, _broken("GPU", probe)]
+        return [backend, _failed("GPU", test)]
     if found["gpus"]["seen"] and "gpu" not in found:
-        return [backend, _broken("GPU", probe)]
+        return [backend, _failed("GPU", test)]
     findings = [backend, _gpu(found, machine, name)]
     if "xla" in found:
         seconds = found["xla"]["seconds"]
         findings.append(Finding("XLA", f"works ({seconds:.1f} s to compile)"))
-    elif probe.error:
-        findings.append(_broken("XLA", probe))
+    elif test.error:
+        findings.append(_failed("XLA", test))
     else:
         findings.append(Finding("XLA", f"not used with {name}"))
     return findings
 
 
-def _broken(name: str, probe: Probe) -> Finding:
+def _failed(name: str, test: SelfTest) -> Finding:
     remedies = {
-        "GPU": "the driver and CUDA do not fit; `pip install '.[gpu]'` brings CUDA, "
+        "GPU": "driver and CUDA are incompatible; `pip install '.[gpu]'` installs CUDA, "
         "CUDA_VISIBLE_DEVICES=-1 trains on the CPU",
         "XLA": "train without it: `--set training.jit=off`",
     }
     state: Literal["note", "bad"] = "note" if name == "XLA" else "bad"
-    return Finding(name, probe.error, state, probe.remedy or remedies[name])
+    return Finding(name, test.error, state, test.remedy or remedies[name])
 
 
 def _gpu(found: dict[str, dict], machine: int, backend: str) -> Finding:
@@ -226,23 +234,23 @@ def _gpu(found: dict[str, dict], machine: int, backend: str) -> Finding:
     if seen and "gpu" in found and not found["gpu"]["works"]:
         return Finding(
             "GPU",
-            f"{seen} seen, number {found['gpu']['number']} computes wrong numbers",
+            f"{seen} found, number {found['gpu']['number']} computes wrong results",
             "bad",
-            "choose another by CUDA_VISIBLE_DEVICES",
+            "select another with CUDA_VISIBLE_DEVICES",
         )
     if seen:
         more = "; one is used" if seen > 1 else ""
-        return Finding("GPU", f"{seen} seen by {backend}, usable{more}")
+        return Finding("GPU", f"{seen} found by {backend}, usable{more}")
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if machine and hidden is not None and not hidden.strip("-1, "):
         return Finding("GPU", f"{machine} hidden by CUDA_VISIBLE_DEVICES={hidden}")
     if machine:
         return Finding(
             "GPU",
-            f"{machine} in the machine, none seen by {backend}; the CPU is used",
+            f"{machine} in the machine, none found by {backend}; the CPU is used",
             "note",
-            "`pip install '.[gpu]'` brings CUDA; in Docker also `--gpus all`; "
-            "TF_CPP_MIN_LOG_LEVEL=0 makes TensorFlow say why",
+            "`pip install '.[gpu]'` installs CUDA; Docker also needs `--gpus all`; "
+            "TF_CPP_MIN_LOG_LEVEL=0 makes TensorFlow print the reason",
         )
     return Finding("GPU", "none; the CPU is used")
 
@@ -252,7 +260,7 @@ def _memory() -> Finding:
     bound = f"; container limit {_gib(limit)}" if limit else "; no container limit"
     text = f"{_gib(free)} free{bound}"
     if free < LITTLE_MEMORY:
-        remedy = "close other programs or raise the container's limit; scans need more"
+        remedy = "close other programs or raise the limit of the container"
         return Finding("memory", text, "note", remedy)
     return Finding("memory", text)
 
@@ -263,9 +271,9 @@ def _gib(n: int) -> str:
 
 def _processors() -> Finding:
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    settings = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     text = f"{cpu_limit()} usable of {os.cpu_count()}"
-    return Finding("processors", "; ".join([text, *given]))
+    return Finding("processors", "; ".join([text, *settings]))
 
 
 def _laz() -> Finding:
@@ -273,26 +281,26 @@ def _laz() -> Finding:
 
     backends = laspy.LazBackend.detect_available()
     if not backends:
-        remedy = "`pip install 'laspy[lazrs]'`, or give .las files"
+        remedy = "`pip install 'laspy[lazrs]'`, or use .las files"
         return Finding("LAZ", "cannot be read or written", "note", remedy)
     return Finding("LAZ", ", ".join(backend.name for backend in backends))
 
 
-def _open3d(probe: Probe) -> Finding:
-    if "open3d" in probe.found:
-        return Finding("open3d", f"{probe.found['open3d']['version']}, can be loaded")
-    reason = probe.error.removeprefix("ResourceError: Open3D ")
+def _open3d(test: SelfTest) -> Finding:
+    if "open3d" in test.found:
+        return Finding("open3d", f"{test.found['open3d']['version']}, can be loaded")
+    reason = test.error.removeprefix("ResourceError: Open3D ")
     return Finding(
         "open3d",
-        "cannot be loaded; SciPy takes over, training does not need it",
+        "cannot be loaded; SciPy replaces it, training does not need it",
         "note",
-        reason if probe.error else "it ended without a word",
+        reason if test.error else "it ended without a message",
     )
 
 
-def _training(probe: Probe) -> Finding:
-    if "training" in probe.found:
-        found = probe.found["training"]
+def _training(test: SelfTest) -> Finding:
+    if "training" in test.found:
+        found = test.found["training"]
         text = (
             f"works: four steps on a {found['file']} file in {found['seconds']:.1f} s"
         )
@@ -301,5 +309,5 @@ def _training(probe: Probe) -> Finding:
         "training",
         "does not work",
         "bad",
-        f"{probe.error}; {probe.remedy}" if probe.remedy else probe.error,
+        f"{test.error}; {test.remedy}" if test.remedy else test.error,
     )

@@ -1,12 +1,13 @@
-"""What may crash, tried in a process of its own: `python -m vl3d_lite.guide.self_test`.
+"""Tests of the installation that may crash: `python -m vl3d_lite.guide.self_test`.
 
-Each line on stdout is a JSON object: ``step`` and what was found, or ``error``.
+`guide.doctor` runs each in a separate process. Each line on stdout is a JSON object
+with ``step`` and a result, or ``error``.
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SPEC = """\
@@ -24,7 +25,7 @@ POINTS = 4000
 
 
 def backend() -> Iterator[dict]:
-    """Import Keras and its backend, look for GPUs, try each and XLA."""
+    """Import Keras and its backend, find GPUs, and compute on each and with XLA."""
     import keras
 
     name = keras.backend.backend()
@@ -77,7 +78,7 @@ def _torch() -> Iterator[dict]:
 
 
 def training(folder: Path) -> Iterator[dict]:
-    """Write a small cloud, train a small network on it as `train` does."""
+    """Write a small cloud and train a small network on it, as `train` does."""
     import laspy
 
     from vl3d_lite.runs.folder import RunFolder
@@ -102,7 +103,7 @@ def training(folder: Path) -> Iterator[dict]:
 
 
 def _write_cloud(path: Path) -> None:
-    """Ground and a box, as LAS 1.4."""
+    """Write a cloud of ground and a box as LAS 1.4."""
     import laspy
     import numpy as np
 
@@ -124,25 +125,25 @@ def open3d() -> Iterator[dict]:
     yield {"step": "open3d", "version": load_open3d().__version__}
 
 
-def main(what: str, folder: str) -> None:
-    """Print what `what` finds, line by line."""
-    probes = {
+def main(name: str, folder: str) -> None:
+    """Run a test and print its results, line by line."""
+    tests: dict[str, Callable[[], Iterator[dict]]] = {
         "backend": backend,
         "training": lambda: training(Path(folder)),
         "open3d": open3d,
     }
-    step = what
+    step = name
     try:
-        for found in probes[what]():
+        for found in tests[name]():
             step = found["step"]
-            _say(found)
-    # Whatever it is, it is what the doctor is asked about.
+            _print(found)
+    # Any error is the result that `doctor` reports.
     except Exception as error:
         text = f"{type(error).__name__}: {error}".strip()
-        _say({"step": "error", "after": step, "error": text[:600]})
+        _print({"step": "error", "after": step, "error": text[:600]})
 
 
-def _say(found: dict) -> None:
+def _print(found: dict) -> None:
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
 
