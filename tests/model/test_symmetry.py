@@ -67,7 +67,7 @@ def test_logits_do_not_change_when_the_cloud_is_turned(backbone, symmetry):
     before = logits_of(plain, batch)[:, :40]
     scale, spread = (np.ptp(x, axis=(0, 1)).max() for x in (expected, before))
     group = get_group(symmetry)
-    for element in {1, group.turns % group.order} - {0}:
+    for element in {1, group.rotations % group.order} - {0}:
         matrix = group.matrices[element]
         result = logits_of(model, turned(batch, matrix))[:, :40]
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4 * scale)

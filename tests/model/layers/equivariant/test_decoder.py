@@ -74,7 +74,7 @@ def worst(layer, inputs, **more):
     expected = call(layer, inputs, **more)
     errors = []
     group = layer.group
-    for element in {1 % group.order, group.turns % group.order}:
+    for element in {1 % group.order, group.rotations % group.order}:
         restore(layer, state)
         result = call(layer, turn(layer, inputs, element), **more)
         errors.append(np.abs(result - expected @ layer.in_rep.rho(element).T).max())
@@ -421,7 +421,7 @@ def test_float_masks_are_refused(name, shape):
 @pytest.mark.parametrize(
     ("match", "settings"),
     [
-        (r"`num_heads` must divide the 4 copies", {"num_heads": 3}),
+        (r"`num_heads` must divide the multiplicity 4", {"num_heads": 3}),
         (r"`dim_feedforward` must be a whole number", {"dim_feedforward": 0}),
         (r"`dim_feedforward` must be a whole number", {"dim_feedforward": 2.5}),
         (r"`group` must be trivial", {"name": "K4"}),
@@ -449,7 +449,7 @@ def test_errors_name_the_argument(match, settings):
             {},
             {"tgt_neighbors": np.zeros((2, 5, 2), "int32")},
         ),
-        (r"positions came", {}, {"tgt_positions": np.ones((2, 5, 3))}),
+        (r"positions must not be given", {}, {"tgt_positions": np.ones((2, 5, 3))}),
         (r"`tgt_mask` must have", {}, {"tgt_mask": np.ones(5, bool)}),
         (r"`memory_mask` must end in 5 x 7", {}, {"memory_mask": np.ones((5, 6)) > 0}),
         (

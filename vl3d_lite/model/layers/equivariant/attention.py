@@ -28,10 +28,10 @@ class EquivariantMultiHeadAttention(SpectralAttention):
 
     Inner products run over copies and group, so ``alpha`` is invariant and ``y``
     equivariant. ``e`` are `LiftedOffsets`; ``U`` and ``W`` mix their units into
-    copies, the same for every element, and act outside the sum over ``j``.
-    A query with nothing to attend to gets a zero context, ``y_i`` = bias of O.
-
-    Given `neighbors`, a query attends to these alone (local attention).
+    copies, in the same way for every element, and act outside the sum over
+    ``j``. A query with nothing to attend to gets a zero context: ``y_i`` is the
+    bias of O. Given `neighbors`, a query attends to these alone (local
+    attention).
 
     Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = multiplicity * |G|``,
     ``H`` heads, ``K`` neighbors.
@@ -39,40 +39,41 @@ class EquivariantMultiHeadAttention(SpectralAttention):
     Args:
         in_rep: `RegularRepresentation` of queries, tokens and output, or
             ``(group, multiplicity)``.
-        num_heads: ``H``; divides the copies.
+        num_heads: ``H``; divides the multiplicity.
         dropout: Share of attention weights dropped in training, in [0, 1).
-        bias: Whether the four maps have one.
+        bias: Whether the four maps have a bias.
         init_scheme: See `EquivariantLinear`.
         position_units: Units of the encoding of relative positions; 0 for none.
-        position_scale: Length offsets are divided by, meters. Positive.
-        seed: Of the dropout.
+        position_scale: Length that offsets are divided by, in meters. Positive.
+        seed: Seed of the dropout.
 
     Call arguments:
         query: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float; None for the queries themselves.
         attention_mask: ``(T, S)``, ``(B, T, S)`` or, without neighbors,
-            ``(B, H, T, S)`` bool, True = attend. What a token holds, NaN
-            included, has no effect on queries it is hidden from.
-        key_mask: ``(B, S)`` bool, True = present. What the other tokens hold,
-            NaN included, has no effect.
-        query_positions: ``(B, T, n_x)`` float, meters. Needed with
+            ``(B, H, T, S)`` bool, True = attend. The values of a token, NaN
+            included, do not affect queries that it is hidden from.
+        key_mask: ``(B, S)`` bool, True = present. The values of other tokens,
+            NaN included, have no effect.
+        query_positions: ``(B, T, n_x)`` float, in meters. Required with
             `position_units`, and only then.
-        memory_positions: ``(B, S, n_x)`` float, meters.
+        memory_positions: ``(B, S, n_x)`` float, in meters.
         query_position_mask: ``(B, T)`` bool, True where a position is valid; a
-            pair with another one has no ``e``.
+            pair with an invalid one has no ``e``.
         memory_position_mask: ``(B, S)`` bool.
         neighbors: ``(B, T, K)`` int, rows of the tokens; -1 where missing.
+        training: Whether to drop attention weights.
 
     Returns:
         ``(B, T, D)`` float.
 
     Raises:
-        DeepLearningException: An argument, a shape or the type of a mask is
-            wrong, or positions are missing or not asked for.
+        DeepLearningException: An argument, a shape or the dtype of a mask is
+            wrong, or positions are missing or unexpected.
 
     Source:
-        Vaswani et al., *Attention Is All You Need* (2017); on stacked regular
-        representations that of symm-learning's ``eMultiheadAttention``, whose
+        Vaswani et al., *Attention Is All You Need* (2017). On stacked regular
+        representations it is symm-learning's ``eMultiheadAttention``, whose
         positional backends are not equivariant. Relative positions act on keys
         and values as in Zhao et al., *Point Transformer* (2021).
     """
@@ -92,26 +93,7 @@ class EquivariantMultiHeadAttention(SpectralAttention):
         # Coordinates stay float32 where the fields are half precision.
         super().__init__(**{"autocast": False, **kwargs})
         self.in_rep = get_representation(in_rep)
-        multiplicity = self.in_rep.multiplicity
-        if num_heads < 1 or multiplicity % num_heads:
-            raise DeepLearningException(
-                f"{self.name}: `num_heads` must divide the {multiplicity} copies of "
-                f"`in_rep`. Received: num_heads={num_heads}"
-            )
-        if not 0 <= dropout < 1:
-            raise DeepLearningException(
-                f"{self.name}: `dropout` must be in [0, 1). Received: {dropout}"
-            )
-        if int(position_units) != position_units or position_units < 0:
-            raise DeepLearningException(
-                f"{self.name}: `position_units` must be a whole number of at least 0. "
-                f"Received: {position_units}"
-            )
-        if not position_scale > 0:
-            raise DeepLearningException(
-                f"{self.name}: `position_scale` must be positive (meters). "
-                f"Received: {position_scale}"
-            )
+        self._check_arguments(num_heads, dropout, position_units, position_scale)
         check_scheme(self.name, init_scheme)
         self.num_heads = int(num_heads)
         self.dropout = float(dropout)
@@ -135,6 +117,28 @@ class EquivariantMultiHeadAttention(SpectralAttention):
             else None
         )
 
+    def _check_arguments(self, num_heads, dropout, position_units, position_scale):
+        multiplicity = self.in_rep.multiplicity
+        if num_heads < 1 or multiplicity % num_heads:
+            raise DeepLearningException(
+                f"{self.name}: `num_heads` must divide the multiplicity "
+                f"{multiplicity} of `in_rep`. Received: num_heads={num_heads}"
+            )
+        if not 0 <= dropout < 1:
+            raise DeepLearningException(
+                f"{self.name}: `dropout` must be in [0, 1). Received: {dropout}"
+            )
+        if int(position_units) != position_units or position_units < 0:
+            raise DeepLearningException(
+                f"{self.name}: `position_units` must be a whole number of at least 0. "
+                f"Received: {position_units}"
+            )
+        if not position_scale > 0:
+            raise DeepLearningException(
+                f"{self.name}: `position_scale` must be positive (meters). "
+                f"Received: {position_scale}"
+            )
+
     @property
     def group(self):
         return self.in_rep.group
@@ -150,12 +154,14 @@ class EquivariantMultiHeadAttention(SpectralAttention):
         check_width(self.name, "query", query_shape, self.in_rep.size)
         check_width(self.name, "memory", memory_shape or query_shape, self.in_rep.size)
         multiplicity, order = self.in_rep.multiplicity, self.group.order
-        draw = tied_initializer(self.init_scheme, self.in_rep.size, self.in_rep.size)
+        initializer = tied_initializer(
+            self.init_scheme, self.in_rep.size, self.in_rep.size
+        )
         for name, count in (("in", 3), ("out", 1)):
             kernel = self.add_weight(
                 name=f"{name}_kernel",
                 shape=(count * multiplicity, multiplicity, order),
-                initializer=draw.clone(),
+                initializer=initializer.clone(),
             )
             bias = None
             if self.use_bias:

@@ -1,13 +1,14 @@
-"""A layer's own check that it commutes with its group."""
+"""A check that a decoder layer commutes with its group."""
 
+import keras
 import numpy as np
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 
 
-class EquivarianceCheck:
-    """Gives a decoder layer `check_equivariance`."""
+class EquivarianceCheck(keras.layers.Layer):
+    """Base that adds `check_equivariance` to a decoder layer."""
 
     def check_equivariance(
         self,
@@ -18,43 +19,44 @@ class EquivarianceCheck:
         atol=1e-4,
         rtol=1e-4,
     ):
-        """Compare the layer, and its attention, on turned and unturned inputs.
+        """Compare the layer, and its attention, on rotated and original inputs.
 
-        Inputs are drawn anew for each sample, as is the element of the group;
-        positions within 1 m and neighbors where the layer takes them. It runs
-        as in inference. The layer is built if it is not.
+        Each sample draws inputs and an element of the group; positions lie within
+        1 m, and neighbors are drawn where the layer takes them. The layer runs as
+        in inference, and is built if it is not.
 
         Args:
-            batch_size: Fields.
-            tgt_len: Queries.
-            mem_len: Tokens of the memory.
-            samples: Draws.
-            atol: Largest absolute error that passes.
-            rtol: Largest error that passes, relative to the value.
+            batch_size: Number of fields.
+            tgt_len: Number of queries.
+            mem_len: Number of tokens of the memory.
+            samples: Number of draws.
+            atol: Largest allowed absolute error.
+            rtol: Largest allowed error relative to the value.
 
         Returns:
-            The largest absolute error met.
+            The largest absolute error found.
 
         Raises:
-            DeepLearningException: An error is larger; the message names the part.
+            DeepLearningException: An error is larger than allowed; the message
+                names the part.
         """
         rng = np.random.default_rng(0)
-        worst = 0.0
+        largest = 0.0
         for _ in range(samples):
             element = int(rng.integers(self.group.order))
             inputs = self._draw(rng, batch_size, tgt_len, mem_len)
-            turned = self._turn(inputs, element)
+            rotated = self._rotate(inputs, element)
             for part, function in self._parts():
-                expected = _numpy(function(inputs)) @ self.in_rep.rho(element).T
-                received = _numpy(function(turned))
+                expected = _float64(function(inputs)) @ self.in_rep.rho(element).T
+                received = _float64(function(rotated))
                 error = np.abs(received - expected)
-                worst = max(worst, float(error.max()))
+                largest = max(largest, float(error.max()))
                 if not (error <= atol + rtol * np.abs(expected)).all():
                     raise DeepLearningException(
                         f"{self.name}: {part} is not equivariant under element "
                         f"{element} of {self.group.name}: off by {error.max():.1e}"
                     )
-        return worst
+        return largest
 
     def _draw(self, rng, batch, queries, tokens):
         size = self.in_rep.size
@@ -80,23 +82,23 @@ class EquivarianceCheck:
         return any(getattr(layer, "position_units", 0) for layer in attentions)
 
     def _position_axes(self):
-        """Coordinates of a position: those the layer is built for, or three."""
+        """Return the number of coordinates: that of the built layer, or three."""
         for layer in (self.self_attn, self.multihead_attn):
             offsets = getattr(layer, "offsets", None)
             if offsets is not None and offsets.built:
                 return offsets.kernel.shape[0]
         return 3
 
-    def _turn(self, inputs, element):
-        turned = dict(inputs)
+    def _rotate(self, inputs, element):
+        rotated = dict(inputs)
         matrix = self.group.matrices[element]
         for name in ("tgt", "memory"):
-            turned[name] = inputs[name] @ self.in_rep.rho(element).T
+            rotated[name] = inputs[name] @ self.in_rep.rho(element).T
         for name in ("tgt_positions", "memory_positions"):
             if name in inputs:
                 axes = inputs[name].shape[-1]
-                turned[name] = inputs[name] @ matrix[:axes, :axes].T
-        return turned
+                rotated[name] = inputs[name] @ matrix[:axes, :axes].T
+        return rotated
 
     def _parts(self):
         def whole(inputs):
@@ -134,5 +136,5 @@ class EquivarianceCheck:
         }
 
 
-def _numpy(value):
+def _float64(value):
     return np.asarray(ops.convert_to_numpy(value), "float64")

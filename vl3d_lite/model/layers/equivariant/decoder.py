@@ -3,14 +3,16 @@
 import math
 
 import keras
-from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.equivariant.checking import EquivarianceCheck
-from vl3d_lite.model.layers.equivariant.decoder_blocks import DecoderBlocks
+from vl3d_lite.model.layers.equivariant.decoder_blocks import (
+    DecoderBlocks,
+    call_context,
+)
 from vl3d_lite.model.layers.equivariant.groups import get_representation
 from vl3d_lite.model.layers.equivariant.linear import EquivariantLinear, check_width
-from vl3d_lite.model.layers.equivariant.masks import causal_mask, check_mask, combine
+from vl3d_lite.model.layers.equivariant.masks import combine, with_causal_mask
 from vl3d_lite.model.layers.equivariant.norm import (
     EquivariantLayerNorm,
     EquivariantRMSNorm,
@@ -21,19 +23,23 @@ NORMS = {"rmsnorm": EquivariantRMSNorm, "layernorm": EquivariantLayerNorm}
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
-class EquivariantTransformerDecoderLayer(
-    DecoderBlocks, EquivarianceCheck, keras.layers.Layer
-):
-    """Self-attention, attention to a memory, and a feed-forward network::
+class EquivariantTransformerDecoderLayer(DecoderBlocks, EquivarianceCheck):
+    """Apply self-attention, attention to a memory, and a feed-forward network::
 
         x = x + drop(self_attn(norm_1(x)))                 (norm_first)
         x = x + drop(multihead_attn(norm_2(x), memory))
         x = x + drop(W_2 drop(act(W_1 norm_3(x))))
 
     and with ``norm_first=False`` each norm after its sum. Every part commutes
-    with the group, so ``f(rho(g) tgt, rho(g) memory) = rho(g) f(tgt, memory)``,
-    positions turning along. Dropout shares its mask over the group axis. All but
-    the activation runs in the group-Fourier basis.
+    with the group, so ``f(rho(g) tgt, rho(g) memory) = rho(g) f(tgt, memory)``
+    where positions rotate too. Dropout shares its mask over the group axis. All
+    but the activation runs in the group-Fourier basis.
+
+    A given attention is called as ``attention(query, memory, ...)`` and returns
+    ``(B, T, D)``; of `attention_mask`, `key_mask`, `query_positions`,
+    `memory_positions`, `query_position_mask`, `memory_position_mask`,
+    `neighbors` and `training` it receives those that are given, as
+    `EquivariantMultiHeadAttention` does.
 
     Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``D = multiplicity * |G|``,
     copy-major, ``K`` neighbors.
@@ -41,63 +47,62 @@ class EquivariantTransformerDecoderLayer(
     Args:
         in_rep: `RegularRepresentation` of queries, memory and output, or
             ``(group, multiplicity)``.
-        self_attn: "full" (every query), "local" (over `tgt_neighbors`), "none",
-            or a layer that keeps the attention contract below.
+        self_attn: "full" (over all queries), "local" (over `tgt_neighbors`),
+            "none", or a layer that is called as above.
         multihead_attn: The same for the memory; "local" over
             `memory_neighbors`.
-        dim_feedforward: Hidden channels, rounded up to whole copies. Positive.
+        dim_feedforward: Hidden channels, rounded up to a multiple of ``|G|``.
+            Positive.
         dropout: Share dropped in training, attention weights of built
             attention included, in [0, 1).
-        activation: Name or function, applied entry by entry.
-        layer_norm_eps: Of the norms. Positive.
+        activation: Name or function, applied to each entry.
+        layer_norm_eps: Epsilon of the norms. Positive.
         norm_first: Whether norms come first.
         norm_module: "rmsnorm" or "layernorm".
-        bias: Whether linear maps (and the layer norm) have one.
+        bias: Whether linear maps (and the layer norm) have a bias.
         init_scheme: See `EquivariantLinear`.
-        num_heads: Of built attention; divides the copies.
-        position_units: Of built attention: units of the encoding of relative
-            positions; 0 for none.
-        position_scale: Of built attention: length that offsets are divided by,
+        num_heads: Heads of built attention; divides the multiplicity.
+        position_units: Units of the encoding of relative positions in built
+            attention; 0 for none.
+        position_scale: Length that offsets are divided by in built attention, in
             meters. Positive.
-        seed: Of the dropout.
+        seed: Seed of the dropout.
 
     Call arguments:
         tgt: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float, of the same representation.
         tgt_mask: ``(T, T)`` or ``(B, T, T)`` bool, **True = attend** (PyTorch
-            and the original mask by True). Float masks are refused. What a token
-            holds, NaN included, has no effect on queries it is hidden from.
+            and symm-learning mask by True). Float masks are an error. The values
+            of a token, NaN included, do not affect queries it is hidden from.
         memory_mask: ``(T, S)`` or ``(B, T, S)`` bool, True = attend.
         tgt_key_padding_mask: ``(B, T)`` bool, True = present.
-        memory_key_padding_mask: ``(B, S)`` bool, True = present. What other
-            tokens hold, NaN included, has no effect.
+        memory_key_padding_mask: ``(B, S)`` bool, True = present. The values of
+            other tokens, NaN included, have no effect.
         tgt_is_causal: Whether query ``i`` attends to ``j <= i`` only. It is
-            applied, with or without `tgt_mask`.
+            applied with or without `tgt_mask`.
         memory_is_causal: The same for the memory.
-        tgt_positions: ``(B, T, n_x)`` float, meters; ``n_x`` 2 or 3. From an
-            origin near by, such as the field's center: they become float32.
-        memory_positions: ``(B, S, n_x)`` float, meters.
+        tgt_positions: ``(B, T, n_x)`` float, in meters; ``n_x`` 2 or 3. The
+            origin should be near, such as the field's center: positions become
+            float32.
+        memory_positions: ``(B, S, n_x)`` float, in meters.
         tgt_position_mask: ``(B, T)`` bool, True where a position is valid.
         memory_position_mask: ``(B, S)`` bool.
         tgt_neighbors: ``(B, T, K)`` int, rows of `tgt`; -1 where missing.
         memory_neighbors: ``(B, T, K)`` int, rows of `memory`.
+        training: Whether to drop.
 
     Returns:
         ``(B, T, D)`` float.
 
     Raises:
-        DeepLearningException: An argument, a width or a mask's type is wrong.
-
-    Attention contract: ``attention(query, memory, ...)`` gives ``(B, T, D)``;
-    of `attention_mask`, `key_mask`, `query_positions`, `memory_positions`,
-    `query_position_mask`, `memory_position_mask`, `neighbors` and `training` it
-    gets those that are there, as in `EquivariantMultiHeadAttention`.
+        DeepLearningException: An argument, a width or the dtype of a mask is
+            wrong.
 
     Source:
         symm-learning's ``eTransformerDecoderLayer``, after
-        ``torch.nn.TransformerDecoderLayer``; its outputs are reproduced.
-        Differences: the polarity of masks; dropout, positions, causal hints and
-        the layer norm, which are not equivariant or not applied there.
+        ``torch.nn.TransformerDecoderLayer``; its outputs are reproduced. We
+        differ in the polarity of masks, and in dropout, positions, causal hints
+        and the layer norm, which are not equivariant or not applied there.
     """
 
     def __init__(
@@ -232,60 +237,38 @@ class EquivariantTransformerDecoderLayer(
     ):
         check_width(self.name, "tgt", tgt.shape, self.in_rep.size)
         check_width(self.name, "memory", memory.shape, self.in_rep.size)
-        queries, tokens = tgt.shape[1], memory.shape[1]
-        for name, mask, ranks, *sizes in (
-            ("tgt_mask", tgt_mask, (2, 3), queries, queries),
-            ("memory_mask", memory_mask, (2, 3), queries, tokens),
-            ("tgt_key_padding_mask", tgt_key_padding_mask, (2,), queries),
-            ("memory_key_padding_mask", memory_key_padding_mask, (2,), tokens),
-            ("tgt_position_mask", tgt_position_mask, (2,), queries),
-            ("memory_position_mask", memory_position_mask, (2,), tokens),
-        ):
-            check_mask(self.name, name, mask, ranks, sizes)
+        masks = {
+            "tgt_mask": tgt_mask,
+            "memory_mask": memory_mask,
+            "tgt_key_padding_mask": tgt_key_padding_mask,
+            "memory_key_padding_mask": memory_key_padding_mask,
+            "tgt_position_mask": tgt_position_mask,
+            "memory_position_mask": memory_position_mask,
+        }
+        self._check_masks(masks, tgt.shape[1], memory.shape[1])
         self._check_neighbors("self_attn", "tgt_neighbors", tgt_neighbors)
         self._check_neighbors("multihead_attn", "memory_neighbors", memory_neighbors)
-        count = ops.shape(tgt)[1]
         if tgt_is_causal:
-            tgt_mask = combine(tgt_mask, causal_mask(count, count))
+            tgt_mask = with_causal_mask(tgt_mask, tgt, tgt)
         if memory_is_causal:
-            own = causal_mask(count, ops.shape(memory)[1])
-            memory_mask = combine(memory_mask, own)
+            memory_mask = with_causal_mask(memory_mask, tgt, memory)
         if tgt_positions is not None:
             tgt_position_mask = combine(tgt_position_mask, tgt_key_padding_mask)
-        to_itself = _present(
-            attention_mask=tgt_mask,
-            key_mask=tgt_key_padding_mask,
-            query_positions=tgt_positions,
-            query_position_mask=tgt_position_mask,
-            neighbors=tgt_neighbors,
-            training=training,
-        )
-        to_memory = _present(
-            attention_mask=memory_mask,
-            key_mask=memory_key_padding_mask,
-            query_positions=tgt_positions,
-            memory_positions=memory_positions,
-            query_position_mask=tgt_position_mask,
-            memory_position_mask=memory_position_mask,
-            neighbors=memory_neighbors,
-            training=training,
-        )
+        queries = (tgt_positions, tgt_position_mask)
+        tokens = (memory_positions, memory_position_mask)
+        own_masks = (tgt_mask, tgt_key_padding_mask)
+        own = call_context(own_masks, queries, (None, None), tgt_neighbors, training)
+        masks = (memory_mask, memory_key_padding_mask)
+        other = call_context(masks, queries, tokens, memory_neighbors, training)
         x = self._spectrum(tgt, tgt_key_padding_mask)
         memory = self._spectrum(memory, memory_key_padding_mask)
         if self.self_attn is not None:
-            x = self._residual(
-                x, self.norm1, training, lambda y: self._attend_self(y, to_itself)
-            )
+            x = self._residual(x, self.norm1, training, self._attend_self, own)
         if self.multihead_attn is not None:
             x = self._residual(
-                x,
-                self.norm2,
-                training,
-                lambda y: self._attend_memory(y, memory, to_memory),
+                x, self.norm2, training, self._attend_memory, memory, other
             )
-        x = self._residual(
-            x, self.norm3, training, lambda y: self._feed_forward(y, training)
-        )
+        x = self._residual(x, self.norm3, training, self._feed_forward, training)
         return from_spectrum(x, self.group)
 
     def compute_output_shape(self, tgt_shape, *_, **__):
@@ -315,7 +298,3 @@ class EquivariantTransformerDecoderLayer(
             "position_scale": self.position_scale,
             "seed": self.seed,
         }
-
-
-def _present(**context):
-    return {name: value for name, value in context.items() if value is not None}

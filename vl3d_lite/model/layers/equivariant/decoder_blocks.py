@@ -5,6 +5,7 @@ from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.equivariant.attention import EquivariantMultiHeadAttention
+from vl3d_lite.model.layers.equivariant.masks import check_mask
 from vl3d_lite.model.layers.equivariant.spectral import (
     add,
     from_spectrum,
@@ -13,10 +14,19 @@ from vl3d_lite.model.layers.equivariant.spectral import (
     to_spectrum,
 )
 
-BUILT = ("full", "local", "none")
+ATTENTION = ("full", "local", "none")
+# Axes of each mask of the call: of the targets or of the memory.
+MASK_AXES = {
+    "tgt_mask": ("tgt", "tgt"),
+    "memory_mask": ("tgt", "memory"),
+    "tgt_key_padding_mask": ("tgt",),
+    "memory_key_padding_mask": ("memory",),
+    "tgt_position_mask": ("tgt",),
+    "memory_position_mask": ("memory",),
+}
 
 
-class DecoderBlocks:
+class DecoderBlocks(keras.layers.Layer):
     """Residuals, dropout and attention of `EquivariantTransformerDecoderLayer`."""
 
     def _attention(self, name, given):
@@ -30,9 +40,9 @@ class DecoderBlocks:
                     f"Received: {own}"
                 )
             return given
-        if given not in BUILT:
+        if given not in ATTENTION:
             raise DeepLearningException(
-                f"{self.name}: `{name}` must be one of {', '.join(BUILT)} or a "
+                f"{self.name}: `{name}` must be one of {', '.join(ATTENTION)} or a "
                 f"layer. Received: {given!r}"
             )
         if given == "none":
@@ -51,12 +61,12 @@ class DecoderBlocks:
         )
 
     def _build_attention(self, attention, fields, positions, neighbors):
-        """Make an attention's weights, that they are there to be trained and loaded.
+        """Make the weights of an attention, so that they can be trained and loaded.
 
         Args:
-            attention: A layer or None; one that was given may have been built.
+            attention: A layer or None; a given layer may be built already.
             fields: Shapes of queries and tokens.
-            positions: Shapes of their positions, or two times None.
+            positions: Shapes of their positions, None where not given.
             neighbors: Shape or None.
         """
         if isinstance(attention, EquivariantMultiHeadAttention):
@@ -64,18 +74,25 @@ class DecoderBlocks:
                 attention.build(*fields, *positions)
         elif attention is not None:
             context = {
-                name: keras.KerasTensor(shape, dtype=kind)
-                for name, shape, kind in (
+                name: keras.KerasTensor(shape, dtype=dtype)
+                for name, shape, dtype in (
                     ("query_positions", positions[0], "float32"),
                     ("memory_positions", positions[1], "float32"),
                     ("neighbors", neighbors, "int32"),
                 )
                 if shape is not None
             }
-            kind = self.compute_dtype
+            dtype = self.compute_dtype
             attention(
-                *(keras.KerasTensor(shape, dtype=kind) for shape in fields), **context
+                *(keras.KerasTensor(shape, dtype=dtype) for shape in fields), **context
             )
+
+    def _check_masks(self, masks, queries, tokens):
+        sizes = {"tgt": queries, "memory": tokens}
+        for name, mask in masks.items():
+            axes = MASK_AXES[name]
+            ranks = (2,) if len(axes) == 1 else (2, 3)
+            check_mask(self.name, name, mask, ranks, [sizes[axis] for axis in axes])
 
     def _check_neighbors(self, attention, name, neighbors):
         local = self._given[attention] == "local"
@@ -92,13 +109,14 @@ class DecoderBlocks:
             field = ops.where(key_mask[..., None], field, ops.zeros_like(field))
         return to_spectrum(field, self.group)
 
-    def _residual(self, x, norm, training, block):
+    def _residual(self, x, norm, training, block, *arguments):
         if self.norm_first:
-            return add(x, self._dropped(block(norm.spectral(x)), training))
-        return norm.spectral(add(x, self._dropped(block(x), training)))
+            change = block(norm.spectral(x), *arguments)
+            return add(x, self._dropped(change, training))
+        return norm.spectral(add(x, self._dropped(block(x, *arguments), training)))
 
     def _dropped(self, spectrum, training):
-        """Drop whole copies: one draw for all elements of the group."""
+        """Drop whole copies, with one draw for all elements of the group."""
         if self.drop is None or not training:
             return spectrum
         multiplicity = spectrum[0].shape[-1]
@@ -123,3 +141,26 @@ class DecoderBlocks:
     def _feed_forward(self, x, training):
         hidden = pointwise(self.activation, self.linear1.spectral(x), self.group)
         return self.linear2.spectral(self._dropped(hidden, training))
+
+
+def call_context(masks, queries, tokens, neighbors, training):
+    """Return the call arguments of an attention that are given, by name.
+
+    Args:
+        masks: `attention_mask` and `key_mask`, each perhaps None.
+        queries: Positions of the queries and their mask, each perhaps None.
+        tokens: The same of the tokens.
+        neighbors: ``(B, T, K)`` int, or None.
+        training: Whether to drop.
+    """
+    context = {
+        "attention_mask": masks[0],
+        "key_mask": masks[1],
+        "query_positions": queries[0],
+        "memory_positions": tokens[0],
+        "query_position_mask": queries[1],
+        "memory_position_mask": tokens[1],
+        "neighbors": neighbors,
+        "training": training,
+    }
+    return {name: value for name, value in context.items() if value is not None}

@@ -9,7 +9,8 @@ import numpy as np
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.arguments import with_new_names
 
-LARGEST = 64  # rotations; one degree of freedom of every kernel each
+# Rotations of a group. Each is a free parameter of every kernel entry.
+MOST_ROTATIONS = 64
 
 # Model files of version 0.1 hold the old names.
 OLD_NAMES = {"copies": "multiplicity"}
@@ -18,12 +19,12 @@ OLD_NAMES = {"copies": "multiplicity"}
 class Irrep:
     """A real irreducible representation as it occurs in the regular one.
 
-    Rows of `basis` are orthonormal functions on the group. Seen through them an
+    Rows of `basis` are orthonormal functions on the group. In this basis an
     element acts on the `rows` axis alone, and a map that commutes with the
     group on the `width` axis alone.
 
     Attributes:
-        rows: Components that the group mixes and commuting maps do not.
+        rows: Components that the group mixes and commuting maps do not mix.
         width: Components that commuting maps mix with the copies.
         scales: Copies of the irrep in one regular representation: 1, or 2 for
             the planes of a dihedral group.
@@ -39,37 +40,37 @@ class Irrep:
 class SymmetryGroup:
     """A cyclic, dihedral or trivial group of rotations about the vertical axis.
 
-    Elements ``0 .. n - 1`` turn by ``2 pi h / n`` counterclockwise. Those of a
-    dihedral group go on with ``n .. 2n - 1``: mirror y first, then turn.
+    Elements ``0 .. n - 1`` rotate by ``2 pi h / n`` counterclockwise. A dihedral
+    group adds ``n .. 2n - 1``, which mirror y first and then rotate.
 
     Args:
         name: "trivial", "C4" (cyclic, any number), or "D4" (dihedral).
 
     Attributes:
-        name: As given; "trivial" for C1.
+        name: The given name; "trivial" for C1.
         order: Number of elements, ``|G|``.
         product: ``(|G|, |G|)`` int; entry ``[a, b]`` is the element ``a b``.
         inverse: ``(|G|,)`` int.
-        matrices: ``(|G|, 3, 3)`` float64, what the elements do to coordinates.
-            Multiples of 90 degrees are exact.
-        irreps: List of `Irrep`; that of the constants first.
+        matrices: ``(|G|, 3, 3)`` float64, the action of the elements on
+            coordinates. Multiples of 90 degrees are exact.
+        irreps: List of `Irrep`, that of the constants first.
 
     Raises:
-        DeepLearningException: The name is none of a group, or the group has
+        DeepLearningException: The name is not that of a group, or the group has
             more than 64 rotations.
     """
 
     def __init__(self, name):
         found = re.fullmatch(r"(?:trivial|([CD])([1-9]\d?))", str(name))
-        turns = int(found[2] or 1) if found else 0
-        if not 1 <= turns <= LARGEST:
+        rotations = int(found[2] or 1) if found else 0
+        if found is None or not 1 <= rotations <= MOST_ROTATIONS:
             raise DeepLearningException(
                 "`group` must be trivial, C<n> or D<n> with n from 1 to "
-                f"{LARGEST}, for example C4 or D4. Received: {name!r}"
+                f"{MOST_ROTATIONS}, for example C4 or D4. Received: {name!r}"
             )
         self.mirrored = found[1] == "D"
-        self.turns = turns
-        self.order = turns * (2 if self.mirrored else 1)
+        self.rotations = rotations
+        self.order = rotations * (2 if self.mirrored else 1)
         self.name = "trivial" if self.order == 1 else str(name)
         self.matrices = np.stack([self._matrix(h) for h in range(self.order)])
         every = range(self.order)
@@ -87,7 +88,7 @@ class SymmetryGroup:
         return hash(self.name)
 
     def rho(self, element):
-        """The regular representation: ``(|G|, |G|)`` float64, ``e_h -> e_gh``.
+        """Return the regular representation, ``(|G|, |G|)`` float64, ``e_h -> e_gh``.
 
         ``(rho(g) x)[h] = x[g^-1 h]``.
 
@@ -95,7 +96,7 @@ class SymmetryGroup:
             element: Index of ``g``, in ``[0, |G|)``.
 
         Raises:
-            DeepLearningException: There is no such element.
+            DeepLearningException: The element does not exist.
         """
         if not 0 <= element < self.order:
             raise DeepLearningException(
@@ -106,32 +107,33 @@ class SymmetryGroup:
 
     @property
     def tie(self):
-        """``(|G|, |G|)`` int: the kernel entry ``h^-1 k`` of row h and column k."""
+        """``(|G|, |G|)`` int, the kernel entry ``h^-1 k`` of row h and column k."""
         return self.product[self.inverse]
 
     def _split(self, element):
-        return element % self.turns, element >= self.turns
+        return element % self.rotations, element >= self.rotations
 
     def _multiply(self, a, b):
-        (turn, mirror), (other, again) = self._split(a), self._split(b)
-        turn = (turn - other if mirror else turn + other) % self.turns
-        return turn + self.turns * (mirror != again)
+        (first, mirror), (second, other) = self._split(a), self._split(b)
+        # A mirror reverses the direction of the rotation that follows it.
+        rotation = (first - second if mirror else first + second) % self.rotations
+        return rotation + self.rotations * (mirror != other)
 
     def _matrix(self, element):
-        turn, mirror = self._split(element)
-        cos, sin = _exact(turn, self.turns)
+        rotation, mirror = self._split(element)
+        cos, sin = _exact(rotation, self.rotations)
         flip = -1.0 if mirror else 1.0
         return np.array([[cos, -flip * sin, 0], [sin, flip * cos, 0], [0, 0, 1]])
 
     def _irreps(self):
-        turn = np.arange(self.order) % self.turns
-        mirror = np.where(np.arange(self.order) >= self.turns, -1.0, 1.0)
+        rotation = np.arange(self.order) % self.rotations
+        mirror = np.where(np.arange(self.order) >= self.rotations, -1.0, 1.0)
         one = 1 / math.sqrt(self.order)
         found = []
-        for frequency in range(self.turns // 2 + 1):
-            angle = 2 * np.pi * frequency * turn / self.turns
+        for frequency in range(self.rotations // 2 + 1):
+            angle = 2 * np.pi * frequency * rotation / self.rotations
             cos, sin = np.cos(angle), np.sin(angle)
-            if frequency == 0 or 2 * frequency == self.turns:
+            if frequency == 0 or 2 * frequency == self.rotations:
                 found.append(Irrep([[one * np.round(cos)]], 1))
                 if self.mirrored:
                     found.append(Irrep([[one * np.round(cos) * mirror]], 1))
@@ -143,11 +145,12 @@ class SymmetryGroup:
         return found
 
 
-def _exact(turn, turns):
-    """Cosine and sine of a share of a turn; quarters without rounding."""
-    if 4 * turn % turns == 0:
-        return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[4 * turn // turns]
-    angle = 2 * math.pi * turn / turns
+def _exact(rotation, rotations):
+    """Return cosine and sine of a part of a full rotation; quarters are exact."""
+    if 4 * rotation % rotations == 0:
+        quarter = 4 * rotation // rotations
+        return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[quarter]
+    angle = 2 * math.pi * rotation / rotations
     return math.cos(angle), math.sin(angle)
 
 
@@ -157,7 +160,7 @@ def _named(name):
 
 
 def get_group(group):
-    """Give the group of that name, or the group itself."""
+    """Return the group of a name, or the group itself."""
     return group if isinstance(group, SymmetryGroup) else _named(str(group))
 
 
@@ -187,11 +190,11 @@ class RegularRepresentation:
 
     @property
     def size(self):
-        """Channels: ``multiplicity * |G|``."""
+        """Number of channels, ``multiplicity * |G|``."""
         return self.multiplicity * self.group.order
 
     def rho(self, element):
-        """``(size, size)`` float64: what an element does to the channels."""
+        """Return ``(size, size)`` float64, the action of an element on the channels."""
         return np.kron(np.eye(self.multiplicity), self.group.rho(element))
 
     def get_config(self):
@@ -214,7 +217,11 @@ class RegularRepresentation:
 
 
 def get_representation(representation):
-    """Give a representation from itself, its config or ``(group, multiplicity)``."""
+    """Return a representation, from itself, its config or ``(group, multiplicity)``.
+
+    Raises:
+        DeepLearningException: It is none of these.
+    """
     if isinstance(representation, RegularRepresentation):
         return representation
     if isinstance(representation, dict):

@@ -1,4 +1,4 @@
-"""Attention between spectra, head by head: over all pairs or over neighbors."""
+"""Attention of each head between spectra: over all pairs or over neighbors."""
 
 import functools
 
@@ -9,19 +9,19 @@ from vl3d_lite.model.layers.neighborhood import gather_neighbors
 
 
 def heads_of(spectrum, count):
-    """Put a head's components side by side: ``(B, T, H, c |G|)``.
+    """Join the components of each head: ``(B, T, H, c |G|)``.
 
     Heads split the copies; the group axis stays whole within each.
 
     Args:
-        spectrum: Of ``(B, T)`` points.
-        count: ``H``.
+        spectrum: Spectrum of ``(B, T)`` points.
+        count: Number of heads, ``H``.
     """
     batch, tokens = ops.shape(spectrum[0])[:2]
     multiplicity = spectrum[0].shape[-1] // count
     parts = []
     for block in spectrum:
-        # Not -1: of an unknown batch TensorFlow would not know the components.
+        # Not -1: with an unknown batch TensorFlow would not infer the components.
         components = block.shape[2] * block.shape[3] // (count * multiplicity)
         parts.append(
             ops.reshape(block, (batch, tokens, components, count, multiplicity))
@@ -48,8 +48,8 @@ def spectrum_from_heads(heads, group):
 
 
 def split_maps(spectrum, count, group):
-    """Take the spectra of `count` maps apart that one product gave."""
-    parts = [[] for _ in range(count)]
+    """Split one spectrum into those of the `count` maps that it joins."""
+    parts: list[list] = [[] for _ in range(count)]
     for block, irrep in zip(spectrum, group.irreps, strict=True):
         batch, tokens = ops.shape(block)[:2]
         multiplicity = block.shape[-1] // (irrep.width * count)
@@ -62,7 +62,7 @@ def split_maps(spectrum, count, group):
 
 
 def present_only(spectrum, key_mask):
-    """Zero the tokens that are masked, so that whatever they hold stays there."""
+    """Zero the masked tokens, so that their values have no effect."""
     if key_mask is None:
         return spectrum
     keep = key_mask[:, :, None, None]
@@ -70,7 +70,7 @@ def present_only(spectrum, key_mask):
 
 
 def finite_points(spectrum):
-    """``(B, T)`` bool, True where all components of a point are finite."""
+    """Return ``(B, T)`` bool, True where all components of a point are finite."""
     parts = [ops.all(ops.isfinite(block), axis=(-2, -1)) for block in spectrum]
     return functools.reduce(ops.logical_and, parts)
 
@@ -83,7 +83,7 @@ def attend_to_all(queries, keys, values, bias, softmax):
         keys: ``(B, S, H, d)``.
         values: ``(B, S, H, d)``.
         bias: ``(B, T, S, H)``, added to the logits, or None.
-        softmax: From logits ``(B, H, T, S)`` to weights.
+        softmax: Function from logits ``(B, H, T, S)`` to weights.
 
     Returns:
         The context ``(B, T, H, d)`` and the weights ``(B, T, H, S)``.
@@ -99,7 +99,7 @@ def attend_to_all(queries, keys, values, bias, softmax):
 
 
 def attend_to_neighbors(queries, keys, values, neighbors, bias, softmax):
-    """Attend to the listed tokens alone.
+    """Attend to the listed tokens only.
 
     Args:
         queries: ``(B, T, H, d)``.
@@ -107,7 +107,7 @@ def attend_to_neighbors(queries, keys, values, neighbors, bias, softmax):
         values: ``(B, S, H, d)``, finite throughout.
         neighbors: ``(B, T, K)`` int, rows of the tokens; -1 where missing.
         bias: ``(B, T, K, H)``, added to the logits, or None.
-        softmax: From logits ``(B, T, K, H)`` to weights, 0 where missing.
+        softmax: Function from logits ``(B, T, K, H)`` to weights, 0 where missing.
 
     Returns:
         The context ``(B, T, H, d)`` and the weights ``(B, T, H, K)``.
@@ -130,7 +130,9 @@ def _gather(tokens, neighbors):
 
 
 def position_logits(query, encoded, kernel, group):
-    """``<q_i, U e_ij>`` of every head, mapped to the units before the pairs.
+    """Compute ``<q_i, U e_ij>`` of every head.
+
+    ``U`` is applied to the queries, of which there are fewer than pairs.
 
     Args:
         query: Spectrum of ``(B, T)`` points.
@@ -149,7 +151,7 @@ def position_logits(query, encoded, kernel, group):
 
 
 def position_context(weights, encoded, kernel, group):
-    """``W sum_j alpha_ij e_ij`` as a spectrum.
+    """Compute ``W sum_j alpha_ij e_ij`` as a spectrum.
 
     Args:
         weights: ``(B, T, H, S or K)``.

@@ -1,4 +1,4 @@
-"""First values of tied kernels: those of the dense matrix they stand for."""
+"""Initial values of tied kernels: those of the dense matrix that they represent."""
 
 import math
 
@@ -10,7 +10,11 @@ SCHEMES = ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal
 
 
 def check_scheme(where, scheme):
-    """Refuse an unknown `init_scheme`."""
+    """Check the name of an `init_scheme`.
+
+    Raises:
+        DeepLearningException: The scheme is unknown.
+    """
     if scheme not in SCHEMES:
         raise DeepLearningException(
             f"{where}: `init_scheme` must be one of {', '.join(SCHEMES)}. "
@@ -19,13 +23,13 @@ def check_scheme(where, scheme):
 
 
 def tied_initializer(scheme, fan_in, fan_out):
-    """Draw the free entries as those of a matrix of that many rows and columns.
+    """Return an initializer with the variance of a dense matrix of that size.
 
     Args:
-        scheme: One of `SCHEMES`; "xavier" takes the mean of both fans,
-            "kaiming" the inputs with the gain of a ReLU.
+        scheme: One of `SCHEMES`; "xavier" uses the mean of both fans,
+            "kaiming" the inputs and the gain of a ReLU.
         fan_in: Columns of the dense matrix.
-        fan_out: Its rows.
+        fan_out: Rows of the dense matrix.
     """
     variance = 2 / (fan_in + fan_out) if scheme.startswith("xavier") else 2 / fan_in
     if scheme.endswith("uniform"):

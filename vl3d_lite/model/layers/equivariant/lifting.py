@@ -1,4 +1,4 @@
-"""Into the regular representation, and out of it to invariant numbers."""
+"""Layers into the regular representation, and out of it to invariant numbers."""
 
 import keras
 from keras import ops
@@ -17,13 +17,13 @@ from vl3d_lite.model.layers.equivariant.spectral import product
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class RegularLift(keras.layers.Layer):
-    """Make a field of the regular representation of scalars and vectors::
+    """Lift scalars and vectors to a field of the regular representation::
 
         y[c, h] = sum_i s_i A_ic + sum_va (R_h^-1 v_v)_a W_vac + b_c
 
-    Scalars, which a turn leaves alone, repeat over the group; vectors are seen
-    from every element. If the vectors are turned by ``g``, ``y`` becomes
-    ``rho(g) y``.
+    Scalars, which a rotation leaves alone, repeat over the group; vectors are
+    rotated by the inverse of every element. If the vectors are rotated by ``g``,
+    ``y`` becomes ``rho(g) y``. Without vectors the second sum is 0.
 
     Shapes: ``B`` fields, ``R`` points, ``C`` scalars, ``V`` vectors.
 
@@ -39,7 +39,12 @@ class RegularLift(keras.layers.Layer):
         ``(B, R, multiplicity * |G|)`` float, copy-major.
 
     Raises:
-        DeepLearningException: `multiplicity` or the group is out of range, or a shape.
+        DeepLearningException: `multiplicity` or the group is out of range, or
+            `vectors` has another shape.
+
+    Source:
+        Cohen and Welling, *Group Equivariant Convolutional Networks* (2016): the
+        lifting layer, on vectors at points.
     """
 
     def __init__(self, group, multiplicity, **kwargs):
@@ -103,19 +108,19 @@ class RegularLift(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class InvariantPooling(keras.layers.Layer):
-    """Numbers that the group leaves alone, such as class logits::
+    """Pool a field to numbers that the group leaves alone::
 
         y = W mean over h of act(E x)[., h] + b
 
-    ``E`` is an `EquivariantLinear`. The nonlinearity comes before the mean: the
-    mean of a linear map alone would see the constants only.
+    ``E`` is an `EquivariantLinear`. The activation precedes the mean: the mean of
+    a linear map alone depends on the constant irrep only.
 
     Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
         in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
-        units: Outputs, at least 1.
-        hidden: Copies of the hidden field; those of the input by default.
+        units: Output channels, at least 1.
+        hidden: Multiplicity of the hidden field; that of the input by default.
         activation: Name or function.
 
     Call arguments:
@@ -126,6 +131,10 @@ class InvariantPooling(keras.layers.Layer):
 
     Raises:
         DeepLearningException: An argument or the input's width is out of range.
+
+    Source:
+        Cohen and Welling, *Group Equivariant Convolutional Networks* (2016): the
+        pooling over the group. The linear map and activation before it are ours.
     """
 
     def __init__(self, in_rep, units, hidden=None, activation="gelu", **kwargs):
@@ -163,7 +172,7 @@ class InvariantPooling(keras.layers.Layer):
         lead = ops.shape(hidden)[:-1]
         order = self.in_rep.group.order
         hidden = ops.reshape(hidden, (*lead, self.inner.out_rep.multiplicity, order))
-        # A sum: on PyTorch `ops.mean` rounds float64.
+        # A sum, since `ops.mean` rounds float64 on PyTorch.
         pooled = ops.sum(hidden, axis=-1) / order
         result = product(pooled, ops.cast(self.kernel, pooled.dtype))
         return result + ops.cast(self.bias, pooled.dtype)

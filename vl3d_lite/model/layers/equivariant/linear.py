@@ -25,7 +25,11 @@ EVALUATIONS = ("auto", "dense", "spectral")
 
 
 def check_width(where, name, shape, size):
-    """Refuse a field whose last axis is not the representation's."""
+    """Check that the last axis of a field is that of its representation.
+
+    Raises:
+        DeepLearningException: It is not.
+    """
     if shape[-1] != size:
         raise DeepLearningException(
             f"{where}: `{name}` must have {size} channels, those of `in_rep`. "
@@ -39,8 +43,8 @@ class EquivariantLinear(keras.layers.Layer):
 
         y[o, h] = sum_ik kernel[o, i, h^-1 k] x[i, k] + bias[o]
 
-    so that ``rho(g) x`` gives ``rho(g) y``. It has ``|G|`` times fewer
-    parameters than a dense layer of the same width. The product is formed with
+    so that ``rho(g) x`` gives ``rho(g) y``. The layer has ``|G|`` times fewer
+    parameters than a dense layer of the same width. It multiplies by
     the dense matrix, or block by block in the group-Fourier basis.
 
     Shapes: ``D = multiplicity * |G|``, copy-major.
@@ -48,11 +52,11 @@ class EquivariantLinear(keras.layers.Layer):
     Args:
         in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
         multiplicity: Copies in the output, at least 1.
-        bias: Whether there is one.
+        bias: Whether to add a bias.
         init_scheme: "xavier_uniform", "xavier_normal", "kaiming_uniform" or
             "kaiming_normal", of the dense matrix.
         evaluation: "dense", "spectral", or "auto": spectral from four elements
-            on, where it was measured to pay (benchmarks/bench_equivariant.py).
+            on, where it is faster (benchmarks/bench_equivariant.py).
 
     Call arguments:
         inputs: ``(..., D_in)`` float.
@@ -66,7 +70,7 @@ class EquivariantLinear(keras.layers.Layer):
 
     Source:
         Cohen and Welling, *Group Equivariant Convolutional Networks* (2016),
-        on a finite group; symm-learning's ``eLinear`` on stacked regular
+        on a finite group. symm-learning's ``eLinear`` on stacked regular
         representations is the same map.
     """
 
@@ -98,8 +102,9 @@ class EquivariantLinear(keras.layers.Layer):
 
     @property
     def is_spectral(self):
-        """Whether the product is formed in the group-Fourier basis."""
+        """Whether the layer multiplies in the group-Fourier basis."""
         if self.evaluation == "auto":
+            # Measured: below, the change of basis costs more than it saves.
             return self.group.order >= 4
         return self.evaluation == "spectral"
 

@@ -1,4 +1,4 @@
-"""Which token attends to which: True = attend, everywhere."""
+"""Masks of attention between tokens: True means attend, everywhere."""
 
 import keras
 from keras import ops
@@ -8,25 +8,28 @@ from vl3d_lite.model.layers.neighborhood import flat_rows, is_present
 
 
 def check_mask(where, name, mask, ranks, sizes=()):
-    """Refuse a mask that is not bool, or of another shape.
+    """Check the dtype and the shape of a mask.
 
-    A float mask is refused and not cast: PyTorch adds one to the logits, and 0
-    means "attend" there.
+    A float mask is an error and is not cast: PyTorch adds it to the logits, where
+    0 means "attend".
 
     Args:
         where: Name of the layer.
-        name: Of the argument.
+        name: Name of the argument.
         mask: A tensor or None.
-        ranks: Numbers of axes that it may have.
-        sizes: Of its last axes, as far as they are known.
+        ranks: Allowed numbers of axes.
+        sizes: Sizes of the last axes; None where unknown.
+
+    Raises:
+        DeepLearningException: The mask is not bool, or has another shape.
     """
     if mask is None:
         return
-    kind = keras.backend.standardize_dtype(mask.dtype)
-    if kind != "bool":
+    dtype = keras.backend.standardize_dtype(mask.dtype)
+    if dtype != "bool":
         raise DeepLearningException(
-            f"{where}: `{name}` must be bool, True = attend. Received: {kind}; "
-            "compare it with what it stands for (PyTorch's -inf: `mask == 0`)"
+            f"{where}: `{name}` must be bool, True = attend. Received: {dtype}; "
+            "convert an additive mask by `mask == 0`"
         )
     if len(mask.shape) not in ranks:
         raise DeepLearningException(
@@ -42,13 +45,21 @@ def check_mask(where, name, mask, ranks, sizes=()):
         )
 
 
-def causal_mask(queries, tokens):
-    """``(T, S)`` bool: token ``j`` comes no later than query ``i``."""
-    return ops.arange(queries)[:, None] >= ops.arange(tokens)[None, :]
+def with_causal_mask(mask, queries, tokens):
+    """Join a mask with ``(T, S)``, True where a token is not after the query.
+
+    Args:
+        mask: ``(T, S)`` or ``(B, T, S)`` bool, or None.
+        queries: ``(B, T, D)``; only its shape matters.
+        tokens: ``(B, S, D)``; only its shape matters.
+    """
+    rows, columns = ops.shape(queries)[1], ops.shape(tokens)[1]
+    causal = ops.arange(rows)[:, None] >= ops.arange(columns)[None, :]
+    return combine(mask, causal)
 
 
 def combine(*masks):
-    """All of the masks that are there; None where none is."""
+    """Join the given masks by AND; None if all are None."""
     result = None
     for mask in masks:
         if mask is not None:
@@ -57,7 +68,7 @@ def combine(*masks):
 
 
 def pairs_mask(attention_mask, key_mask):
-    """Join both masks of full attention: ``(B or 1, H or 1, T or 1, S)``, or None."""
+    """Join the masks of full attention: ``(B or 1, H or 1, T or 1, S)``, or None."""
     if attention_mask is not None:
         missing = 4 - len(attention_mask.shape)
         axes = [0, 1][:missing] if missing == 2 else [1][:missing]
@@ -70,7 +81,7 @@ def pairs_mask(attention_mask, key_mask):
 
 
 def neighbors_mask(neighbors, memory, attention_mask, key_mask):
-    """Join what local attention may look at: ``(B, T, K)`` bool.
+    """Join the masks of local attention: ``(B, T, K)`` bool.
 
     Args:
         neighbors: ``(B, T, K)`` int, rows of `memory`; -1 where missing.
@@ -94,7 +105,7 @@ def neighbors_mask(neighbors, memory, attention_mask, key_mask):
 
 
 def finite_positions(positions, valid):
-    """``(B, S)`` bool: all coordinates are finite, or not valid anyway.
+    """Return ``(B, S)`` bool, True where coordinates are finite or not valid.
 
     Args:
         positions: ``(B, S, n_x)``.
@@ -105,11 +116,11 @@ def finite_positions(positions, valid):
 
 
 def sees_any(attention_mask, tokens, neighbors, memory):
-    """``(B, T or 1)`` bool: the query may attend to one of these tokens.
+    """Return ``(B, T or 1)`` bool, True where a query may attend to given tokens.
 
     Args:
         attention_mask: As in `pairs_mask` or, with neighbors, `neighbors_mask`.
-        tokens: ``(B, S)`` bool, those that are asked for.
+        tokens: ``(B, S)`` bool, the given tokens.
         neighbors: ``(B, T, K)`` int, or None.
         memory: ``(B, S, ...)``; only its shape is used.
     """
@@ -119,10 +130,10 @@ def sees_any(attention_mask, tokens, neighbors, memory):
 
 
 def masked_softmax(logits, mask, axis):
-    """Softmax over what the mask leaves; all zeros where it leaves nothing.
+    """Compute the softmax over unmasked entries; zeros where all are masked.
 
     Args:
-        logits: float32 or float64; what they hold where masked has no effect.
+        logits: float32 or float64; masked values have no effect.
         mask: Bool, broadcastable to `logits`, or None.
         axis: The axis to sum over.
     """

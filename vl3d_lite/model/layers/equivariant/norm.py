@@ -10,7 +10,7 @@ from vl3d_lite.model.layers.equivariant.spectral import from_spectrum, to_spectr
 
 
 class _EquivariantNorm(keras.layers.Layer):
-    """What both norms share: the scales, one for every copy of an irrep."""
+    """Base of both norms: the scales, one for every copy of an irrep."""
 
     use_bias = False
 
@@ -53,7 +53,7 @@ class _EquivariantNorm(keras.layers.Layer):
         }
 
     def _normalize(self, spectrum):
-        """Divide by the root of the mean square over all channels, then scale."""
+        """Divide by the root mean square over all channels, and scale."""
         dtype = spectrum[0].dtype
         scale = ops.cast(self.scale, dtype)
         squares = [
@@ -73,19 +73,19 @@ class _EquivariantNorm(keras.layers.Layer):
 
 
 def _wide(values):
-    """Squares and means of half precision would overflow and cancel."""
+    """Cast half precision to float32, so that squares do not overflow."""
     half = keras.backend.standardize_dtype(values.dtype) in ("float16", "bfloat16")
     return ops.cast(values, "float32") if half else values
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class EquivariantRMSNorm(_EquivariantNorm):
-    """Divide a point's channels by the root of their mean square, and scale::
+    """Divide the channels of a point by their root mean square, and scale::
 
         y = A x / sqrt(mean(x^2) + eps)
 
     ``A`` commutes with the group: one learned scale for every copy of every
-    irrep (for C4, three a copy of the regular representation).
+    irrep (for C4, three per copy of the regular representation).
 
     Shapes: ``D = multiplicity * |G|``, copy-major.
 
@@ -108,25 +108,25 @@ class EquivariantRMSNorm(_EquivariantNorm):
     """
 
     def spectral(self, spectrum):
-        """Normalize a spectrum."""
+        """Normalize a spectrum; see `spectral.to_spectrum`."""
         return self._normalize(spectrum)
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class EquivariantLayerNorm(_EquivariantNorm):
-    """Subtract a point's mean, divide by its standard deviation, scale and shift::
+    """Standardize the channels of a point, scale and shift them::
 
         y = A (x - mean(x)) / sqrt(var(x) + eps) + b
 
     Mean and variance run over all channels, copies and group alike. ``A`` is
-    that of `EquivariantRMSNorm`; ``b`` is one number a copy.
+    that of `EquivariantRMSNorm`; ``b`` is one number per copy.
 
     Shapes: ``D = multiplicity * |G|``, copy-major.
 
     Args:
         in_rep: `RegularRepresentation` of the input, or ``(group, multiplicity)``.
         eps: Added to the variance. Positive.
-        bias: Whether ``b`` is there.
+        bias: Whether to add ``b``.
 
     Call arguments:
         inputs: ``(..., D)`` float.
@@ -139,7 +139,7 @@ class EquivariantLayerNorm(_EquivariantNorm):
 
     Source:
         Ba et al., *Layer Normalization* (2016). symm-learning's ``eLayerNorm``
-        normalizes each irrep alone, which leaves the sign of a
+        normalizes each irrep separately, which leaves only the sign of a
         one-dimensional one; we normalize the whole field.
     """
 
@@ -148,9 +148,9 @@ class EquivariantLayerNorm(_EquivariantNorm):
         self.use_bias = bool(bias)
 
     def spectral(self, spectrum):
-        """Normalize a spectrum."""
+        """Normalize a spectrum; see `spectral.to_spectrum`."""
         constants = spectrum[0]
-        # A sum: on PyTorch `ops.mean` rounds float64.
+        # A sum, since `ops.mean` rounds float64 on PyTorch.
         center = ops.sum(_wide(constants), axis=-1, keepdims=True)
         center = center / self.in_rep.multiplicity
         center = constants - ops.cast(center, constants.dtype)

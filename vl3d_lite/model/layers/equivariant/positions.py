@@ -1,4 +1,4 @@
-"""Relative positions, lifted to the regular representation."""
+"""Relative positions as a field of the regular representation."""
 
 import keras
 import numpy as np
@@ -11,14 +11,14 @@ from vl3d_lite.model.layers.neighborhood import gather_neighbors
 
 
 def lift_vectors(kernel, group):
-    """Turn ``(n_x, U)`` weights into ``(n_x, |G| * U)``, element-major.
+    """Lift ``(n_x, U)`` weights to ``(n_x, |G| * U)``, element-major.
 
     Column ``h`` applied to a vector ``v`` gives ``kernel^T (R_h^-1 v)``.
     """
     axes, units = kernel.shape
-    turns = np.asarray(group.matrices[:, :axes, :axes])  # R_h^-1 = R_h^T
-    turns = ops.convert_to_tensor(turns.transpose(1, 2, 0), dtype=kernel.dtype)
-    lifted = ops.einsum("bah,au->bhu", turns, kernel)
+    rotations = np.asarray(group.matrices[:, :axes, :axes])  # R_h^-1 = R_h^T
+    rotations = ops.convert_to_tensor(rotations.transpose(1, 2, 0), dtype=kernel.dtype)
+    lifted = ops.einsum("bah,au->bhu", rotations, kernel)
     return ops.reshape(lifted, (axes, group.order * units))
 
 
@@ -28,21 +28,23 @@ class LiftedOffsets(keras.layers.Layer):
 
         e_ij[u, h] = act(w_u . R_h^-1 (p_j - p_i) / scale + b_u)
 
-    If all positions are turned by ``g``, ``e`` becomes ``rho(g) e``.
+    If all positions are rotated by ``g``, ``e`` becomes ``rho(g) e``. A missing
+    neighbor gets the encoding of the first token; attention masks it.
 
     Shapes: ``B`` fields, ``T`` queries, ``S`` tokens, ``K`` neighbors, ``U``
     units.
 
     Args:
         group: Name of the group, or a `SymmetryGroup`.
-        units: ``U``. At least 1.
+        units: ``U``, at least 1.
         scale: Length that offsets are divided by, in meters. Positive.
         activation: Name or function.
 
     Call arguments:
-        query_positions: ``(B, T, n_x)`` float, meters; ``n_x`` 2 or 3.
-        memory_positions: ``(B, S, n_x)`` float, meters.
-        neighbors: None for all pairs, or ``(B, T, K)`` int, rows of the tokens.
+        query_positions: ``(B, T, n_x)`` float, in meters; ``n_x`` 2 or 3.
+        memory_positions: ``(B, S, n_x)`` float, in meters.
+        neighbors: None for all pairs, or ``(B, T, K)`` int, rows of the tokens;
+            -1 where missing.
 
     Returns:
         ``(B, T, S or K, |G| * U)`` float, element-major.
@@ -50,6 +52,10 @@ class LiftedOffsets(keras.layers.Layer):
     Raises:
         DeepLearningException: An argument is out of range, or positions have
             neither two nor three coordinates.
+
+    Source:
+        Zhao et al., *Point Transformer* (2021), eq. 4: a perceptron of relative
+        positions. Its first layer is lifted to the group here.
     """
 
     def __init__(self, group, units, scale=1.0, activation="gelu", **kwargs):

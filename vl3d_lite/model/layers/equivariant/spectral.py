@@ -1,9 +1,10 @@
 """The group-Fourier basis of regular representations.
 
-A *spectrum* is a list of blocks, one an irrep, each ``(..., rows, width * m)`` of
-`m` copies, width-major. The change of basis is orthonormal, so norms and inner
-products stay; maps that commute with the group act on the last axis alone. Of the
-products of the dense matrix that leaves 6/16 for C4, 14/64 for C8, 12/64 for D4.
+A *spectrum* is a list of blocks, one per irrep, each ``(..., rows, width * m)`` of
+multiplicity ``m``, width-major. The change of basis is orthonormal, so norms and
+inner products are preserved; maps that commute with the group act on the last axis
+alone. They need 6/16 of the products of the dense matrix for C4, 14/64 for C8 and
+12/64 for D4.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from keras import ops
 
 
 def to_spectrum(x, group):
-    """Give the spectrum of ``(..., m * |G|)``, copy-major."""
+    """Return the spectrum of ``(..., m * |G|)``, copy-major."""
     order = group.order
     multiplicity = x.shape[-1] // order
     if order == 1:
@@ -22,7 +23,7 @@ def to_spectrum(x, group):
 
 
 def spectrum_of(slices, group):
-    """Give the spectrum of a field told as |G| tensors ``(..., m)``, one an element."""
+    """Return the spectrum of a field given as |G| tensors ``(..., m)``."""
     blocks = []
     for irrep in group.irreps:
         rows = [
@@ -36,20 +37,20 @@ def spectrum_of(slices, group):
 
 
 def slices_of(spectrum, group):
-    """Give back a field as |G| tensors ``(..., m)``, one an element."""
+    """Return the field of a spectrum as |G| tensors ``(..., m)``, one per element."""
     parts, weights = [], []
     for block, irrep in zip(spectrum, group.irreps, strict=True):
         multiplicity = block.shape[-1] // irrep.width
         for row in range(irrep.rows):
-            for place in range(irrep.width):
-                start = place * multiplicity
+            for column in range(irrep.width):
+                start = column * multiplicity
                 parts.append(block[..., row, start : start + multiplicity])
-                weights.append(irrep.basis[row, place])
-    return [_combine(parts, column) for column in np.stack(weights, axis=1)]
+                weights.append(irrep.basis[row, column])
+    return [_combine(parts, own) for own in np.stack(weights, axis=1)]
 
 
 def from_spectrum(spectrum, group):
-    """Give back ``(..., m * |G|)``, copy-major."""
+    """Return the field of a spectrum, ``(..., m * |G|)``, copy-major."""
     if group.order == 1:
         return spectrum[0][..., 0, :]
     field = ops.stack(slices_of(spectrum, group), axis=-1)
@@ -61,7 +62,7 @@ def pointwise(function, spectrum, group):
     """Apply a function to every entry of the field itself."""
     if group.order == 1:
         return [function(spectrum[0])]
-    # One tensor, so that a dear function is not evaluated anew for each block.
+    # One tensor, so that an expensive function is not evaluated once per slice.
     field = function(ops.stack(slices_of(spectrum, group), axis=-2))
     return spectrum_of([field[..., h, :] for h in range(group.order)], group)
 
@@ -69,7 +70,7 @@ def pointwise(function, spectrum, group):
 def product(x, matrix):
     """Multiply ``(..., n)`` by ``(n, m)``.
 
-    By the operator: on PyTorch `ops.matmul` rounds float64 to float32.
+    It uses the operator: on PyTorch `ops.matmul` rounds float64 to float32.
     """
     lead = ops.shape(x)[:-1]
     flat = ops.reshape(x, (-1, x.shape[-1])) @ matrix
@@ -77,7 +78,7 @@ def product(x, matrix):
 
 
 def commuting_blocks(kernel, group):
-    """Turn a tied kernel into the matrices that act on a spectrum.
+    """Return the matrices that a tied kernel applies to a spectrum.
 
     The dense matrix is ``W[(o, h), (i, k)] = kernel[o, i, h^-1 k]``.
 
@@ -85,7 +86,7 @@ def commuting_blocks(kernel, group):
         kernel: ``(m_out, m_in, |G|)`` float.
 
     Returns:
-        A list of ``(width * m_in, width * m_out)``, one an irrep.
+        A list of ``(width * m_in, width * m_out)``, one per irrep.
     """
     out, into, order = kernel.shape
     matrices = []
@@ -128,7 +129,7 @@ def add(one, other):
 
 
 def _combine(tensors, weights):
-    """Sum tensors times numbers; zeros and ones cost nothing."""
+    """Sum tensors times numbers, without the terms of weight zero."""
     total = None
     for tensor, weight in zip(tensors, weights, strict=True):
         if abs(weight) < 1e-14:

@@ -43,30 +43,23 @@ class SpectralAttention(keras.layers.Layer):
         neighbors=None,
         training=False,
     ):
-        """Attend from spectrum to spectrum; arguments as in the call."""
-        ranks = (2, 3, 4) if neighbors is None else (2, 3)
+        """Attend from spectrum to spectrum; see the call arguments of the layer."""
         tokens = query if memory is None else memory
-        sizes = (query[0].shape[1], tokens[0].shape[1])
-        check_mask(self.name, "attention_mask", attention_mask, ranks, sizes)
-        check_mask(self.name, "key_mask", key_mask, (2,), sizes[1:])
+        self._check_masks(query, tokens, attention_mask, key_mask, neighbors)
         if memory is None:
-            memory_positions, memory_position_mask = (
-                query_positions,
-                query_position_mask,
-            )
-        spoiled = None
+            memory_positions = query_positions
+            memory_position_mask = query_position_mask
+        contaminated = None
         if attention_mask is not None:
-            # A token that one query sees may be hidden from another.
-            sound = finite_points(tokens)
+            finite = finite_points(tokens)
             if memory_positions is not None:
-                sound = combine(
-                    sound, finite_positions(memory_positions, memory_position_mask)
+                finite = combine(
+                    finite, finite_positions(memory_positions, memory_position_mask)
                 )
-            unsound = combine(ops.logical_not(sound), key_mask)
-            spoiled = sees_any(attention_mask, unsound, neighbors, tokens[0])
-            if memory is None:
-                spoiled = ops.logical_or(spoiled, unsound)
-            key_mask = combine(sound, key_mask)
+            contaminated = self._contaminated(
+                tokens, finite, attention_mask, key_mask, neighbors, memory is None
+            )
+            key_mask = combine(finite, key_mask)
         if memory is None:
             query_position_mask = combine(query_position_mask, key_mask)
         encoded = self._encode(
@@ -76,13 +69,55 @@ class SpectralAttention(keras.layers.Layer):
             combine(memory_position_mask, key_mask),
             neighbors,
         )
-        query, key, value = self._project(query, memory, key_mask)
+        fields = self._project(query, memory, key_mask)
+        masks = attention_mask, key_mask
+        context = self._context(*fields, encoded, masks, neighbors, training)
+        kernel, bias = self._weights("out")
+        result = multiply(context, kernel, bias, self.group)
+        if contaminated is None:
+            return result
+        contaminated = contaminated[:, :, None, None]
+        return [
+            ops.where(contaminated, ops.full_like(block, float("nan")), block)
+            for block in result
+        ]
+
+    def _check_masks(self, query, tokens, attention_mask, key_mask, neighbors):
+        ranks = (2, 3, 4) if neighbors is None else (2, 3)
+        sizes = (query[0].shape[1], tokens[0].shape[1])
+        check_mask(self.name, "attention_mask", attention_mask, ranks, sizes)
+        check_mask(self.name, "key_mask", key_mask, (2,), sizes[1:])
+
+    def _contaminated(
+        self, tokens, finite, attention_mask, key_mask, neighbors, own_tokens
+    ):
+        """Return ``(B, T or 1)`` bool, True where a query sees a NaN or infinity.
+
+        A token that is visible to one query may be hidden from another, so its
+        values are zeroed for all and the queries that see it get NaN.
+        """
+        unusable = combine(ops.logical_not(finite), key_mask)
+        seen = sees_any(attention_mask, unusable, neighbors, tokens[0])
+        return ops.logical_or(seen, unusable) if own_tokens else seen
+
+    def _context(self, query, key, value, encoded, masks, neighbors, training):
+        """Return the weighted sum of the values, a spectrum.
+
+        Args:
+            query: Spectrum of the queries.
+            key: Spectrum of the keys.
+            value: Spectrum of the values.
+            encoded: Relative positions, see `LiftedOffsets`, or None.
+            masks: `attention_mask` and `key_mask`.
+            neighbors: ``(B, T, K)`` int, or None.
+            training: Whether to drop weights.
+        """
         if neighbors is None:
-            mask, axis = pairs_mask(attention_mask, key_mask), -1
+            mask, axis = pairs_mask(*masks), -1
         else:
-            tokens = key[0][:, :, 0]
-            mask = neighbors_mask(neighbors, tokens, attention_mask, key_mask)
-            mask, axis = mask[..., None], 2
+            # Only the shape (B, S, ...) of the tokens matters.
+            mask, axis = neighbors_mask(neighbors, key[0][:, :, 0], *masks), 2
+            mask = mask[..., None]
 
         def softmax(logits):
             return self._softmax(logits, mask, axis, training)
@@ -91,25 +126,20 @@ class SpectralAttention(keras.layers.Layer):
         if encoded is not None:
             kernel = self._per_head(self.position_key_kernel)
             bias = position_logits(query, encoded, kernel, self.group)
-        heads = [heads_of(field, self.num_heads) for field in (query, key, value)]
+        query, key, value = (
+            heads_of(field, self.num_heads) for field in (query, key, value)
+        )
         if neighbors is None:
-            context, weights = attend_to_all(*heads, bias, softmax)
+            context, weights = attend_to_all(query, key, value, bias, softmax)
         else:
-            context, weights = attend_to_neighbors(*heads, neighbors, bias, softmax)
-        context = spectrum_from_heads(context, self.group)
-        if encoded is not None:
-            kernel = self._per_head(self.position_value_kernel)
-            context = add(
-                context, position_context(weights, encoded, kernel, self.group)
+            context, weights = attend_to_neighbors(
+                query, key, value, neighbors, bias, softmax
             )
-        result = multiply(context, *self._weights("out"), self.group)
-        if spoiled is None:
-            return result
-        spoiled = spoiled[:, :, None, None]
-        return [
-            ops.where(spoiled, ops.full_like(block, float("nan")), block)
-            for block in result
-        ]
+        context = spectrum_from_heads(context, self.group)
+        if encoded is None:
+            return context
+        kernel = self._per_head(self.position_value_kernel)
+        return add(context, position_context(weights, encoded, kernel, self.group))
 
     def _weights(self, name, start=None, stop=None):
         kernel = ops.cast(getattr(self, f"{name}_kernel"), self.compute_dtype)
@@ -123,17 +153,17 @@ class SpectralAttention(keras.layers.Layer):
         return ops.reshape(kernel, (self.position_units, self.num_heads, -1))
 
     def _project(self, query, memory, key_mask):
-        """Give the spectra of queries, keys and values."""
+        """Return the spectra of queries, keys and values."""
         multiplicity, group = self.in_rep.multiplicity, self.group
         if memory is None:
-            query = present_only(query, key_mask)
-            return split_maps(multiply(query, *self._weights("in"), group), 3, group)
-        memory = present_only(memory, key_mask)
-        query = multiply(query, *self._weights("in", 0, multiplicity), group)
-        both = multiply(
-            memory, *self._weights("in", multiplicity, 3 * multiplicity), group
-        )
-        return query, *split_maps(both, 2, group)
+            kernel, bias = self._weights("in")
+            joined = multiply(present_only(query, key_mask), kernel, bias, group)
+            return split_maps(joined, 3, group)
+        kernel, bias = self._weights("in", 0, multiplicity)
+        query = multiply(query, kernel, bias, group)
+        kernel, bias = self._weights("in", multiplicity, 3 * multiplicity)
+        joined = multiply(present_only(memory, key_mask), kernel, bias, group)
+        return query, *split_maps(joined, 2, group)
 
     def _softmax(self, logits, mask, axis, training):
         size = self.in_rep.size // self.num_heads
@@ -148,14 +178,15 @@ class SpectralAttention(keras.layers.Layer):
         if self.offsets is None:
             if queries is not None or tokens is not None:
                 raise DeepLearningException(
-                    f"{self.name}: positions came, but `position_units` is 0"
+                    f"{self.name}: positions must not be given where `position_units` "
+                    "is 0. Pass no positions, or set `position_units`"
                 )
             return None
         self._require_positions(queries, "query_positions")
         self._require_positions(tokens, "memory_positions")
         check_mask(self.name, "query_position_mask", query_mask, (2,))
         check_mask(self.name, "memory_position_mask", token_mask, (2,))
-        # What is masked may hold anything; zeros pass no NaN on, nor to gradients.
+        # Masked positions may be NaN; zeros keep NaN from outputs and gradients.
         queries, tokens = (
             positions
             if mask is None
@@ -176,6 +207,6 @@ class SpectralAttention(keras.layers.Layer):
     def _require_positions(self, value, name):
         if value is None:
             raise DeepLearningException(
-                f"{self.name}: `{name}` is missing, which `position_units` = "
-                f"{self.position_units} needs"
+                f"{self.name}: `{name}` is missing; `position_units` = "
+                f"{self.position_units} needs it"
             )
