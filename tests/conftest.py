@@ -1,7 +1,10 @@
 """A small labelled place that the tests of whole commands share."""
 
+import fcntl
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import laspy
@@ -60,26 +63,59 @@ def write_place(path: Path, seed: int, n: int = 6000, shift=(0, 0, 0)) -> None:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory) -> Path:
-    """A folder with train.laz, val.laz, test.laz and spec.yaml."""
-    folder = tmp_path_factory.mktemp("place")
-    for seed, name in enumerate(("train", "val", "test")):
-        write_place(folder / f"{name}.laz", seed)
-    (folder / "spec.yaml").write_text(SPEC)
-    return folder
+def made_once(tmp_path_factory):
+    """Make a folder in one worker of pytest-xdist; the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
-def trained(place, tmp_path_factory):
-    """The run folder of the place's spec, after `pipeline.run`."""
+def place(made_once) -> Path:
+    """A folder with train.laz, val.laz, test.laz and spec.yaml, for reading only."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for seed, name in enumerate(("train", "val", "test")):
+            write_place(folder / f"{name}.laz", seed)
+        (folder / "spec.yaml").write_text(SPEC)
+
+    return made_once("place", make)
+
+
+@pytest.fixture(scope="session")
+def trained_once(made_once, place) -> Path:
+    """Where the place's spec was trained, for all workers; for reading only."""
     from vl3d_lite import pipeline
     from vl3d_lite.runs.folder import RunFolder
     from vl3d_lite.runs.options import Options
     from vl3d_lite.spec.reader import read_spec
 
-    folder = RunFolder(tmp_path_factory.mktemp("runs") / "place")
-    pipeline.run(read_spec(place / "spec.yaml"), folder, Options(threads=2, quiet=True))
-    return folder
+    def make(folder: Path) -> None:
+        loaded = read_spec(place / "spec.yaml")
+        pipeline.run(loaded, RunFolder(folder), Options(threads=2, quiet=True))
+
+    return made_once("trained", make)
+
+
+@pytest.fixture(scope="session")
+def trained(trained_once, tmp_path_factory):
+    """The run folder of the place's spec, after `pipeline.run`; one per worker."""
+    from vl3d_lite.runs.folder import RunFolder
+
+    own = tmp_path_factory.mktemp("runs") / "place"
+    return RunFolder(shutil.copytree(trained_once, own))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from vl3d_lite.spec.reader import read_spec
 
 
 def test_the_page_contains_kernels_spec_versions_and_timings_of_the_run(
-    trained, tmp_path
+    trained, trained_once, tmp_path
 ):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "town"))
     for name in ("TRAINED_kpconvx_0_0/Wend_mat.png", "INIT_kpconvx_0_0/Winit_mat.png"):
@@ -35,5 +35,5 @@ def test_the_page_contains_kernels_spec_versions_and_timings_of_the_run(
     assert run.spec.read_text().splitlines()[0] in words
     assert "Loss by epoch" in page
     assert " town " in words
-    for folder in (run.root, trained.root.parent):
+    for folder in (run.root, trained.root.parent, trained_once):
         assert str(folder) not in page or str(folder) in run.spec.read_text()
