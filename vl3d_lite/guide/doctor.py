@@ -221,7 +221,7 @@ def _backend(test: SelfTest, machine: int) -> list[Finding]:
 
 def _failed(name: str, test: SelfTest) -> Finding:
     remedies = {
-        "GPU": "driver and CUDA are incompatible; `pip install '.[gpu]'` installs CUDA, "
+        "GPU": "driver and CUDA do not match; `pip install '.[gpu]'` installs CUDA, "
         "CUDA_VISIBLE_DEVICES=-1 trains on the CPU",
         "XLA": "train without it: `--set training.jit=off`",
     }

@@ -122,12 +122,12 @@ def test_every_value_is_used_or_listed(converted, tmp_path):
 
 def test_a_key_nobody_knows_is_listed_as_such(converted):
     result = converted(hierarchical(**{f"{MODEL}warp_drive": 9}))
-    assert result.dropped["this converter does not know it"] == ["warp_drive"]
+    assert result.dropped["unknown to this converter"] == ["warp_drive"]
 
 
 def test_no_common_key_lacks_a_reason(converted):
     for spec in (hierarchical(), flat()):
-        assert "this converter does not know it" not in converted(spec).dropped
+        assert "unknown to this converter" not in converted(spec).dropped
 
 
 def test_the_reason_is_the_right_one(converted):
@@ -210,7 +210,7 @@ def test_a_pointnet_is_replaced_and_what_replaces_it_is_said(converted, tmp_path
     assert [stage.points for stage in stages] == [512, 128, 32]
     assert all(stage.blocks == ["kpconvx", "gva"] for stage in stages)
     (note,) = noted(result, "model:")
-    assert "PointNetPwiseClassifier is replaced" in note
+    assert "replaces PointNetPwiseClassifier" in note
     assert "`kpconvx`, `gva`" in note
     (places,) = [p for r, p in result.dropped.items() if "PointNet" in r]
     assert "tnet_pre_filters_spec" in places
@@ -220,7 +220,7 @@ def test_a_pointnet_is_replaced_and_what_replaces_it_is_said(converted, tmp_path
 def test_a_hierarchical_pointnet_keeps_its_depth_and_widths(converted, tmp_path):
     result = converted(hierarchical(**{f"{EXTRACTION}type": "PointNet"}))
     assert [stage.channels for stage in read(tmp_path).model.stages] == [16, 24]
-    assert "PointNet network is replaced" in " ".join(noted(result, "model:"))
+    assert "replace the PointNet network" in " ".join(noted(result, "model:"))
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_widths_that_are_no_multiple_of_eight_share_smaller_groups(converted, tm
         ({f"{MODEL}model_handling__class_weight": [1]}, r"each of the 4 classes"),
         ({f"{EXTRACTION}feature_space_dims": ...}, r"feature_space_dims"),
         ({"sequential_pipeline__0__class_groups": [["moon"]]}, r"input_class_names"),
-        ({"sequential_pipeline__0__output_class_names": ["a"]}, r"one name for each"),
+        ({"sequential_pipeline__0__output_class_names": ["a"]}, r"different names, one for each"),
         ({"sequential_pipeline": 3}, r"must be a list of objects"),
         ({f"{TRAIN}train": ...}, r"trains nothing.*vl3d-lite predict"),
         ({f"{MODEL}pre_processing": ...}, r"not a network"),

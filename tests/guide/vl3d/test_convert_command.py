@@ -95,7 +95,7 @@ def test_a_line_to_complete_is_exit_code_2(folder):
     write(folder / "vl3d.json", spec)
     result = vl3d("convert", "vl3d.json", cwd=folder)
     assert result.returncode == 2
-    assert "needs your hand" in result.stderr
+    assert "written, but incomplete" in result.stderr
     assert "`classes` is missing" in result.stderr
     path = folder / "vl3d.yaml"
     completed = path.read_text().replace(

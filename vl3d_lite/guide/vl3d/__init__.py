@@ -1,1 +1,1 @@
-"""`vl3d-lite convert`: specs of VL3D as specs of vl3d_lite."""
+"""`vl3d-lite convert`: translate specs of VL3D."""

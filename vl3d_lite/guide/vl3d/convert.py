@@ -1,4 +1,4 @@
-"""VL3D's JSON to a spec: what could be kept, what was chosen, what was dropped."""
+"""Convert a JSON spec of VL3D, with notes on what was chosen and dropped."""
 
 import json
 import textwrap
@@ -10,39 +10,30 @@ from typing import Any
 import yaml
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.guide.vl3d import (
-    inputs as vl3d_inputs,
-)
-from vl3d_lite.guide.vl3d import (
-    network as vl3d_network,
-)
-from vl3d_lite.guide.vl3d import (
-    training as vl3d_training,
-)
+from vl3d_lite.guide.vl3d import inputs, network, training
 from vl3d_lite.guide.vl3d.dropped import as_lines, dropped
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
 
-WIDTH = 86
+WIDTH = 86  # characters of a comment, after `# `
 PREDICT = (
-    "a trained run of VL3D cannot be read. Train with this program, then "
+    "trained models of VL3D cannot be read. Train with this program, then run "
     "`vl3d-lite predict RUN CLOUD... --output FOLDER`"
 )
-
 WEIGHTS = ("model_args", "model_handling", "class_weight")
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A spec made from VL3D's.
+    """A spec converted from one of VL3D.
 
     Args:
         source: The VL3D spec.
-        sections: The spec's content, without defaults.
-        notes: What was chosen or replaced, a sentence each.
-        dropped: Places of VL3D's spec that were not used, by reason.
-        missing: Sections that only the user can write: a line to start from, and
-            why.
-        comments: A comment for the line of a class.
+        sections: Content of the spec, without defaults.
+        notes: What was chosen or replaced, one sentence each.
+        dropped: Keys of the VL3D spec that were not used, by reason.
+        missing: Sections that the user must complete: a line to start from and the
+            reason.
+        comments: Comment on the line of a class, by its name.
     """
 
     source: Path
@@ -53,23 +44,23 @@ class Conversion:
     comments: Mapping[str, str] = field(default_factory=dict)
 
     def report(self) -> str:
-        """What a user should know about it, as plain text."""
-        return f"{self._to_look_at()}\n\n{self._dropped()}"
+        """Notes and dropped values, as plain text."""
+        return f"{self._notes_text()}\n\n{self._dropped_text()}"
 
     def text(self) -> str:
-        """The spec as YAML: notes as comments before it, what was dropped after it."""
+        """The spec as YAML, with notes as comments above and dropped values below."""
         title = f"Converted by `vl3d-lite convert` from {self.source.name}."
-        head = _comment(f"{title}\n\n{self._to_look_at()}")
-        return "\n".join([*head, *self._body(), *_comment(self._dropped())]) + "\n"
+        head = _comment(f"{title}\n\n{self._notes_text()}")
+        return "\n".join([*head, *self._body(), *_comment(self._dropped_text())]) + "\n"
 
-    def _to_look_at(self) -> str:
+    def _notes_text(self) -> str:
         lines = [f"{name}: {why}" for name, (_, why) in self.missing.items()]
-        title = "Lines you must complete, they stand below as comments:"
-        add = [_listed(title, lines)] if lines else []
-        notes = _listed("Chosen or replaced, please look at it:", self.notes)
-        return "\n\n".join([*add, notes])
+        title = "Complete these lines, which are comments below:"
+        incomplete = [_listed(title, lines)] if lines else []
+        notes = _listed("Chosen or replaced; please check:", self.notes)
+        return "\n\n".join([*incomplete, notes])
 
-    def _dropped(self) -> str:
+    def _dropped_text(self) -> str:
         count = sum(map(len, self.dropped.values()))
         title = f"Dropped, {count} values:"
         return "\n".join([title, *as_lines(self.dropped, WIDTH)])
@@ -97,20 +88,20 @@ class Conversion:
 
 
 def convert(path: Path) -> Conversion:
-    """Translate a VL3D spec that trains a network.
+    """Convert a VL3D spec that trains a network.
 
     Args:
-        path: A JSON file of VL3D.
+        path: JSON file of VL3D.
 
     Raises:
-        DataError: It cannot be read.
-        SpecError: It is not a VL3D spec, or trains no network.
+        DataError: The file cannot be read.
+        SpecError: It is not a VL3D spec, or it trains no network.
     """
     return convert_source(Vl3dSource.read(path))
 
 
 def convert_source(source: Vl3dSource) -> Conversion:
-    """Translate a VL3D spec that was read."""
+    """Convert a VL3D spec that was read."""
     trains = source.of_kind("train")
     if not trains:
         raise SpecError(
@@ -118,48 +109,48 @@ def convert_source(source: Vl3dSource) -> Conversion:
         )
     train = trains[0]
     source.chosen = train.base
-    vl3d_network.require_network(train)
+    network.require_network(train)
     notes: list[str] = []
     missing: dict[str, tuple[str, str]] = {}
     sections: dict[str, Any] = {}
     for number in range(1, len(trains)):
         notes.append(
-            f"{trains[number].peek('train')}: a second training, which is left out"
+            f"{trains[number].peek('train')}: a second training; it is left out"
         )
-    seed = vl3d_training.seed(train)
+    seed = training.seed(train)
     if seed is not None:
         sections["seed"] = seed
-    found = vl3d_inputs.classes(source, train, notes)
+    found = inputs.classes(source, train, notes)
     learned = {name: entry for name, entry in found.items() if entry["weight"] > 0}
     classes, comments = _classes(learned, found, notes)
     if len(classes) > 1:
         sections["classes"] = classes
     else:
         missing["classes"] = _no_classes(source, train)
-    paths = vl3d_inputs.clouds(source, notes)
+    paths = inputs.clouds(source, notes)
     if paths:
         sections["clouds"] = {"train": paths}
     notes.append(
-        "clouds: VL3D's specs know no validation cloud; name one in "
-        "`clouds.validation` to choose the best epoch, and what to classify in "
+        "clouds: VL3D specs have no validation clouds; name one in "
+        "`clouds.validation` to select the best epoch, and clouds to classify in "
         "`clouds.predict`"
     )
-    sections["features"] = vl3d_inputs.features(source, train, notes)
-    fields, model = vl3d_network.fields_and_model(train, notes)
+    sections["features"] = inputs.features(source, train, notes)
+    fields, model = network.fields_and_model(train, notes)
     if "grid_size" in fields:
         sections["fields"] = fields
     else:
         missing["fields"] = (
             _flow(fields | {"grid_size": "METERS"}),
-            "the point spacing, or what is to be told apart, is not in VL3D's spec",
+            "the VL3D spec does not contain the point spacing or the required detail",
         )
     sections["model"] = model
-    training = vl3d_training.training(train, fields.get("grid_size"), notes)
+    settings = training.training(train, fields.get("grid_size"), notes)
     weights = [entry["weight"] for entry in learned.values()]
-    if train.take(*WEIGHTS) != vl3d_inputs.AUTO_WEIGHTS:
-        training["class_weights"] = "none" if len(set(weights)) < 2 else weights
-    sections["training"] = training
-    prediction = vl3d_training.outputs(source, notes)
+    if train.take(*WEIGHTS) != inputs.AUTO_WEIGHTS:
+        settings["class_weights"] = "none" if len(set(weights)) < 2 else weights
+    sections["training"] = settings
+    prediction = training.outputs(source, notes)
     if prediction:
         sections["prediction"] = prediction
     _take_labels(source, train)
@@ -176,11 +167,11 @@ def _classes(
         codes = entry["codes"]
         if name not in learned:
             notes.append(
-                f"classes: `{name}` had weight 0 in VL3D's loss and is left out: codes "
-                f"{', '.join(map(str, codes))} are ignored in training and scores"
+                f"classes: `{name}` has weight 0 in the loss of VL3D and is left out; "
+                f"codes {', '.join(map(str, codes))} are ignored in training and scores"
             )
         elif not codes:
-            notes.append(f"classes: `{name}` gathers no code and is left out")
+            notes.append(f"classes: `{name}` has no code and is left out")
         else:
             several = {"codes": codes, "output_code": codes[0]}
             classes[name] = codes[0] if len(codes) == 1 else several
@@ -190,38 +181,37 @@ def _classes(
                 comments[name] = f"VL3D writes {index}"
     if classes:
         notes.append(
-            "classes: a code is the place of a name in VL3D's list, counted from 0, as "
-            "VL3D takes it"
+            "classes: the code of a name is its index in the list of VL3D, from 0"
         )
     if merged:
         notes.append(
-            f"classes: {', '.join(merged)}: of several codes, the first is written. "
-            "Change `output_code` where another says it better"
+            f"classes: {', '.join(merged)}: predictions write the first of several "
+            "codes. Edit `output_code` to write another"
         )
     if comments:
         notes.append(
-            "classes: predictions carry these LAS codes, not VL3D's 0, 1, 2, ..."
+            "classes: predictions contain these LAS codes, not the indices of VL3D"
         )
     return classes, comments
 
 
 def _no_classes(source: Vl3dSource, train: Part) -> tuple[str, str]:
-    """The line that the user must complete, and why."""
-    found = vl3d_inputs.classes(source, train, [], first=True)
+    """The line that the user must complete, and the reason."""
+    found = inputs.classes(source, train, [], first=True)
     learned = {name: entry for name, entry in found.items() if entry["weight"] > 0}
-    guess, _ = _classes(learned, found, [])
-    if len(guess) > 1:
-        return _flow(guess), (
-            "a name is in several groups; VL3D gives it to the last, which leaves a "
-            "class without a code. The line gives it to the first"
+    proposal, _ = _classes(learned, found, [])
+    if len(proposal) > 1:
+        return _flow(proposal), (
+            "a name is in several groups; VL3D assigns it to the last, which leaves a "
+            "class without a code. The line assigns it to the first"
         )
     return "{NAME: CODE, NAME: CODE}", (
-        "VL3D's spec does not say the LAS codes of at least two classes"
+        "the VL3D spec does not define the LAS codes of at least two classes"
     )
 
 
 def _take_labels(source: Vl3dSource, train: Part) -> None:
-    """Count as used what only says what a part is, where its part was used."""
+    """Count the types of parts as used whose other values were used."""
     train.take("model_args", "pre_processing", "pre_processor")
     train.take("model_args", "model_handling", "training_sequencer", "type")
 

@@ -1,4 +1,4 @@
-"""Why a value of a VL3D spec has no place in a spec of ours."""
+"""Reasons why values of a VL3D spec are dropped."""
 
 import textwrap
 from collections.abc import Iterable
@@ -6,62 +6,74 @@ from fnmatch import fnmatchcase
 
 from vl3d_lite.guide.vl3d.source import Keys, Part, Vl3dSource
 
-SWITCHED_OFF = "switched off in VL3D by a leading underscore"
-UNKNOWN = "this converter does not know it"
-NOTHING_SET = "null, so nothing was set"
-POINTNET = "of the PointNet or RBFNet that is replaced; see the notes"
+DISABLED = "disabled in VL3D by a leading underscore"
+UNKNOWN = "unknown to this converter"
+NULL = "null, so not set"
+POINTNET = "a setting of the replaced PointNet or RBFNet; see the notes"
 
-# The first pattern that fits the last keys of a place gives the reason.
+WEIGHTS = "weights of VL3D do not fit this network, which is trained from scratch"
+KERNELS = "kernels have a radius of 2.1 point spacings of their stage, not in meters"
+
+# The first pattern that matches gives the reason; the last key is matched first.
 REASONS = (
-    ("_*", SWITCHED_OFF),
-    ("out_pcloud", "outputs go to the run folder; choose it with --run"),
-    ("pretrained_model", "weights of VL3D do not fit this network; it starts anew"),
-    ("nn_path", "weights of VL3D do not fit this network; it starts anew"),
+    ("_*", DISABLED),
+    ("out_pcloud", "outputs are written to the run folder; select it with --run"),
+    (
+        "pretrained_model",
+        WEIGHTS,
+    ),
+    (
+        "nn_path",
+        WEIGHTS,
+    ),
     (
         "kpconv_representation_dir",
-        "kernels are always exported, to `kernels/` of the run folder",
+        "kernels are always exported to `kernels/` in the run folder",
     ),
     (
         "skpconv_representation_dir",
-        "kernels are always exported, to `kernels/` of the run folder",
+        "kernels are always exported to `kernels/` in the run folder",
     ),
-    ("checkpoint_*", "checkpoints are always kept; validation mIoU chooses the best"),
-    ("*_path", "the run folder has a name for every file it holds"),
-    ("*_dir", "the run folder has a name for every file it holds"),
-    ("out_*", "the run folder has a name for every file it holds"),
+    (
+        "checkpoint_*",
+        "checkpoints are always kept; validation mIoU selects the best",
+    ),
+    ("*_path", "files of the run folder have fixed names"),
+    ("*_dir", "files of the run folder have fixed names"),
+    ("out_*", "files of the run folder have fixed names"),
     ("*metrics*", "all metrics are always computed"),
-    ("nthreads", "a matter of the command line, --threads, or of memory"),
-    ("*chunk_size", "a matter of the command line, --threads, or of memory"),
+    ("nthreads", "set on the command line with --threads, or limited by memory"),
+    ("*chunk_size", "set on the command line with --threads, or limited by memory"),
     (
         "separation_factor",
-        "VL3D itself does not use it where it draws centers otherwise",
+        "VL3D does not use it with other strategies for centers",
     ),
-    ("to_unit_sphere", "fields keep their size: kernels are measured in meters"),
+    ("to_unit_sphere", "fields are not rescaled, since kernels are measured in meters"),
     ("center_on_pcloud", "centers follow `fields.training_centers`"),
     ("support_strategy*", "centers follow `fields.training_centers`"),
-    ("fast_flag_per_depth", "farthest points are always searched exactly"),
-    ("fast", "farthest points are always searched exactly"),
+    ("fast_flag_per_depth", "farthest-point sampling is always exact"),
+    ("fast", "farthest-point sampling is always exact"),
     (
         "num_downsampling_neighbors",
-        "a coarse point gathers as many neighbors as its stage has",
+        "a coarse point has as many neighbors as its stage",
     ),
-    ("num_upsampling_neighbors", "follows `model.upsampling`: one neighbor, or three"),
+    ("num_upsampling_neighbors", "set by `model.upsampling`: one neighbor or three"),
     (
         "sigma",
-        "kernels are 2.1 point spacings of their stage wide, not a length in meters",
+        KERNELS,
     ),
     (
         "kernel_radius",
-        "kernels are 2.1 point spacings of their stage wide, not a length in meters",
+        KERNELS,
     ),
     ("show_*", "`vl3d-lite inspect` describes a network"),
-    ("*bn", "normalization and activation belong to the layers"),
-    ("*momentum", "normalization and activation belong to the layers"),
-    ("*activat*", "normalization and activation belong to the layers"),
-    ("unary_*", "normalization and activation belong to the layers"),
-    ("*initializer", "initialization belongs to the layers"),
-    ("*regularizer", "the weights are regularized by `training.weight_decay` alone"),
-    ("*constraint", "the weights are regularized by `training.weight_decay` alone"),
+    ("*bn", "normalization and activation are part of the layers"),
+    ("*momentum", "normalization and activation are part of the layers"),
+    ("*activat*", "normalization and activation are part of the layers"),
+    ("unary_*", "normalization and activation are part of the layers"),
+    ("*initializer", "initialization is part of the layers"),
+    ("*regularizer", "only `training.weight_decay` regularizes the weights"),
+    ("*constraint", "only `training.weight_decay` regularizes the weights"),
     ("*alignment*", "there is no alignment network"),
     ("tnet_*", POINTNET),
     ("*_spec", POINTNET),
@@ -80,37 +92,37 @@ REASONS = (
     ("feature_processing", POINTNET),
     ("features_structuring_layer", POINTNET),
     ("gamma_*", POINTNET),
-    ("early_stopping", "validation mIoU decides: more is better, by any amount"),
+    ("early_stopping", "any increase of validation mIoU counts as an improvement"),
     ("cell_size", "see the notes on `fields`"),
     ("interpolate", "see the notes on `fields`"),
     ("*architecture_graph*", "`vl3d-lite inspect` describes a network"),
-    ("learning_rate_on_plateau", "one schedule moves the rate: `training.schedule`"),
-    ("staircase", "the rate falls every step"),
-    ("*verbose", "a matter of the command line, --quiet"),
-    ("training_type", "validation is a cloud of its own: `clouds.validation`"),
-    ("autoval_size", "validation is a cloud of its own: `clouds.validation`"),
-    ("num_folds", "validation is a cloud of its own: `clouds.validation`"),
+    ("learning_rate_on_plateau", "`training.schedule` alone changes the rate"),
+    ("staircase", "the rate decreases at every step"),
+    ("*verbose", "set on the command line with --quiet"),
+    ("training_type", "validation uses separate clouds: `clouds.validation`"),
+    ("autoval_size", "validation uses separate clouds: `clouds.validation`"),
+    ("num_folds", "validation uses separate clouds: `clouds.validation`"),
     ("shuffle_points", "batches are always shuffled"),
     ("random_shuffle_indices", "batches are always shuffled"),
-    ("hyperparameter_tuning", "there is no search for hyperparameters"),
+    ("hyperparameter_tuning", "hyperparameters are not searched"),
     ("include_writer", "the run folder is the model: `vl3d-lite predict RUN CLOUD...`"),
 )
-# Of the components other than the one that trains, by what they are.
+# Reason by the kind of the other components.
 COMPONENTS = {
-    "writer": "the run folder is the model; `vl3d-lite predict RUN CLOUD...` writes",
-    "eval": "`vl3d-lite evaluate RUN` scores; all metrics are always computed",
-    "predict": "a model of VL3D cannot be read; `vl3d-lite predict RUN CLOUD...`",
-    "imputer": "a value that is not finite is an error here, not replaced",
-    "feature_transformer": "inputs are always scaled to mean 0 and deviation 1",
-    "clustering": "nothing is clustered",
+    "writer": "the run folder is the model; `vl3d-lite predict RUN CLOUD...` uses it",
+    "eval": "`vl3d-lite evaluate RUN` always computes all metrics",
+    "predict": "models of VL3D cannot be read; use `vl3d-lite predict RUN CLOUD...`",
+    "imputer": "values that are not finite are an error and are not replaced",
+    "feature_transformer": "features are always scaled to mean 0 and deviation 1",
+    "clustering": "points are not clustered",
     "train": "a spec trains one network",
-    "miner": "only features that the network takes are computed",
-    "class_transformer": "codes become classes when they are read",
+    "miner": "only the features of the network are computed",
+    "class_transformer": "codes are mapped to classes when clouds are read",
 }
 
 
 def dropped(source: Vl3dSource) -> dict[str, list[str]]:
-    """Every value that was not used: places by the reason they were dropped for."""
+    """The values that were not used: their keys, as text, by reason."""
     by_reason: dict[str, list[str]] = {}
     for keys in source.leftovers():
         by_reason.setdefault(_reason(source, keys), []).append(source.name(keys))
@@ -118,7 +130,7 @@ def dropped(source: Vl3dSource) -> dict[str, list[str]]:
 
 
 def as_lines(by_reason: dict[str, list[str]], width: int) -> list[str]:
-    """The dropped places as text: a reason, then its places indented."""
+    """Format the dropped values: a reason, then its keys, indented."""
     lines = []
     for reason, names in by_reason.items():
         lines += textwrap.wrap(f"{reason}:", width)
@@ -138,17 +150,20 @@ def _wrapped(names: Iterable[str], width: int) -> list[str]:
 
 
 def _reason(source: Vl3dSource, keys: Keys) -> str:
+    """Why the value at `keys` is dropped."""
     words = [str(key) for key in keys]
     if any(word.startswith("_") for word in words):
-        return SWITCHED_OFF
+        return DISABLED
     if Part(source, ()).peek(*keys) is None:
-        return NOTHING_SET
+        return NULL
     base = keys[:2]
     component = source.components.get(base) if len(keys) > 1 else None
     if component is not None and base != source.chosen:
-        kind = next((kind for kind in COMPONENTS if component.get(kind)), None)
-        off = kind is None and any(f"_{kind}" in component for kind in COMPONENTS)
-        return SWITCHED_OFF if off else COMPONENTS.get(kind, UNKNOWN)
+        for kind, reason in COMPONENTS.items():
+            if component.get(kind):
+                return reason
+        disabled = any(f"_{kind}" in component for kind in COMPONENTS)
+        return DISABLED if disabled else UNKNOWN
     for word in reversed(words):
         for pattern, reason in REASONS:
             if fnmatchcase(word, pattern):

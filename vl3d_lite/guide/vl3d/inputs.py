@@ -2,9 +2,9 @@
 
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
 
-CONSTANT = "ones"  # a column VL3D's users add where coordinates are all they have
+CONSTANT = "ones"  # a column that VL3D specs add if coordinates are the only input
 AUTO_WEIGHTS = "auto"
-# What VL3D's miners compute, by the name it has here.
+# Name of the features that miners of VL3D compute, here.
 MINED = {
     "linearity": "linearity",
     "planarity": "planarity",
@@ -17,20 +17,25 @@ MINED = {
 def classes(
     source: Vl3dSource, train: Part, notes: list[str], first: bool = False
 ) -> dict[str, dict]:
-    """Classes with their LAS codes, and whether VL3D learned them.
+    """Classes with their LAS codes and their loss weights in VL3D.
 
-    VL3D takes the place of a name in its list for the code in the file. A name in
-    several groups belongs to the last of them, or to the `first`.
+    VL3D uses the index of a name in its list as the code in the file. A name in
+    several groups belongs to the last of them, or to the first if `first`.
+
+    Args:
+        source: The VL3D spec.
+        train: Its component that trains.
+        notes: Sentences for the user are added here.
+        first: Whether a name belongs to its first group instead of its last.
 
     Returns:
-        By name: ``codes``, and ``weight`` in VL3D's loss; empty where the spec
-        names no class.
+        By name: ``codes`` and ``weight``. Empty if the spec names no class.
 
     Raises:
-        SpecError: Groups and names do not fit each other.
+        SpecError: Groups and names do not agree.
     """
     model = train.part("model_args")
-    count = model.whole("num_classes")
+    count = model.integer("num_classes")
     names = model.texts("class_names")
     weights = None
     if model.peek("model_handling", "class_weight") != AUTO_WEIGHTS:
@@ -40,7 +45,7 @@ def classes(
         names = names or [f"C{number}" for number in range(count or 0)]
         groups = {name: [code] for code, name in enumerate(names)}
     if weights is not None and len(weights) != len(groups):
-        raise model.add_error(
+        raise model.error(
             ("model_handling", "class_weight"),
             f"a list with one number for each of the {len(groups)} classes",
             weights,
@@ -63,7 +68,7 @@ def _groups(
         part.take("class_transformer")
         part.take("on_predictions")
         names = part.texts("input_class_names")
-        count = part.whole("num_classes")
+        count = part.integer("num_classes")
         names = names or [f"C{number}" for number in range(count or 0)]
         groups = part.take("class_groups")
         outputs = part.texts("output_class_names")
@@ -72,14 +77,14 @@ def _groups(
             for group in groups
         )
         if not fits:
-            raise part.add_error(
+            raise part.error(
                 ("class_groups",), "lists of names from `input_class_names`", groups
             )
         outputs = outputs or [f"C{number}" for number in range(len(groups))]
         if len(set(outputs)) != len(groups):
-            raise part.add_error(
+            raise part.error(
                 ("output_class_names",),
-                f"one name for each of the {len(groups)} groups, each another",
+                f"{len(groups)} different names, one for each group",
                 outputs,
             )
         numbered = list(enumerate(groups))
@@ -91,14 +96,14 @@ def _groups(
         twice = [name for name in owner if sum(name in g for g in groups) > 1]
         if twice:
             notes.append(
-                f"classes: {', '.join(twice)}: in several groups; the last one has it, "
+                f"classes: {', '.join(twice)}: in several groups; the last one counts, "
                 "as in VL3D"
             )
         free = [name for name in names if name not in owner]
         if free:
             notes.append(
-                f"classes: {', '.join(free)}: in no group of VL3D's, so these codes "
-                "are ignored"
+                f"classes: {', '.join(free)}: in no group of the VL3D spec, so these "
+                "codes are ignored"
             )
         return {
             output: [code for code, name in enumerate(names) if owner.get(name) == n]
@@ -108,7 +113,7 @@ def _groups(
 
 
 def clouds(source: Vl3dSource, notes: list[str]) -> list[str]:
-    """Paths of the training clouds, as VL3D has them."""
+    """Paths of the training clouds, as in the VL3D spec."""
     root = Part(source, ())
     named = root.take("in_pcloud")
     joined = root.peek("in_pcloud_concat")
@@ -126,17 +131,18 @@ def clouds(source: Vl3dSource, notes: list[str]) -> list[str]:
     remote = [path for path in paths if "://" in path]
     if remote:
         notes.append(
-            f"clouds: {', '.join(remote)} is not a file; fetch it and name the file"
+            f"clouds: {', '.join(remote)} is not a file; download it and name the file"
         )
     paths = [path for path in paths if path not in remote]
     if len(paths) > 1 and not joined:
         notes.append(
-            "clouds: VL3D trains a model of its own on each input; here one network "
-            "learns from all of them"
+            "clouds: VL3D trains a separate model on each input; this program trains "
+            "one network on all of them"
         )
     if any(not path.startswith("/") for path in paths):
         notes.append(
-            "clouds: paths are relative to this file, in VL3D to where it was started"
+            "clouds: paths are relative to this file; in VL3D they are relative to the "
+            "current folder"
         )
     return paths
 
@@ -144,38 +150,39 @@ def clouds(source: Vl3dSource, notes: list[str]) -> list[str]:
 def features(source: Vl3dSource, train: Part, notes: list[str]) -> list:
     """Inputs of the network: dimensions of the file, or features computed here."""
     mined, wanted = _mined(source)
-    given = train.texts("model_args", "fnames")
-    outer = train.texts("fnames")
-    given = given or outer or []
-    names = wanted if given[:1] == ["AUTO"] else given
-    result, gone = [], []
+    inner, outer = train.texts("model_args", "fnames"), train.texts("fnames")
+    listed = inner or outer or []
+    names = wanted if listed[:1] == ["AUTO"] else listed
+    result: list[str | dict] = []
+    omitted = []
     for name in dict.fromkeys(names):
+        feature = mined.get(name)
         if name == CONSTANT:
-            gone.append(f"`{name}` is constant")
+            omitted.append(f"`{name}` is constant")
         elif name not in mined:
             result.append(name)
-        elif mined[name] is None:
-            gone.append(f"`{name}` is computed by VL3D only")
-        elif mined[name] not in result:
-            result.append(mined[name])
-    if gone:
-        notes.append(f"features: left out: {'; '.join(gone)}")
+        elif feature is None:
+            omitted.append(f"only VL3D computes `{name}`")
+        elif feature not in result:
+            result.append(feature)
+    if omitted:
+        notes.append(f"features: left out: {'; '.join(omitted)}")
     if not result:
         result = ["height"]
         notes.append(
-            "features: VL3D's network has coordinates alone, this one needs an input: "
-            "`height` above the local minimum is taken"
+            "features: the VL3D network has coordinates alone; this program needs a "
+            "feature and uses `height` above the local minimum"
         )
     plain = [name for name in result if isinstance(name, str) and name != "height"]
     if plain:
         notes.append(
-            f"features: {', '.join(plain)} must be dimensions of the files, as for VL3D"
+            f"features: {', '.join(plain)} must be dimensions of the files, as in VL3D"
         )
     return result
 
 
 def _mined(source: Vl3dSource) -> tuple[dict[str, dict | None], list[str]]:
-    """Features that the spec's miners compute, and what ``AUTO`` stands for."""
+    """Features that the miners compute, and the names that ``AUTO`` stands for."""
     known: dict[str, dict | None] = {}
     names: list[str] = []
     for base in source.components:

@@ -1,9 +1,9 @@
-"""A VL3D spec as it was read, and which of its values a conversion has used."""
+"""A VL3D spec as read, and a record of the values that a conversion uses."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from vl3d_lite.errors import DataError, SpecError
 
@@ -24,19 +24,19 @@ Keys = tuple[str | int, ...]
 
 
 class Vl3dSource:
-    """The values of a VL3D spec, each either used or, in the end, left over.
+    """The values of a VL3D spec; those that no conversion used are left over.
 
     Args:
-        path: What messages call the spec.
-        content: The JSON object. A spec without ``sequential_pipeline`` is taken
-            for its only component.
+        path: The file, for messages.
+        content: The JSON object. A spec without ``sequential_pipeline`` is a pipeline
+            of one component.
 
     Attributes:
-        used: Places that were read; all that lies below one counts too.
-        chosen: Place of the component that is converted.
+        used: Keys of the values that were used; values below them count as used.
+        chosen: Keys of the component that is converted.
 
     Raises:
-        SpecError: It is not what VL3D calls a spec.
+        SpecError: `content` is not a VL3D spec.
     """
 
     def __init__(self, path: Path, content: Any):
@@ -50,7 +50,7 @@ class Vl3dSource:
             )
         pipeline = content.get("sequential_pipeline", _MISSING)
         if pipeline is _MISSING:
-            self.components = {(): content}
+            self.components: dict[Keys, dict] = {(): content}
         elif isinstance(pipeline, list) and all(isinstance(c, dict) for c in pipeline):
             self.components = {
                 ("sequential_pipeline", number): component
@@ -73,9 +73,9 @@ class Vl3dSource:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise DataError(
-                f"{path}: cannot be read ({reason}); name a VL3D spec, a JSON file"
+                f"{path}: cannot be read ({reason}); give a VL3D spec, a JSON file"
             ) from error
         try:
             content = json.loads(text)
@@ -87,7 +87,7 @@ class Vl3dSource:
         return cls(path, content)
 
     def of_kind(self, kind: str) -> list["Part"]:
-        """The components of a kind, such as ``train``, in order."""
+        """The components of a kind, such as ``train``, in their order."""
         return [
             Part(self, base)
             for base, component in self.components.items()
@@ -95,7 +95,7 @@ class Vl3dSource:
         ]
 
     def name(self, keys: Keys) -> str:
-        """A place as a message names it, such as ``ClassReducer.plot_path``."""
+        """Keys as a message shows them, such as ``ClassReducer.plot_path``."""
         base = keys[:2] if keys[:1] == ("sequential_pipeline",) else ()
         component = self.components.get(base, {})
         kinds = [*KINDS, *(f"_{kind}" for kind in KINDS)]
@@ -107,67 +107,79 @@ class Vl3dSource:
         return f"{owner}.{inside}" if owner else inside
 
     def leftovers(self) -> Iterator[Keys]:
-        """Places of all values that were not used; lists of plain values are one."""
+        """Keys of all values that were not used; a list of scalars is one value."""
         for keys in _leaves(self.content, ()):
             if not any(keys[:n] in self.used for n in range(len(keys) + 1)):
                 yield keys
 
 
 class Part:
-    """A part of a VL3D spec; what is read through it counts as used.
+    """A part of a VL3D spec that records which values are used.
 
     Args:
         source: The spec.
-        base: Where the part lies.
+        base: Keys of the part.
     """
 
     def __init__(self, source: Vl3dSource, base: Keys):
         self.source = source
         self.base = base
 
-    def part(self, *keys: str) -> "Part":
-        """A part of this part, present or not."""
+    def part(self, *keys: str | int) -> "Part":
+        """A part below this part, which may be absent."""
         return Part(self.source, (*self.base, *keys))
 
     def peek(self, *keys: str | int) -> Any:
-        """The value at a place, or None, without using it."""
+        """The value at some keys, or None, without counting it as used."""
         value = self.source.content
         for key in (*self.base, *keys):
-            inside = key in value if isinstance(value, dict) else _counts(value, key)
+            inside = key in value if isinstance(value, dict) else _has_index(value, key)
             if not inside:
                 return None
             value = value[key]
         return value
 
     def take(self, *keys: str | int) -> Any:
-        """The value at a place, or None; it counts as used."""
+        """The value at some keys, or None; it counts as used."""
         value = self.peek(*keys)
         if value is not None:
             self.source.used.add((*self.base, *keys))
         return value
 
+    @overload
+    def text(self, *keys: str, default: str) -> str: ...
+    @overload
+    def text(self, *keys: str, default: None = None) -> str | None: ...
     def text(self, *keys: str, default: str | None = None) -> str | None:
-        """A text, or `default` where there is none."""
-        return self._typed(keys, "text", lambda v: isinstance(v, str), default)
+        """A string, or `default` if absent."""
+        return self._typed(keys, "a string", lambda v: isinstance(v, str), default)
 
+    @overload
+    def number(self, *keys: str, default: float) -> float: ...
+    @overload
+    def number(self, *keys: str, default: None = None) -> float | None: ...
     def number(self, *keys: str, default: float | None = None) -> float | None:
-        """A number, or `default` where there is none."""
+        """A number, or `default` if absent."""
         return self._typed(keys, "a number", _is_number, default)
 
-    def whole(self, *keys: str, default: int | None = None) -> int | None:
-        """A whole number above 0, or `default` where there is none."""
+    @overload
+    def integer(self, *keys: str, default: int) -> int: ...
+    @overload
+    def integer(self, *keys: str, default: None = None) -> int | None: ...
+    def integer(self, *keys: str, default: int | None = None) -> int | None:
+        """A positive integer, or `default` if absent."""
         return self._typed(
             keys,
-            "a whole number above 0",
+            "a positive integer",
             lambda v: isinstance(v, int) and _is_number(v) and v > 0,
             default,
         )
 
-    def wholes(self, *keys: str) -> list[int] | None:
-        """A list of whole numbers above 0, or None."""
+    def integers(self, *keys: str) -> list[int] | None:
+        """A list of positive integers, or None if absent."""
         return self._typed(
             keys,
-            "a list of whole numbers above 0",
+            "a list of positive integers",
             lambda v: (
                 _is_list(v, _is_number) and all(isinstance(n, int) and n > 0 for n in v)
             ),
@@ -175,38 +187,45 @@ class Part:
         )
 
     def numbers(self, *keys: str) -> list[float] | None:
-        """A list of numbers, or None."""
+        """A list of numbers, or None if absent."""
         return self._typed(
             keys, "a list of numbers", lambda v: _is_list(v, _is_number), None
         )
 
     def texts(self, *keys: str) -> list[str] | None:
-        """A list of texts, or None."""
+        """A list of strings, or None if absent."""
         return self._typed(
             keys,
-            "a list of texts",
+            "a list of strings",
             lambda v: _is_list(v, lambda item: isinstance(item, str)),
             None,
         )
 
-    def add_error(self, keys: tuple, expected: str, received: Any) -> SpecError:
-        """The error of a value that is not what VL3D would take."""
+    def error(self, keys: Keys, expected: str, received: Any) -> SpecError:
+        """The error of a value that VL3D would not accept, to be raised."""
         name = self.source.name((*self.base, *keys))
         return SpecError(
             f"{self.source.path}: `{name}` must be {expected}. Received: "
             f"{json.dumps(received)[:60]}"
         )
 
-    def _typed(self, keys, expected, fits, default):
+    def _typed(
+        self,
+        keys: tuple[str, ...],
+        expected: str,
+        fits: Callable[[Any], bool],
+        default: Any,
+    ) -> Any:
         value = self.take(*keys)
         if value is None:
             return default
         if not fits(value):
-            raise self.add_error(keys, expected, value)
+            raise self.error(keys, expected, value)
         return value
 
 
 def _leaves(value: Any, keys: Keys) -> Iterator[Keys]:
+    """Keys of all scalars and of all lists of scalars."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _leaves(inner, (*keys, key))
@@ -217,19 +236,20 @@ def _leaves(value: Any, keys: Keys) -> Iterator[Keys]:
         yield keys
 
 
-def _counts(value: Any, key: str | int) -> bool:
+def _has_index(value: Any, key: str | int) -> bool:
     return isinstance(value, list) and isinstance(key, int) and key < len(value)
 
 
 def _is_number(value: Any) -> bool:
+    # A bool is an int in Python, but not a number in JSON.
     finite = isinstance(value, int | float) and abs(value) < float("inf")
     return finite and not isinstance(value, bool)
 
 
-def _is_list(value: Any, fits) -> bool:
+def _is_list(value: Any, fits: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and bool(value) and all(map(fits, value))
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", type(None): "null"}
-    return names.get(type(value), "a plain value")
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    return names.get(type(value), "a scalar")

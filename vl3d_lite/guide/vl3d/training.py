@@ -16,20 +16,29 @@ LOSSES = (
 
 
 def training(train: Part, grid_size: float | None, notes: list[str]) -> dict:
-    """The section ``training``, but for class weights."""
+    """The section ``training``, except for class weights.
+
+    Args:
+        train: The component that trains.
+        grid_size: Edge of the cells in meters; None if unknown.
+        notes: Sentences for the user are added here.
+
+    Raises:
+        SpecError: VL3D would not accept a value.
+    """
     model = train.part("model_args")
     handling = model.part("model_handling")
     before = model.part("pre_processing")
-    epochs = handling.whole("training_epochs", default=100)
-    batch = handling.whole("batch_size", default=16)
+    epochs = handling.integer("training_epochs", default=100)
+    batch = handling.integer("batch_size", default=16)
     entry: dict[str, Any] = {"epochs": epochs}
-    fields = _fields_of_an_epoch(before)
+    fields = _fields_per_epoch(before)
     if fields is not None:
         entry["steps_per_epoch"] = math.ceil(fields / batch)
         notes.append(
-            f"training: {fields} fields an epoch in batches of {batch}, {epochs} "
-            f"epochs: {entry['steps_per_epoch'] * epochs:,} steps, as many as in VL3D. "
-            "Try fewer first: `--set training.epochs=...`"
+            f"training: {fields} fields per epoch in batches of {batch}, {epochs} "
+            f"epochs: {entry['steps_per_epoch'] * epochs:,} steps, as in VL3D. Try "
+            "fewer first: `--set training.epochs=...`"
         )
     entry["batch_size"] = batch
     entry |= _optimizer(model.part("compilation_args", "optimizer"), entry, notes)
@@ -39,18 +48,19 @@ def training(train: Part, grid_size: float | None, notes: list[str]) -> dict:
     augmentation = _augmentation(handling, grid_size, notes)
     if augmentation:
         entry["augmentation"] = augmentation
-    patience = handling.whole("early_stopping", "patience")
+    patience = handling.integer("early_stopping", "patience")
     if patience:
         entry["early_stopping"] = patience
         notes.append(
-            "training.early_stopping: watches validation mIoU, so it needs "
-            "`clouds.validation`; VL3D watches "
+            "training.early_stopping: monitors validation mIoU and needs "
+            "`clouds.validation`; VL3D monitors "
             f"`{handling.peek('early_stopping', 'monitor') or 'loss'}`"
         )
     return entry
 
 
-def _fields_of_an_epoch(before: Part) -> int | None:
+def _fields_per_epoch(before: Part) -> int | None:
+    """Number of training fields per epoch, or None if it depends on the clouds."""
     drawn = before.peek("training_class_distribution")
     if (
         isinstance(drawn, list)
@@ -59,7 +69,7 @@ def _fields_of_an_epoch(before: Part) -> int | None:
     ):
         return sum(drawn)
     if before.peek("support_strategy") == "fps":
-        return before.whole("support_strategy_num_points", default=1000)
+        return before.integer("support_strategy_num_points", default=1000)
     return None
 
 
@@ -67,9 +77,9 @@ def _optimizer(optimizer: Part, known: dict, notes: list[str]) -> dict:
     name = optimizer.text("algorithm", default="Adam")
     entry: dict[str, Any] = {"optimizer": OPTIMIZERS.get(name.lower(), "adam")}
     if name.lower() not in OPTIMIZERS:
-        notes.append(f"training.optimizer: {name} is replaced by adam")
+        notes.append(f"training.optimizer: adam replaces {name}")
     if entry["optimizer"] == "sgd":
-        notes.append("training.optimizer: sgd has Nesterov momentum 0.9, VL3D's none")
+        notes.append("training.optimizer: sgd has Nesterov momentum 0.9, in VL3D none")
     rate = optimizer.peek("learning_rate")
     if not isinstance(rate, dict):
         rate = optimizer.number("learning_rate", default=0.001)
@@ -80,14 +90,14 @@ def _optimizer(optimizer: Part, known: dict, notes: list[str]) -> dict:
     )
     entry["learning_rate"] = start
     if schedule != "exponential_decay":
-        notes.append(f"training.schedule: `{schedule}` is replaced by exponential")
+        notes.append(f"training.schedule: exponential replaces `{schedule}`")
         return entry | {"schedule": "exponential"}
     steps = optimizer.number("learning_rate", "schedule_args", "decay_steps")
     factor = optimizer.number("learning_rate", "schedule_args", "decay_rate")
     if "steps_per_epoch" not in known or not steps or not factor:
         notes.append(
             f"training.schedule: VL3D multiplies the rate by {factor} every {steps} "
-            "steps; how many an epoch has is not known, so the default decay is kept"
+            "steps; the steps per epoch are unknown, so the default decay is used"
         )
         return entry | {"schedule": "exponential"}
     total = known["steps_per_epoch"] * known["epochs"]
@@ -98,16 +108,16 @@ def _optimizer(optimizer: Part, known: dict, notes: list[str]) -> dict:
 def _plateau(plateau: Part, epochs: int) -> dict:
     patience = plateau.peek("patience")
     if not isinstance(patience, int) or patience >= epochs:
-        return {}  # it would never act
+        return {}  # such a plateau never ends before the training does
     factor = plateau.number("factor", default=0.1)
-    patience = plateau.whole("patience")
+    patience = plateau.integer("patience", default=patience)
     return {"schedule": {"name": "plateau", "decay": factor, "patience": patience}}
 
 
 def _loss(loss: Part, notes: list[str]) -> None:
     name = loss.text("function")
     if name and name.lower() not in LOSSES:
-        notes.append(f"training: the loss `{name}` is replaced by cross-entropy")
+        notes.append(f"training: cross-entropy replaces the loss `{name}`")
 
 
 def _augmentation(handling: Part, grid_size: float | None, notes: list[str]) -> dict:
@@ -115,8 +125,9 @@ def _augmentation(handling: Part, grid_size: float | None, notes: list[str]) -> 
     changes = handling.peek(*base)
     if not isinstance(changes, list) or not changes:
         notes.append(
-            "training.augmentation: VL3D had none; fields are turned, mirrored and "
-            "scaled by default. `{rotation: false, flip: false, scale: 0}` turns it off"
+            "training.augmentation: none in VL3D; by default fields are rotated, "
+            "flipped and scaled. `{rotation: false, flip: false, scale: 0}` turns that "
+            "off"
         )
         return {}
     entry: dict[str, Any] = {"rotation": False, "flip": False, "scale": 0}
@@ -139,14 +150,14 @@ def _augmentation(handling: Part, grid_size: float | None, notes: list[str]) -> 
                 handling.take(*base, number)
                 entry["jitter"] = float(f"{deviation / grid_size:.3g}")
     notes.append(
-        "training.augmentation: as in VL3D; rotation is by any angle about the "
-        "vertical, jitter is in grid sizes"
+        "training.augmentation: as in VL3D; fields are rotated by any angle about the "
+        "vertical axis, and jitter is in grid sizes"
     )
     return entry
 
 
 def outputs(source: Vl3dSource, notes: list[str]) -> dict:
-    """The section ``prediction``: what VL3D's evaluators would have written."""
+    """The section ``prediction``: the dimensions that VL3D's evaluators write."""
     wanted = ["prediction", "confidence"]
     for part in source.of_kind("eval"):
         if part.peek("eval") != "ClassificationUncertaintyEvaluator":
@@ -162,7 +173,7 @@ def outputs(source: Vl3dSource, notes: list[str]) -> dict:
 
 
 def seed(train: Part) -> int | None:
-    """The seed, or None."""
+    """The seed, or None if absent or out of range."""
     value = train.take("random_seed")
     whole = isinstance(value, int) and not isinstance(value, bool)
     return value if whole and 0 <= value < 2**32 else None
