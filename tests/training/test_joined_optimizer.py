@@ -267,18 +267,21 @@ def built():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
-        (built, "built already"),
-        (lambda: keras.optimizers.LossScaleOptimizer(decaying()), "let it wrap"),
+        (built, "already built"),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(decaying()),
+            "wrap this optimizer",
+        ),
         (lambda: keras.optimizers.Adam(clipnorm=1.0), "global_clipnorm"),
-        (lambda: keras.optimizers.Lamb(), "each variable on its own"),
+        (lambda: keras.optimizers.Lamb(), "each variable separately"),
     ],
     ids=["built", "scaling", "clipnorm", "lamb"],
 )
-def test_an_optimizer_that_would_step_otherwise_is_refused(make, told):
+def test_an_optimizer_that_would_step_differently_is_refused(make, message):
     inner = make()
-    with pytest.raises(DeepLearningException, match=told):
+    with pytest.raises(DeepLearningException, match=message):
         JoinedOptimizer(inner)
 
 

@@ -90,7 +90,7 @@ def test_validation_and_prediction_come_on_top_of_training(place):
     assert both - validated == pytest.approx(validated - alone)
 
 
-def test_a_gpu_takes_step_and_weights_from_ram(place):
+def test_with_a_gpu_step_and_weights_are_not_in_main_memory(place):
     spec = spec_of(place, "training.batch_size=640", "training.jit=on")
     cpu, gpu = (estimate(spec, [CLOUD], accelerator=there) for there in (False, True))
     assert cpu.step > cpu.compiling
@@ -99,35 +99,35 @@ def test_a_gpu_takes_step_and_weights_from_ram(place):
     assert gpu.device > gpu.step
 
 
-def test_three_settings_that_bring_it_down_are_told(place, monkeypatch):
+def test_three_settings_that_lower_the_memory_are_named(place, monkeypatch):
     spec = spec_of(place, "training.batch_size=2000000")
     limit(monkeypatch, 8 * 2**30)
-    with pytest.raises(ResourceError) as trouble:
+    with pytest.raises(ResourceError) as refusal:
         require_memory_for(spec, "spec.yaml")
-    told = str(trouble.value)
-    assert told.startswith("spec.yaml: needs about ")
-    assert told.count(" GiB)") == 3
-    sizes = [float(part.split("(")[-1]) for part in told.split(" GiB)")[:3]]
+    message = str(refusal.value)
+    assert message.startswith("spec.yaml: needs about ")
+    assert message.count(" GiB)") == 3
+    sizes = [float(part.split("(")[-1]) for part in message.split(" GiB)")[:3]]
     assert sizes == sorted(sizes)
     assert sizes[0] <= 8
     # What is advised is a change that fits.
-    advice = told.split("`--set ")[1].split("`")[0]
+    advice = message.split("`--set ")[1].split("`")[0]
     assert advice.startswith("training.batch_size=")
     require_memory_for(spec_of(place, advice), "spec.yaml")
 
 
-def test_a_coarser_grid_is_told_where_clouds_take_the_memory(place, monkeypatch):
+def test_a_coarser_grid_is_named_where_clouds_take_the_memory(place, monkeypatch):
     spec = spec_of(place)
     limit(monkeypatch, 8 * 2**30)
     huge = CloudSize(60_000_000, (50_000_000, 20_000_000))
-    with pytest.raises(ResourceError, match=r"itself: `--set fields\.grid_size="):
+    with pytest.raises(ResourceError, match=r"lowers it: `--set fields\.grid_size="):
         require_memory_for(spec, "spec.yaml", [huge])
 
 
-def test_what_is_only_tight_is_a_warning_to_training(place, monkeypatch, caplog):
+def test_a_training_that_is_close_to_the_limit_is_a_warning(place, monkeypatch, caplog):
     spec = spec_of(place)
     limit(monkeypatch, estimate(spec).host / 1.1)
-    require_memory_for(spec, "spec.yaml", sure=memory.SURE)
+    require_memory_for(spec, "spec.yaml", refuse_above=memory.REFUSE_ABOVE)
     assert "may not fit" in caplog.text
     with pytest.raises(ResourceError):
         require_memory_for(spec, "spec.yaml")

@@ -44,6 +44,7 @@ def open_run(
         raise DataError(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
+    # Other sections may change after the training: the model does not depend on them.
     if run.read_provenance().get("network_sha256") not in (
         None,
         provenance.network_hash(run.spec.read_text()),

@@ -18,7 +18,7 @@ from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import LoadedSpec
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.training.memory import SURE
+from vl3d_lite.training.memory import REFUSE_ABOVE
 from vl3d_lite.training.remedies import require_memory_for
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def require_memory(
         validation,
         threads=options.threads,
         accelerator=uses_accelerator(),
-        sure=SURE,
+        refuse_above=REFUSE_ABOVE,
     )
 
 

@@ -6,18 +6,25 @@ import time
 from pathlib import Path
 
 from vl3d_lite.model.backend import prepare_backend, require_flash_attention
-from vl3d_lite.pipeline.building import build_training
+from vl3d_lite.pipeline.building import BuiltTraining, build_training
 from vl3d_lite.pipeline.calibrating import calibrate
 from vl3d_lite.pipeline.export import export_epoch
 from vl3d_lite.pipeline.opening import open_initial_weights
-from vl3d_lite.pipeline.preparing import check_inputs, prepare_inputs, require_memory
+from vl3d_lite.pipeline.preparing import (
+    TrainingInputs,
+    check_inputs,
+    prepare_inputs,
+    require_memory,
+)
 from vl3d_lite.pipeline.publishing import begin_run, publish, require_same_spec
 from vl3d_lite.pipeline.validating import make_validator
 from vl3d_lite.prediction.classifier import Classifier
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import LoadedSpec
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.training.checkpoints import Progress
 from vl3d_lite.training.loop import TrainingLoop, require_tensorboard
 
 logger = logging.getLogger(__name__)
@@ -48,18 +55,7 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         built = build_training(spec, inputs, initial)
         begin_run(loaded, run, inputs.scaling, built.model, options)
         prepared = time.monotonic()
-        loop = TrainingLoop(
-            built.model,
-            built.batches,
-            spec,
-            run,
-            interrupts,
-            weights=built.loss_weights,
-            validate=make_validator(built.inference, inputs, spec, options),
-            on_epoch=functools.partial(export_epoch, run, spec),
-            quiet=options.quiet,
-        )
-        progress = loop.fit(resume=options.resume)
+        progress = _fit(built, inputs, spec, run, options, interrupts)
         classifier = Classifier(
             built.inference, spec, inputs.scaling, options, interrupts
         )
@@ -75,9 +71,32 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         interrupts.check(f"{run.root}: interrupted; the training itself is finished")
 
 
+def _fit(
+    built: BuiltTraining,
+    inputs: TrainingInputs,
+    spec: Spec,
+    run: RunFolder,
+    options: Options,
+    interrupts: Interrupts,
+) -> Progress:
+    loop = TrainingLoop(
+        built.model,
+        built.batches,
+        spec,
+        run,
+        interrupts,
+        weights=built.loss_weights,
+        validate=make_validator(built.inference, inputs, spec, options),
+        on_epoch=functools.partial(export_epoch, run, spec),
+        quiet=options.quiet,
+    )
+    return loop.fit(resume=options.resume)
+
+
 def _refuse_or_finished(loaded: LoadedSpec, run: RunFolder, options: Options) -> bool:
     """Refuse what cannot be trained; return whether the run is trained already."""
     initial = loaded.spec.training.initial_weights
+    # The folder comes first: everything after it takes seconds.
     run.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
     if options.resume:
         require_same_spec(loaded, run)

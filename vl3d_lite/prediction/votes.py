@@ -107,7 +107,7 @@ class CellPrediction:
     @property
     def entropy(self) -> np.ndarray:
         """``(n,)`` float32 in [0, 1], Shannon entropy over log(classes)."""
-        p = np.clip(self.probabilities, 1e-12, 1.0)
+        p = np.clip(self.probabilities, 1e-12, 1.0)  # 0 log 0 is 0
         entropy = -np.sum(p * np.log(p), axis=1) / np.log(p.shape[1])
         return np.clip(entropy, 0.0, 1.0)
 
@@ -145,6 +145,7 @@ def mean_over_grids(
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of ``(..., classes)`` logits, of the same dtype."""
+    # Without the shift the exponential of large logits is infinite.
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 

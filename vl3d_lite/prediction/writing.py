@@ -106,7 +106,7 @@ def write_prediction(
             for name in _added_names(spec)
         },
         classification=classification,
-        keep=spec.prediction.keep_codes,
+        keep_codes=spec.prediction.keep_codes,
         replace=replace,
         overwrite=overwrite,
         log=logger.info,

@@ -12,7 +12,7 @@ from vl3d_lite.spec.difference import differing
 from vl3d_lite.spec.schema.clouds import feature_columns
 from vl3d_lite.spec.schema.spec import Spec
 
-HEAD = "logits"
+HEAD = "logits"  # name of the last layer of every network
 
 
 def require_same_features(spec: Spec, scaling: FeatureScaling) -> None:
@@ -83,6 +83,7 @@ def transfer_weights(
         if name == HEAD:
             continue
         for variable, value in zip(layer.weights, trained[name].weights, strict=True):
+            # Fixed kernel points ("Q") belong to the grid size of the new spec.
             if variable.name != "Q" or variable.trainable:
                 variable.assign(value)
     return _transfer_head(

@@ -1,4 +1,4 @@
-"""One update for all weights, in place of one update each."""
+"""One update for all weights instead of one update for each."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from keras import ops
 from vl3d_lite.errors import DeepLearningException
 
 DECAYED, UNDECAYED = "decayed", "undecayed"
-# Their update of a number depends on its place in its variable.
+# Optimizers whose update of a number depends on its position in its variable.
 BY_VARIABLE = (
     keras.optimizers.Lamb,
     keras.optimizers.Adafactor,
@@ -19,29 +19,33 @@ BY_VARIABLE = (
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class JoinedOptimizer(keras.optimizers.Optimizer):
-    """Let an optimizer update all variables as one or two long vectors.
+    """Updates all variables as one or two long vectors.
 
-    A Keras optimizer writes some twenty operations for every variable. Joined, they
-    are written once, which spares tracing and compiling: a step of the reference
-    network has 1502 kernels under XLA instead of 1865. Moments, moving averages and
-    the clipping by the global norm are those of the inner optimizer; an update that
-    treats every number alike (SGD, Adam, AdamW, Lion) gives what it would give apart,
-    to rounding. Variables of another type have vectors of their own.
+    A Keras optimizer adds about twenty operations to the graph for each variable.
+    Joined, it adds them once, which reduces the time of tracing and compiling: a step
+    of the reference network has 1502 kernels under XLA instead of 1865. Moments,
+    moving averages and clipping by the global norm are those of the inner optimizer.
+    An update that treats all numbers alike (SGD, Adam, AdamW, Lion) equals that of
+    separate variables up to rounding. Variables of another dtype have separate
+    vectors.
 
-    A variable that is given no gradient, or is not given at all, stays as it is. Its
-    moments count a gradient of zero, and its moving average the step that would
-    follow; Keras leaves the moments and averages the variable itself.
+    A variable without a gradient does not change. Its moments count a gradient of
+    zero, and its moving average counts the step that would follow; Keras leaves the
+    moments unchanged and averages the variable itself.
 
     Args:
-        inner_optimizer: A `keras.optimizers.Optimizer`; not built yet. What it leaves
-            out of weight decay stays out.
-        undecayed: Parts of the names of variables that weight decay leaves alone.
+        inner_optimizer: A `keras.optimizers.Optimizer` that is not built yet. What it
+            excludes from weight decay remains excluded.
+        undecayed: Parts of the names of variables without weight decay.
         loss_scale_factor: Factor of the loss, or None for the inner optimizer's.
 
     Raises:
         DeepLearningException: The inner optimizer is built, scales the loss
-            dynamically, or treats each variable on its own: `clipnorm`, LAMB,
+            dynamically, or updates each variable separately: `clipnorm`, LAMB,
             Adafactor, Muon.
+
+    Source:
+        Ours. Keras itself updates each variable separately.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
             loss_scale_factor=loss_scale_factor or inner_optimizer.loss_scale_factor,
             name=name,
         )
-        # Or gradients would be divided by it a second time.
+        # With it the inner optimizer would divide the gradients a second time.
         inner_optimizer.loss_scale_factor = None
         self.inner_optimizer = inner_optimizer
         self.undecayed = tuple(undecayed)
@@ -65,7 +69,7 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         groups: dict[tuple[str, str], list[int]] = {}
         for number, variable in enumerate(variables):
-            name = UNDECAYED if self._is_spared(variable) else DECAYED
+            name = UNDECAYED if self._is_undecayed(variable) else DECAYED
             groups.setdefault((name, variable.dtype), []).append(number)
         groups = dict(sorted(groups.items(), key=lambda group: group[0][0]))
         self.members = list(groups.values())
@@ -83,7 +87,7 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         self.inner_optimizer.exclude_from_weight_decay(var_names=[UNDECAYED])
         self.inner_optimizer.build(self.joined)
 
-    def _is_spared(self, variable):
+    def _is_undecayed(self, variable):
         return any(re.search(word, variable.name) for word in self.undecayed) or not (
             self._use_weight_decay(variable)
             and self.inner_optimizer._use_weight_decay(variable)
@@ -114,29 +118,29 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         ]
         self._fill()
         self.inner_optimizer.apply(self._join(gradients))
-        self._part(given)
+        self._split(given)
 
     def finalize_variable_values(self, var_list):
         self._check_variables_are_known(var_list)
         self._fill()
         self.inner_optimizer.finalize_variable_values(self.joined)
-        self._part({self._get_variable_index(variable) for variable in var_list})
+        self._split({self._get_variable_index(variable) for variable in var_list})
 
     def _fill(self):
-        """Write the variables into the vectors."""
+        """Copy the variables into the vectors."""
         vectors = self._join(self._trainable_variables)
         for joined, vector in zip(self.joined, vectors, strict=True):
             joined.assign(vector)
 
     def _join(self, values):
-        """One vector for each group of what is given for every variable."""
+        """One vector per group, from one array per variable."""
         return [
             ops.concatenate([ops.reshape(values[number], (-1,)) for number in members])
             for members in self.members
         ]
 
-    def _part(self, chosen):
-        """Write the vectors back into the variables of the numbers `chosen`."""
+    def _split(self, chosen):
+        """Copy the vectors back into the variables whose numbers are in `chosen`."""
         for vector, members in zip(self.joined, self.members, strict=True):
             vector, start = ops.convert_to_tensor(vector), 0
             for number in members:
@@ -172,27 +176,28 @@ class JoinedOptimizer(keras.optimizers.Optimizer):
         return cls(**{**config, "inner_optimizer": inner})
 
 
-def _require_joinable(optimizer):
-    faults = {
-        "is built already": optimizer.built,
-        "scales the loss; let it wrap this one": isinstance(
+def _require_joinable(optimizer: keras.optimizers.Optimizer) -> None:
+    violations = {
+        "is already built": optimizer.built,
+        "scales the loss; wrap this optimizer in it instead": isinstance(
             optimizer, keras.optimizers.LossScaleOptimizer
         ),
-        "clips each variable's gradient on its own; take `global_clipnorm`": (
+        "clips the gradient of each variable; use `global_clipnorm`": (
             optimizer.clipnorm is not None
         ),
-        "updates each variable on its own": isinstance(optimizer, BY_VARIABLE),
+        "updates each variable separately": isinstance(optimizer, BY_VARIABLE),
     }
-    for fault, found in faults.items():
+    for violation, found in violations.items():
         if found:
             raise DeepLearningException(
                 "JoinedOptimizer: expected an optimizer that can update all variables "
-                f"as one vector. Received: {type(optimizer).__name__}, which {fault}"
+                f"as one vector. Received: {type(optimizer).__name__}, which "
+                f"{violation}"
             )
 
 
-def innermost(optimizer):
-    """The optimizer inside those that wrap it: joined, or scaling the loss."""
+def innermost(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """The optimizer inside wrappers: `JoinedOptimizer` or one that scales the loss."""
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     return optimizer

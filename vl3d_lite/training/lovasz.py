@@ -4,16 +4,16 @@ from keras import ops
 
 
 def lovasz_softmax(labels, probabilities):
-    """Mean over the classes of the batch of a convex stand-in for ``1 - IoU``.
+    """Mean over the classes of the batch of a convex surrogate of ``1 - IoU``.
 
-    For a class ``c`` and the points in the order of falling errors ``m``::
+    For a class ``c`` and the points in the order of decreasing errors ``m``::
 
         m_i  = |[y_i = c] - p_i(c)|
         J_k  = 1 - (P - hits among the first k) / (P + misses among the first k)
         loss = sum_k m_k (J_k - J_(k-1))
 
-    where ``P`` points are of the class. Only classes with a labelled point
-    count; a batch without any label has a loss of zero.
+    where ``P`` points are of the class. Only classes with a labeled point
+    count; a batch without labels has a loss of zero.
 
     Args:
         labels: ``(n,)`` int class indices; -1 where a point has no label.
@@ -24,20 +24,20 @@ def lovasz_softmax(labels, probabilities):
 
     Source:
         Berman, Rannen Triki and Blaschko, *The Lovász-Softmax loss* (2018),
-        algorithm 1, over the batch and the classes it holds.
+        algorithm 1, over the whole batch and the classes in it.
     """
     labels = ops.convert_to_tensor(labels, "int32")
     probabilities = ops.convert_to_tensor(probabilities, "float32")
     n_classes = probabilities.shape[-1]
-    labelled = ops.expand_dims(labels >= 0, -1)
+    labeled = ops.expand_dims(labels >= 0, -1)
     # one_hot of -1 is a row of zeros only on some backends.
     own = ops.one_hot(ops.maximum(labels, 0), n_classes, dtype="float32")
-    own = ops.where(labelled, own, 0.0)  # (n, C)
-    errors = ops.where(labelled, ops.abs(own - probabilities), 0.0)
+    own = ops.where(labeled, own, 0.0)  # (n, C)
+    errors = ops.where(labeled, ops.abs(own - probabilities), 0.0)
     order = ops.argsort(-ops.stop_gradient(errors), axis=0)
     errors = ops.take_along_axis(errors, order, axis=0)
     own = ops.take_along_axis(own, order, axis=0)
-    known = ops.cast(ops.broadcast_to(labelled, own.shape), "float32")
+    known = ops.cast(ops.broadcast_to(labeled, own.shape), "float32")
     known = ops.take_along_axis(known, order, axis=0)
     total = ops.sum(own, axis=0, keepdims=True)  # (1, C)
     left = total - ops.cumsum(own, axis=0)

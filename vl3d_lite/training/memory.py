@@ -1,7 +1,7 @@
-"""The most memory a run will hold, estimated before it begins. No Keras.
+"""The peak memory of a run, estimated before it begins. No Keras.
 
-A sum of parts that each say what they are for; the constants were measured
-(benchmarks/bench_plan.py holds the sum against runs).
+It is a sum of named parts. The constants are measured; benchmarks/bench_plan.py
+compares the sum with runs.
 """
 
 from collections.abc import Sequence
@@ -18,31 +18,33 @@ from vl3d_lite.training.compilation import compiles
 
 MEBI = 2**20
 RUNTIME = 760 * MEBI  # Python with Keras and TensorFlow, before a network is built
-COPIES = 5  # of a weight: itself, gradient, two moments, the best so far
-SURE = 1.25  # times the limit an estimate must be for a training to be refused
-# Bytes that the graph of a layer takes for good, with validation's; and what
-# XLA takes beyond that while it compiles, before the first step.
+COPIES = 5  # of a weight: value, gradient, two moments, best value so far
+# Estimate by free memory above which a training is refused: an estimate may be too
+# high, so a training that is close to the limit is tried.
+REFUSE_ABOVE = 1.25
+# Bytes that the graph of a layer takes permanently, for training and validation; and
+# what XLA takes beyond that while it compiles, before the first step. By use of XLA.
 GRAPH = {False: 13 * MEBI, True: 50 * MEBI}
 COMPILING = {False: 0, True: 41 * MEBI}
-# Times the numbers a step keeps by formula (`cost.LayerCost`) that it was seen to
-# hold: gradients and temporaries come on top.
+# Measured memory of a step by the memory of the formula (`cost.LayerCost`), which
+# counts neither gradients nor temporary arrays. By use of XLA.
 HELD = {False: 1.33, True: 1.78}
 
 
 @dataclass(frozen=True)
 class Memory:
-    """An estimate, in bytes.
+    """An estimate of memory, in bytes.
 
     Attributes:
         runtime: Python, Keras and TensorFlow.
         clouds: Prepared clouds: coordinates, neighbors, features.
-        reading: Beyond them, while the largest is read and prepared.
-        graph: The traced, and where so chosen compiled, network.
-        compiling: Beyond that, before the first step.
+        reading: Beyond `clouds`, while the largest cloud is read and prepared.
+        graph: The traced network, compiled where XLA pays.
+        compiling: Beyond `graph`, before the first step.
         step: What a training step keeps for its gradient.
         weights: Parameters, gradients and moments.
-        batches: Batches made ahead.
-        accelerator: Whether step and weights lie on a GPU.
+        batches: Batches that are made ahead.
+        accelerator: Whether step and weights are in the memory of a GPU.
     """
 
     runtime: float
@@ -57,14 +59,14 @@ class Memory:
 
     @property
     def host(self) -> float:
-        """Peak of RAM."""
+        """Peak of the main memory."""
         step, weights = (0, 0) if self.accelerator else (self.step, self.weights)
         training = self.graph + max(self.compiling, step) + weights + self.batches
         return self.runtime + self.clouds + max(self.reading, training)
 
     @property
     def device(self) -> float:
-        """Peak of GPU memory, if one is used: formula only."""
+        """Peak of the GPU memory, if a GPU is used: by formula, not measured."""
         return self.step + self.weights + self.batches
 
 
@@ -77,17 +79,17 @@ def estimate(
     threads: int = 1,
     accelerator: bool = False,
 ) -> Memory:
-    """The most memory of training and of what follows it in a run.
+    """Estimate the peak memory of a training and of the predictions that follow.
 
     Args:
-        spec: The run.
-        train: Training clouds, on each of their grids; with none, the network
-            alone is counted.
+        spec: The spec of the run.
+        train: Training clouds, on each of their grids. Without any, only the network
+            counts.
         validation: Validation clouds, which are kept beside them.
-        predict: Clouds predicted afterwards, one at a time; the next one is made
-            ready beside it only where that fits (`fits_beside`).
-        threads: Of preparation.
-        accelerator: Whether a GPU computes.
+        predict: Clouds predicted afterwards, one at a time. The next one is prepared
+            beside it only where it fits (`fits_beside`), so it does not count.
+        threads: Threads that prepare batches.
+        accelerator: Whether a GPU or TPU computes.
     """
     columns = len(feature_columns(spec.features))
     layers = network_cost(spec.model, columns, len(spec.classes))
@@ -119,18 +121,24 @@ def estimate(
 
 
 def steps_per_epoch(spec: Spec, cells: int) -> int:
-    """Batches of an epoch: as the spec says, or as many as cover the clouds.
+    """Number of batches per epoch: that of the spec, or as many as cover the clouds.
 
     Args:
-        spec: The run.
-        cells: Of the finest level of the training clouds, on all their grids.
+        spec: The spec of the run.
+        cells: Cells of the finest level of the training clouds, on all their grids.
     """
     size = spec.points_per_batch * spec.training.augmentation.grids
     return spec.training.steps_per_epoch or max(1, -(-cells // size))
 
 
 def step_bytes(spec: Spec, layers: Sequence[LayerCost], jit: bool) -> float:
-    """What a training step keeps until its gradient is done."""
+    """Bytes that a training step keeps until its gradient is computed.
+
+    Args:
+        spec: The spec of the run.
+        layers: The layers of its network.
+        jit: Whether XLA compiles it.
+    """
     half = spec.training.precision != "float32"
     numbers = sum(
         spec.model.stages[cost.stage].points

@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules of a training spec."""
+"""Optimizers and learning-rate schedules of a training spec."""
 
 import math
 
@@ -11,19 +11,25 @@ from vl3d_lite.training.joined_optimizer import JoinedOptimizer
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """One rise and one fall of the learning rate, both half a cosine.
+    """The 1cycle schedule: the learning rate rises once and falls once.
 
-    From ``peak / 25`` up to ``peak`` within the warmup, then down to
-    ``peak / 10000``.
+    It rises from ``peak / 25`` to ``peak`` during the warmup, then falls to
+    ``peak / 10000``. Both parts are half a cosine.
 
     Args:
         peak: Highest learning rate. Positive.
         steps: Steps of the whole training. At least 1.
-        warmup: Share of the steps that rise, in [0, 1].
+        warmup: Share of the steps during which the rate rises, in [0, 1].
+
+    Call arguments:
+        step: Number of the step, from 0; a scalar.
+
+    Returns:
+        The learning rate of the step, a scalar.
 
     Source:
-        Smith and Topin, *Super-Convergence* (2018); the two divisors are
-        those of fastai's implementation, save that the last is 1e4, not 1e5.
+        Smith and Topin, *Super-Convergence* (2018). The divisor 25 is that of
+        fastai's implementation; its final divisor is 1e5, ours 1e4.
     """
 
     def __init__(self, peak, steps, warmup):
@@ -65,7 +71,7 @@ SCHEDULES = {
     "exponential": lambda rate, steps, schedule: (
         keras.optimizers.schedules.ExponentialDecay(rate, steps, schedule.decay)
     ),
-    # A plateau is seen by the training loop, which lowers the rate itself.
+    # The training loop detects a plateau and lowers the rate itself.
     "plateau": lambda rate, steps, schedule: rate,
     "constant": lambda rate, steps, schedule: rate,
 }
@@ -80,12 +86,18 @@ OPTIMIZERS = {
 }
 
 
-# Decay pulls on directions; offsets and scales have none.
+# Parts of the names of variables without weight decay: decay shrinks weight vectors,
+# and biases, scales and offsets of a normalization are none.
 UNDECAYED = ("bias", "gamma", "beta", "phi", "psi", "btilde", "bhat")
 
 
 def build_optimizer(training: TrainingSpec, steps: int) -> JoinedOptimizer:
-    """The optimizer of a spec, its schedule laid over `steps` steps."""
+    """Build the optimizer of a spec.
+
+    Args:
+        training: The training section of the spec.
+        steps: Steps of the whole training, for the schedule.
+    """
     rate = SCHEDULES[training.schedule.name](
         training.learning_rate, steps, training.schedule
     )

@@ -18,30 +18,39 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Remedy:
-    """A setting, and the peak it would bring.
+    """A setting, and the peak of the main memory with it.
 
     Attributes:
-        text: As ``--set`` takes it.
-        host: Bytes.
+        text: The setting as ``--set`` takes it; several are separated by commas.
+        host: The peak in bytes.
     """
 
     text: str
     host: float
 
 
-def remedies(spec: Spec, measure: Callable[[Spec], Memory], limit: float) -> list:
-    """The three settings that lower the peak most, each changed by itself.
+# A changed spec, and the settings that were changed.
+Change = tuple[Spec, str]
 
-    Each is halved until the peak fits, or until it is as low as makes sense.
+
+def remedies(
+    spec: Spec, measure: Callable[[Spec], Memory], limit: float
+) -> list[Remedy]:
+    """The three settings that lower the peak most, each changed on its own.
+
+    Each setting is halved until the peak fits, or until it reaches its lowest
+    sensible value.
 
     Args:
-        spec: The run.
-        measure: Gives the estimate of a changed spec.
-        limit: Bytes.
+        spec: The spec of the run.
+        measure: Returns the estimate of a changed spec.
+        limit: Free memory in bytes.
     """
     found = []
     for change in (_batch, _points, _channels, _neighbors, _grid):
-        best, now = None, spec
+        best: Remedy | None = None
+        now = spec
+        # 40 halvings end every setting; the bound guards against an endless loop.
         for _ in range(40):
             step = change(now, spec)
             if step is None:
@@ -75,57 +84,53 @@ def _stages(spec: Spec, **changes: Callable[[int], int]) -> Spec:
     )
 
 
-def _batch(now: Spec, spec: Spec):
+def _batch(now: Spec, spec: Spec) -> Change | None:
     size = now.training.batch_size // 2
     if size < 1:
         return None
     return _training(now, batch_size=size), f"training.batch_size={size}"
 
 
-def _points(now: Spec, spec: Spec):
+def _points(now: Spec, spec: Spec) -> Change | None:
     halved = _stages(now, points=lambda n: n // 2)
     stages = halved.model.stages
     if any(stage.points < stage.neighbors for stage in stages):
         return None
-    told = ", ".join(
-        f"model.stages.{n}.points={s.points}" for n, s in _numbered(stages)
+    text = ", ".join(
+        f"model.stages.{n}.points={s.points}" for n, s in enumerate(stages)
     )
-    return halved, told
+    return halved, text
 
 
-def _channels(now: Spec, spec: Spec):
+def _channels(now: Spec, spec: Spec) -> Change | None:
     groups = int(np.lcm(spec.model.kpconvx.groups, spec.model.gva.groups))
     halved = _stages(now, channels=lambda n: n // 2 // groups * groups)
     stages = halved.model.stages
     if any(stage.channels < groups for stage in stages):
         return None
-    told = ", ".join(
-        f"model.stages.{n}.channels={s.channels}" for n, s in _numbered(stages)
+    text = ", ".join(
+        f"model.stages.{n}.channels={s.channels}" for n, s in enumerate(stages)
     )
-    return halved, told
+    return halved, text
 
 
-def _neighbors(now: Spec, spec: Spec):
+def _neighbors(now: Spec, spec: Spec) -> Change | None:
     if now.model.stages[0].neighbors // 2 < 8:
         return None
     halved = _stages(now, neighbors=lambda n: max(8, n // 2))
-    told = ", ".join(
+    text = ", ".join(
         f"model.stages.{n}.neighbors={s.neighbors}"
-        for n, s in _numbered(halved.model.stages)
+        for n, s in enumerate(halved.model.stages)
     )
-    return halved, told
+    return halved, text
 
 
-def _grid(now: Spec, spec: Spec):
+def _grid(now: Spec, spec: Spec) -> Change | None:
     size = now.fields.grid_size * 2
     if size > 4 * spec.fields.grid_size:
         return None
     fields = now.fields.model_copy(update={"grid_size": size})
     return now.model_copy(update={"fields": fields}), f"fields.grid_size={size:g}"
-
-
-def _numbered(stages):
-    return list(enumerate(stages))
 
 
 def require_memory_for(
@@ -137,25 +142,27 @@ def require_memory_for(
     *,
     threads: int = 1,
     accelerator: bool = False,
-    sure: float = 1.0,
+    refuse_above: float = 1.0,
 ) -> Memory:
-    """Refuse a run that will not fit, and say what would bring it down.
+    """Refuse a run that does not fit into memory, and name settings that lower it.
 
     Args:
-        spec: The run.
-        where: What messages call it.
+        spec: The spec of the run.
+        where: Its name in messages.
         train: As in `estimate`.
         validation: As in `estimate`.
         predict: As in `estimate`.
         threads: As in `estimate`.
         accelerator: As in `estimate`.
-        sure: How many times the free memory the estimate must be.
+        refuse_above: Estimate by free memory above which the run is refused. Below
+            it, a run that may not fit is a warning.
 
     Returns:
         The estimate.
 
     Raises:
-        ResourceError: It names the amounts and three settings.
+        ResourceError: The run does not fit. The message names the amounts and three
+            settings.
     """
 
     def measure(changed: Spec) -> Memory:
@@ -168,16 +175,16 @@ def require_memory_for(
         )
 
     memory, limit = measure(spec), memory_limit()
-    if memory.host > sure * limit:
-        told = "; ".join(
+    if memory.host > refuse_above * limit:
+        settings = "; ".join(
             f"`--set {remedy.text.replace(', ', ' --set ')}` "
             f"({remedy.host / 2**30:.1f} GiB)"
             for remedy in remedies(spec, measure, limit)
         )
         raise ResourceError(
             f"{where}: needs about {memory.host / 2**30:,.1f} GiB of memory and "
-            f"{limit / 2**30:.1f} GiB are free. What brings it down most, each by "
-            f"itself: {told}"
+            f"{limit / 2**30:.1f} GiB are free. Each of these settings lowers it: "
+            f"{settings}"
         )
     if memory.host > limit:
         logger.warning(
