@@ -1,12 +1,12 @@
-"""The network alone: a process that times its steps whenever it is asked to.
+"""The network alone: a process that times its steps on request.
 
-`bench_run` starts it, and asks before, between and after whole runs, so that both
-are measured on the same machine in the same state. In between it waits and takes no
-processor. It compiles once::
+`bench_run` starts it and requests measurements before, between and after whole runs,
+so that both are measured on the same machine in the same state. In between it waits
+without processor time. It compiles once::
 
     python -m benchmarks.bare SPEC --threads 1 --rounds 8
 
-prints a line once it is ready, and then a line of JSON for every line it reads.
+prints a line of JSON when it is ready, and one for every line that it reads.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.timing import restart_quietly, take_turns
 
 
 class Bare:
-    """The process, seen from another one."""
+    """The process, as an object of the one that started it."""
 
     def __init__(self, spec: Path, threads: int, rounds: int):
         command = [sys.executable, "-m", "benchmarks.bare", str(spec)]
@@ -44,12 +44,12 @@ class Bare:
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"the bare network ended ({self.process.wait()})")
+            sys.exit(f"benchmarks.bare ended with code {self.process.wait()}")
         return json.loads(line)
 
 
-def product_calls(path: Path, threads: int):
-    """The network as a run makes it, on a batch of its first training cloud."""
+def run_calls(path: Path, threads: int):
+    """Calls of the network of a run, on a batch of its first training cloud."""
     import tensorflow as tf
 
     from vl3d_lite.dataset.batches import FeatureScaling, TrainingBatches, batch_spec
@@ -101,6 +101,7 @@ def product_calls(path: Path, threads: int):
 
 
 def main() -> None:
+    """Compile the network, then measure it for every line of the standard input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("spec", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -116,23 +117,24 @@ def main() -> None:
     stages = stages_of(arguments.spec)
     train, infer, model = benchmark_calls("ours", stages == STAGES, stages)
     calls = {"benchmark's step": train, "benchmark's inference": infer}
-    product, parameters = product_calls(arguments.spec, arguments.threads)
-    calls |= product
+    run, parameters = run_calls(arguments.spec, arguments.threads)
+    calls |= run
     for call in calls.values():
         call()
-    tell(
+    send(
         {
             "parameters": {"benchmark": model.count_params(), "run": parameters},
             "seconds": time.perf_counter() - begin,
         }
     )
     for _ in sys.stdin:
-        tell(
+        send(
             {"seconds": take_turns(calls, arguments.rounds), "ceilings": ceilings()},
         )
 
 
-def tell(content: dict) -> None:
+def send(content: dict) -> None:
+    """Write a line of JSON to the process that started this one."""
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()
 

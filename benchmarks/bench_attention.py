@@ -1,7 +1,7 @@
-"""What GVA, its envelope, global attention and symmetry are worth on real scans.
+"""Gain of GVA, its envelope, global attention and symmetry on real scans.
 
 Run from the project root with the folder of the scans (results.md names them); each
-network takes about eight minutes of one core a task::
+network takes about eight minutes of one core per task::
 
     python -m benchmarks.bench_attention $D --runs /tmp/attention
     python -m benchmarks.bench_attention $D --runs /tmp/attention \
@@ -10,9 +10,9 @@ network takes about eight minutes of one core a task::
         --table --store benchmarks/results/attention.md
 
 All networks train for as many seconds of steps: the seconds of a step are measured
-first (`plan --measure`), and the number of steps follows, so that compiling and
-validating do not count. Otherwise the specs of a task are the same. The epoch that is
-best on the validation clouds is kept. A network that was measured is not again.
+first (`plan --measure`), and the number of steps follows, so that compilation and
+validation do not count. Otherwise the specs of a task are the same. The best epoch on
+the validation clouds is kept. Networks that are already measured are skipped.
 """
 
 import argparse
@@ -89,7 +89,7 @@ print("RESULT", measure(read_spec(sys.argv[1], sys.argv[2:]), 1000, 1).step)
 
 
 def settings(task: str, network: str, seed: int, folder: str) -> tuple[str, list[str]]:
-    """The spec of a task and what is changed in it."""
+    """The spec of a task and the changed values."""
     spec, training, validation, test = TASKS[task]
     names = ", ".join(f"'{folder}/{name}'" for name in training)
     return spec, [
@@ -104,7 +104,7 @@ def settings(task: str, network: str, seed: int, folder: str) -> tuple[str, list
 
 
 def call(*arguments: str) -> str:
-    """What a process of one thread prints."""
+    """The output of a process of one thread."""
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, env=environment
@@ -115,7 +115,7 @@ def call(*arguments: str) -> str:
 
 
 def seconds_of_step(spec: str, sets: list[str], store: Path) -> float:
-    """Of a network, measured once and kept."""
+    """Seconds of a training step of a network, measured once and stored."""
     if not store.is_file():
         step = call("-c", PROBE, spec, *sets).rpartition("RESULT ")[2]
         store.write_text(step, encoding="ascii")
@@ -123,7 +123,7 @@ def seconds_of_step(spec: str, sets: list[str], store: Path) -> float:
 
 
 def measure(runs: Path, folder: str, task: str, network: str, seed: int, minutes):
-    """Train and predict, unless it was done."""
+    """Train and predict, unless the result exists."""
     target = runs / f"{task}-{network}-{seed}"
     if (target / "metrics.json").is_file():
         return
@@ -184,8 +184,8 @@ def table(runs: Path, task: str) -> list[str]:
     return [*lines, ""]
 
 
-def tell(text: str, store: Path | None) -> None:
-    """Print a report, and write it where it is to be stored."""
+def store_report(text: str, store: Path | None) -> None:
+    """Print a report and, if asked, store it."""
     sys.stdout.write(text)
     if store:
         store.write_text(text, encoding="utf-8")
@@ -211,7 +211,7 @@ def main() -> None:
                     measure(options.runs, options.folder, *names)
     lines = [line for task in options.tasks for line in table(options.runs, task)]
     text = "\n".join([*HEAD, *lines])
-    tell(text, options.store)
+    store_report(text, options.store)
 
 
 if __name__ == "__main__":

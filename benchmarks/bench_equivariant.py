@@ -1,7 +1,7 @@
-"""The equivariant decoder layer against PyTorch's plain one and symm-learning's.
+"""The equivariant decoder layer compared with those of PyTorch and symm-learning.
 
 Run from the project root (about five minutes). PyTorch and symm-learning 0.8.1 (with
-escnn, both on PyPI) are wanted; what is missing is left out. escnn imports py3nj,
+escnn, both on PyPI) are optional; missing ones are skipped. escnn imports py3nj,
 which needs a Fortran compiler, and lie_learn, which needs NumPy 1, for continuous
 groups only: `--stand-in` puts empty modules in their place::
 
@@ -129,7 +129,7 @@ def symm_learning(batch, group, hidden):
 
 
 def contestants(batch, group, hidden, threads):
-    """Forward, step and parameters by name; what is not installed is left out."""
+    """Forward, step and parameters by name, of the installed packages."""
     calls = {"ours, XLA": ours(batch, group, hidden, jit=True)}
     calls["ours, graph"] = ours(batch, group, hidden, jit=False)
     try:
@@ -146,7 +146,7 @@ def contestants(batch, group, hidden, threads):
 
 
 class StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Empty modules for what escnn imports and finite groups do not use."""
+    """Empty modules for imports of escnn that finite groups do not use."""
 
     names = ("py3nj", "lie_learn")
 

@@ -1,4 +1,4 @@
-"""Do the specs that `init` writes fit the clouds they were written for?
+"""Fit of the specs of `init` to the clouds they were written for.
 
 Run from the project root (about three minutes)::
 
@@ -7,9 +7,9 @@ Run from the project root (about three minutes)::
     python -m benchmarks.bench_init --clouds town=data/town_train.laz
 
 Every scene is simulated (`benchmarks.scenes`), given to ``vl3d-lite init`` and
-read back with ``vl3d-lite check``. Then the fields of two training epochs and
-those that sweep the validation block are made by the program's own batches, and
-counted: a field is full where it has as many points as the first stage.
+checked with ``vl3d-lite check``. Then the batches of the program make the fields of
+two training epochs and those that cover the validation block, and the benchmark
+counts the full ones: a field is full if it has as many points as the first stage.
 """
 
 import argparse
@@ -38,7 +38,7 @@ GOAL = 0.95
 
 
 def measure(clouds: list[Path], folder: Path) -> dict:
-    """What `init` chose for clouds, and how it fits them."""
+    """The choices of `init` for clouds, and their fit."""
     output = folder / "spec.yaml"
     begin = time.perf_counter()
     command = ["init", *map(str, clouds), "--output", str(output), "--quiet"]

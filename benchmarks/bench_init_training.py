@@ -1,24 +1,30 @@
-"""What a spec that `init` writes learns on real scans, in ten minutes of one core.
+"""Scores of the specs of `init` on real scans after ten minutes on one core.
 
 Run from the project root with the folder of the scans (results.md names them); about
-fourteen minutes of one core a task::
+fourteen minutes of one core per task::
 
     python -m benchmarks.bench_init_training $D --runs /tmp/init
     python -m benchmarks.bench_init_training $D --runs /tmp/init \
         --table --store benchmarks/results/init_training.md
 
-`init` sees the training clouds of a task alone and takes its validation blocks from
-them. Nothing of its spec is changed but the number of epochs, so that the steps fill
-ten minutes (their seconds are measured first; compiling and validating do not count),
-and the cloud to predict, which is the task's test file. The shipped specs beside it
-trained for as long as results.md says and chose their epoch on a file of its own.
+`init` reads only the training clouds of a task and takes its validation blocks from
+them. Two things of its spec are changed: the number of epochs, so that the steps fill
+ten minutes (their seconds are measured first; compilation and validation do not
+count), and the cloud to predict, which is the test file of the task. The shipped specs
+in the table trained for the time in results.md, with a validation file of their own.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.bench_attention import call, found, run_spec, seconds_of_step, tell
+from benchmarks.bench_attention import (
+    call,
+    found,
+    run_spec,
+    seconds_of_step,
+    store_report,
+)
 
 # Task: training clouds, test cloud, mean IoU of the shipped spec (results.md).
 TASKS = {
@@ -39,7 +45,7 @@ GOAL = 0.03
 
 
 def measure(runs: Path, folder: str, task: str, minutes: float) -> None:
-    """Write the spec, train and predict, unless it was done."""
+    """Write the spec, train and predict, unless the result exists."""
     training, test, _ = TASKS[task]
     spec, run = runs / f"{task}.yaml", runs / task
     if (run / "metrics.json").is_file():
@@ -92,7 +98,7 @@ def main() -> None:
     if not options.table:
         for task in options.tasks:
             measure(options.runs, options.folder, task, options.minutes)
-    tell(table(options.runs), options.store)
+    store_report(table(options.runs), options.store)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time of reading and writing LAS and LAZ beside laspy's own, and peak memory.
+"""Time and peak memory of reading and writing LAS and LAZ, compared with laspy.
 
 Run from the project root (4 million points take about two minutes)::
 
@@ -9,7 +9,7 @@ Reading: coordinates as float64, intensity, return number and class. Writing: a
 copy with `prediction` and `confidence`. laspy does the same work by
 `laspy.read`, arrays from the result, `add_extra_dims` and `write`. The runs take
 turns, each in a fresh process, whose peak memory is that of the whole job; the
-time leaves out its start.
+time does not include its start.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MACHINE = "2 shared cores, 24 GiB"
 
 
 def make_cloud(path: Path, points: int) -> None:
-    """A strip of rolling ground with structure as a scanner would leave it."""
+    """A strip of hilly ground with the point pattern of a scanner."""
     rng = np.random.default_rng(0)
     header = laspy.LasHeader(version="1.4", point_format=7)
     header.scales, header.offsets = [0.01] * 3, [500_000, 4_800_000, 0]
@@ -67,7 +67,7 @@ def our_read(source: Path, _: Path) -> None:
 
 
 def result_of(source: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What a prediction leaves: a code and a confidence for every point."""
+    """The dimensions of a prediction: a code and a confidence for every point."""
     with laspy.open(source) as reader:
         points = reader.header.point_count
     codes = (np.arange(points) % 7).astype(np.uint16)
@@ -103,7 +103,7 @@ JOBS = {
 
 
 def peak_memory() -> float:
-    """MB that this process has held at most; Linux."""
+    """Peak memory of this process in MB (Linux)."""
     status = Path("/proc/self/status").read_text().splitlines()
     line = next(line for line in status if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -1,4 +1,4 @@
-"""The KPConvX operator and the TORF tail against other ways to write them.
+"""The KPConvX operator and the TORF tail compared with other implementations.
 
 Run from the project root (about eight minutes; PyTorch is optional)::
 
@@ -7,12 +7,12 @@ Run from the project root (about eight minutes; PyTorch is optional)::
     python -m benchmarks.bench_layers --threads 2
 
 The operator is the modulation MLP and the sum over neighbors, from features to
-features, with nearest kernel point and influence given to all. *ours* is the
-layer's factored form; *literal* gathers modulated weights per neighbor, in Keras
-as in PyTorch, from the published formula. All are called in turns in one process
-with the allocator kept from returning pages; a ratio is the median over rounds.
+features; nearest kernel point and influence are inputs of all forms. *ours* is the
+factored form of the layer; *literal* gathers modulated weights per neighbor, as in the
+published formula, in Keras and in PyTorch. All forms take turns in one process whose
+allocator returns no pages; a ratio is the median over rounds.
 
-The roofline counts what no form can avoid: products of the MLP at the measured
+The roofline counts the work that every form needs: products of the MLP at the measured
 rate of a square float32 matrix product, rows gathered (a neighbor's features, kernel
 weights, modulations) at the measured rate of a gather that sums, and tensors read
 or written once at the measured rate of a copy. A step counts the products three
@@ -50,12 +50,12 @@ CASES = [
     (4, 512, 16, 128, 43),
 ]
 TAIL = (8192, 16, 8, 8)
-# Of the PyTorch form's time: forward and step under XLA, then without.
+# Shares of the time of the PyTorch form: forward and step under XLA, then without.
 TARGETS = {64: (0.2, 0.3, 0.35, 0.6), 128: (0.25, 0.35, 0.4, 0.65)}
 
 
 def roofline(case, rates):
-    """Least seconds of a forward and a step; see the module."""
+    """Least seconds of a forward pass and of a step; see the module."""
     batch, rows, count, channels, points = case
     centers, width = batch * rows, points * channels // GROUPS
     products = 2 * centers * channels * (channels + width) / rates["product"]
@@ -67,7 +67,7 @@ def roofline(case, rates):
 
 
 def tail_calls(jit):
-    """The TORF layer and the quartet it stands for, forward and step."""
+    """The TORF layer and the four operations it replaces, forward and step."""
     import numpy as np
     import tensorflow as tf
 
@@ -102,7 +102,7 @@ def tail_calls(jit):
 
 
 def temporaries(name):
-    """MB of temporary buffers of a compiled forward, from XLA's own report."""
+    """Temporary buffers of a compiled forward pass in MB, as XLA reports them."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "benchmarks.bench_layers", "--compile", name],

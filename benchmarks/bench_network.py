@@ -1,4 +1,4 @@
-r"""The reference network against the literal Keras form: speed, memory, compiling.
+r"""The reference network compared with the literal form: speed, memory, compilation.
 
 Run from the project root (about fifteen minutes on one core)::
 
@@ -8,14 +8,14 @@ Run from the project root (about fifteen minutes on one core)::
     python -m benchmarks.bench_network --threads 2
 
 Four levels of 4096/1024/256/64 points, 32/64/128/192 channels, 16 neighbors, KPConvX
-blocks 1/1/2/1 (21 kernel points, 8 channels a modulation, hidden width 4 D), then a
-GVA block a level (8 groups); 5 inputs, 4 classes, batches of 4 fields. *literal* is
-the same network, weight for weight, as the papers write it and without XLA: the
-geometry anew in each block, modulated weights gathered per neighbor, keys and values
-projected per neighbor. Its logits are compared with ours before anything is timed.
-A step is forward, loss, gradients and AdamW. Steps are taken in turns in one process
-with the allocator kept from returning pages; memory and the time of a first call are
-those of a process of their own. A point is one of the finest level.
+blocks 1/1/2/1 (21 kernel points, 8 channels per modulation, hidden width 4 D), then
+a GVA block per level (8 groups); 5 inputs, 4 classes, batches of 4 fields. *literal* is
+the same network, weight for weight, as the papers write it and without XLA: geometry
+computed in each block, modulated weights gathered per neighbor, keys and values
+projected per neighbor. The logits of both forms are compared before the timing.
+A step is forward, loss, gradients and AdamW. Steps take turns in one process
+whose allocator returns no pages; memory and the time of a first call are measured in
+separate processes. A point is one of the finest level.
 """
 
 import argparse
@@ -44,12 +44,12 @@ FORMS = {
     "ours, graph": ("ours", False),
     "literal, graph": ("literal", False),
 }
-# Times as fast as the literal form: the least, the goal.
+# Speed relative to the literal form: minimum and goal.
 TARGETS = {"training": (3.5, 4.8), "inference": (3.8, 5.3)}
 
 
 def make_batch(stages=STAGES):
-    """Fields on a hilly ground, every fourth point along a curve a level."""
+    """Fields on hilly ground; each level keeps every fourth point along a curve."""
     import numpy as np
     from scipy.spatial import cKDTree
 
@@ -88,7 +88,7 @@ def make_batch(stages=STAGES):
 
 
 def as_spec(stages=STAGES):
-    """The stages as a spec writes them."""
+    """The stages in the form of a spec."""
     return [
         {"points": points, "channels": channels, "blocks": ["kpconvx"] * n + ["gva"]}
         for points, channels, n in stages
@@ -174,7 +174,7 @@ def check_agreement(models):
         model.set_weights(models["ours, graph"].get_weights())
         apart = np.abs(model.predict_on_batch(inputs) - expected).max()
         if apart > 1e-3 * np.abs(expected).max():
-            raise AssertionError(f"{name} is off by {apart:.1e}")
+            raise AssertionError(f"{name} differs by {apart:.1e}")
 
 
 def main():

@@ -1,14 +1,14 @@
-"""Does what `plan` foretells come true? Peak RAM and training time of five specs.
+"""Estimates of `plan` compared with runs: peak RAM and training time of five specs.
 
-Run from the project root (about twenty minutes on a quiet core)::
+Run from the project root (about twenty minutes on an idle core)::
 
     taskset -c 0 nice -n 5 python -m benchmarks.bench_plan
     python -m benchmarks.bench_plan --only tiny --store benchmarks/results/plan.md
 
-For each spec ``vl3d-lite plan --measure`` and then ``vl3d-lite run`` go on one core,
-each in a process of its own. Peak RAM is the process's high water mark (VmHWM) at
-its end; training time is what the run's receipt tells, with compiling, validation
-and the export of kernels. The clouds are those of ``data/``.
+For each spec ``vl3d-lite plan --measure`` and then ``vl3d-lite run`` use one core,
+each in a process of its own. Peak RAM is the high water mark of the process (VmHWM);
+training time is that of ``run.json``, with compilation, validation and the export of
+kernels. The clouds are those of ``data/``.
 """
 
 import argparse
@@ -84,7 +84,7 @@ print("RESULT " + json.dumps(result))
 
 
 def call(*arguments: str) -> dict:
-    """What the code above tells in a process of its own."""
+    """The output of the code above in a process of its own."""
     result = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         capture_output=True,
@@ -97,7 +97,7 @@ def call(*arguments: str) -> dict:
 
 
 def measure(path: str, sets: list[str], folder: Path) -> dict:
-    """What was foretold and what happened."""
+    """Estimated and measured values."""
     sets = [*SHORT, *sets]
     foretold = call("plan", path, *sets)
     overrides = [word for one in sets for word in ("--set", one)]

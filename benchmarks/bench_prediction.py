@@ -1,4 +1,4 @@
-"""Prediction from reading to writing: points a second and peak memory.
+"""Prediction from reading to writing: points/s and peak memory.
 
 Run:
     python -m benchmarks.bench_prediction
@@ -6,9 +6,9 @@ Run:
     python -m benchmarks.bench_prediction --tiles 57 --repeats 1   # 20 million points
 
 The network is that of configs/dense_als.yaml, trained for one step: its speed
-does not depend on what it learned. It votes twice. Importing, loading and
-compiling are left out: the first prediction is not counted. Without --cloud the
-cloud is data/town_train.laz, laid out --tiles times side by side.
+does not depend on its weights. It uses two votes. Import, loading and compilation
+are excluded: the first prediction is not counted. Without --cloud the cloud is
+data/town_train.laz, repeated --tiles times side by side.
 """
 
 import argparse

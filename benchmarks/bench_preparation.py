@@ -1,4 +1,4 @@
-"""Field points prepared a second on one core, and what was decided by measuring.
+"""Field points prepared per second on one core, and measurements behind decisions.
 
 Run from the project root (about two minutes)::
 
@@ -9,7 +9,7 @@ Run from the project root (about two minutes)::
 A block of hills, roofs and trees is reduced to cells of 0.5 m and prepared for
 four levels of 16 neighbors. A field point is a real (not padded) point of the
 finest level of a field. *The first time* counts reducing, hierarchy, sweep and
-batches; *drawn anew* counts an augmented training epoch of a prepared cloud.
+batches; *drawn again* counts an augmented training epoch of a prepared cloud.
 Times are CPU seconds of one thread, medians of the repeats; each job runs in a
 process of its own, whose peak memory is stated with the 100 MB of the imports.
 """
@@ -59,7 +59,7 @@ FIELDS = {
 
 
 def make_cloud(points: int) -> PointCloud:
-    """A block with 20 points a square meter: hills, roofs, trees."""
+    """A block with 20 points/m2: hills, roofs, trees."""
     rng = np.random.default_rng(0)
     edge = np.sqrt(points / 20)
     x, y = rng.uniform(0, edge, (2, points))
@@ -91,7 +91,7 @@ def make_spec(fields: dict) -> Spec:
 
 
 def measure_fields(name: str, points: int) -> dict:
-    """Seconds and counts of one way of cutting fields, both votes at once."""
+    """Seconds and counts of one way to extract fields, both votes together."""
     spec, cloud = make_spec(FIELDS[name]), make_cloud(points)
     begin = time.process_time()
     prepared = prepare_cloud(cloud, spec)
@@ -124,7 +124,7 @@ def measure_fields(name: str, points: int) -> dict:
 
 
 def measure_trees(points: int) -> dict:
-    """The same cylinders with trees built in every field instead."""
+    """The same cylinders, with search trees built in every field."""
     spec, cloud = make_spec(FIELDS["cylinder"]), make_cloud(points)
     prepared = prepare_cloud(cloud, spec)
     sweep = SweepBatches(prepared, spec, FeatureScaling.fit([prepared]), votes=1)
@@ -165,7 +165,7 @@ def measure_trees(points: int) -> dict:
 
 
 def measure_search(points: int) -> dict:
-    """Seconds a million points of tree settings and of Open3D."""
+    """Seconds per million points of tree settings and of Open3D."""
     xyz = reduce_cloud(make_cloud(points), GRID_SIZE)[0].local
     rows = {}
     for balanced in (True, False):

@@ -1,29 +1,28 @@
-"""Does a whole run keep the network's rates? Where do its seconds go?
+"""Rates of a whole run compared with those of its network, and the time of its parts.
 
-Run from the project root (about twenty minutes on a core with nothing beside it)::
+Run from the project root (about twenty minutes on an idle core)::
 
     python -m benchmarks.bench_run --threads 2 --store benchmarks/results/run.md
     taskset -c 1 python -m benchmarks.bench_run --clouds 4      # on one core
-    python -m benchmarks.bench_run --quick          # small, without XLA: does it work?
+    python -m benchmarks.bench_run --quick          # small, without XLA, as a test
 
-The reference network of `bench_network` is trained and predicts by the command line,
-each in a process of its own (`benchmarks.clocks` adds clocks). The clouds are
-``data/town_train.laz`` laid out several times. Before, between and after the two,
+The command line trains the reference network of `bench_network` and predicts with it,
+each in a process of its own (`benchmarks.clocks` adds clocks). The clouds are several
+copies of ``data/town_train.laz`` side by side. Before, between and after the two runs,
 another process (`benchmarks.bare`) times the network alone; a *share* is the rate of
-the run over that of `bench_network`'s step or inference, mean of before and after.
-The benchmark keeps freed memory; a run has the allocator that users have.
+the run divided by that of `bench_network`'s step or inference, mean of before and
+after. The network alone keeps freed memory; a run uses the default allocator.
 
-Rates count the slots of fields, as `bench_network` does; padding is told apart. The
-seconds of a run are those of its process, from its start to its end: importing,
-checking, reading, preparing, validating, calibrating, writing, plots of kernels. The
-time that XLA compiles for is what the first call of a step or an inference takes
-beyond the median of the others; rates are told without it and with it.
+Rates count the slots of fields, as in `bench_network`; padding is listed separately.
+The seconds of a run are those of its whole process: import, checks, reading,
+preparation, validation, calibration, writing, plots of kernels. The compilation time
+of XLA is the time of the first call of a step or an inference minus the median of the
+others; rates are given without it and with it.
 
-Forward is the loss of a training batch, compiled; backward what the gradients take
-beyond it; the optimizer what `train_on_batch` takes beyond those. All are measured
-alone; what a step takes longer inside the run has a line of its own. Rooflines are
-those of `benchmarks.roofline`, held against the ceilings of `bench_layers` measured
-in the same rounds.
+Forward is the loss of a training batch, compiled; backward is the time of the gradients
+minus forward; the optimizer is the time of `train_on_batch` minus both. All three are
+measured alone; the additional time of a step inside the run has its own line. The
+rooflines of `benchmarks.roofline` use the ceilings measured in the same rounds.
 """
 
 import argparse
@@ -47,26 +46,26 @@ from vl3d_lite.prediction.outcomes import read_outcomes
 ROOT = Path(__file__).parents[1]
 TARGETS = {"training": 0.85, "prediction": 0.80}
 COMPILING = {clocks.STEP: "compiling the step", clocks.NETWORK: "compiling inference"}
-ELSE = "everything else"
+OTHER = "everything else"
 
 
-def call(folder: Path, verb: str, *arguments: str) -> dict:
-    """Run a verb in a process; what its clocks say, and its seconds from outside."""
-    target = folder / f"{verb}.json"
-    command = [sys.executable, "-m", "benchmarks.clocks", str(target), verb]
+def call(folder: Path, command: str, *arguments: str) -> dict:
+    """Run a command in a process; return its clocks, and its wall-clock seconds."""
+    target = folder / f"{command}.json"
+    words = [sys.executable, "-m", "benchmarks.clocks", str(target), command]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     begin = time.perf_counter()
     done = subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True
+        [*words, *arguments], env=environment, capture_output=True, text=True
     )
     wall = time.perf_counter() - begin
     if done.returncode:
-        sys.exit(f"{verb}\n{done.stderr[-3000:]}")
+        sys.exit(f"{command} failed:\n{done.stderr[-3000:]}")
     return {**json.loads(target.read_text(encoding="utf-8")), "wall": wall}
 
 
 def compiling(found: dict) -> dict[str, float]:
-    """Seconds that XLA and tracing took of a run, by what was compiled."""
+    """Seconds of tracing and XLA compilation in a run, by compiled function."""
     return {
         name: max(0.0, calls[0] - median(calls[1:]))
         for name, calls in found["calls"].items()
@@ -78,11 +77,11 @@ def parts_of(found: dict) -> dict[str, float]:
     """Seconds of the parts of a run; they add up to its wall clock."""
     seconds = dict(found["seconds"])
     for name, spent in compiling(found).items():
-        # Validation predicts, and so compiles what predicts.
+        # Validation predicts first, so it contains the compilation of inference.
         inside = name if seconds.get(name, 0.0) > spent else clocks.VALIDATION
         seconds[inside] -= spent
         seconds[COMPILING[name]] = spent
-    seconds[ELSE] = found["wall"] - sum(seconds.values())
+    seconds[OTHER] = found["wall"] - sum(seconds.values())
     return seconds
 
 
@@ -140,7 +139,7 @@ def alone_of(rounds: list[dict]) -> dict[str, float]:
 
 
 def roof_lines(path: Path, parameters: int, rounds: list[dict]) -> list[str]:
-    """Each part of the network beside the least time that it could take."""
+    """Time of each part of the network, and its roofline."""
     from vl3d_lite.model.cost import network_cost
     from vl3d_lite.spec.reader import read_spec
 
@@ -178,15 +177,15 @@ def roof_lines(path: Path, parameters: int, rounds: list[dict]) -> list[str]:
     return lines
 
 
-def told(found: dict, batch: int, kind: str) -> dict:
-    """What a run's clocks say, and the share of slots that hold a point."""
+def with_slots(found: dict, batch: int, kind: str) -> dict:
+    """The clocks of a run with its share of slots that hold a point."""
     beside = found["beside"][kind]
     filled = beside["present"] / beside["slots"]
     return {**found, "beside": beside, "batch": batch, "filled": filled}
 
 
 def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
-    """The network alone, a training, alone again, a prediction, and alone again."""
+    """Time the network alone, a training, alone, a prediction, and alone again."""
     folder = path.parent
     threads = ["--threads", str(arguments.threads), "--quiet"]
     run, out = str(folder / "run"), folder / "out"
@@ -210,8 +209,8 @@ def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
     finally:
         bare.close()
     return {
-        "training": told(training, batch, "TrainingBatches"),
-        "prediction": told(prediction, batch, "SweepBatches"),
+        "training": with_slots(training, batch, "TrainingBatches"),
+        "prediction": with_slots(prediction, batch, "SweepBatches"),
         "rounds": rounds,
         "parameters": bare.facts["parameters"],
         "points": sum(outcome.points for outcome in read_outcomes(out)),
@@ -219,7 +218,7 @@ def measure(path: Path, batch: int, arguments: argparse.Namespace) -> dict:
 
 
 def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
-    """The lines of the report on what `measure` found."""
+    """The lines of the report on the result of `measure`."""
     training, prediction, rounds, parameters, points = found.values()
     before, after, alone = map(alone_of, (rounds[:2], rounds[1:], rounds))
     apart = 1e3 * (alone["step"] - alone["benchmark's step"])
@@ -230,7 +229,7 @@ def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
         f"{training['batch']:,} slots, {training['filled']:.0%} of them with a point; "
         f"{arguments.epochs} validations. Prediction: {points:,} points of "
         f"{arguments.clouds} LAZ files, {prediction['filled']:.0%} of slots filled, "
-        f"{points / prediction['wall']:,.0f} points of the files a second. "
+        f"{points / prediction['wall']:,.0f} points of the files per second. "
         f"{parameters['run']:,} parameters; the benchmark's network has "
         f"{parameters['benchmark']:,}.",
         "",
@@ -242,10 +241,9 @@ def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
             "prediction", prediction, clocks.NETWORK, after["benchmark's inference"]
         ),
         "",
-        f"A step of the run's own network, alone, takes {apart:+.1f} ms beside the "
-        "benchmark's: it clips gradients, weighs classes and has a schedule. The "
-        f"thread that cuts fields beside the steps takes {cutting:.1f} ms a batch of "
-        "its core.",
+        f"A step of the run's network, alone, takes {apart:+.1f} ms compared with the "
+        "benchmark: it clips gradients, weights classes and has a schedule. The thread "
+        f"that extracts fields during the steps takes {cutting:.1f} ms per batch.",
         *part_lines("training", split_steps(training, before)),
         *part_lines("prediction", parts_of(prediction)),
         *roof_lines(path, parameters["run"], rounds),
@@ -253,7 +251,7 @@ def report(path: Path, found: dict, arguments: argparse.Namespace) -> list[str]:
 
 
 def note(text: str) -> None:
-    """Tell how far the benchmark is."""
+    """Print the progress of the benchmark."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 

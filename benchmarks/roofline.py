@@ -1,17 +1,16 @@
-"""The least time that a network's parts can take, from counts and measured ceilings.
+"""Least time of the parts of a network, from counts and measured ceilings.
 
 Counted from the formulas of `vl3d_lite.model.cost`, as in `bench_layers`:
 
 - *operations*: two for every weight and point it is used at, forward;
-- *gathered*: the numbers that a layer holds for each neighbor, read once;
-- *read or written*: the numbers that a layer holds for each point, once.
+- *gathered*: the values that a layer has for each neighbor, read once;
+- *passed*: the values that a layer has for each point, read or written once.
 
-A backward pass makes the operations twice (for the gradients of inputs and of
-weights), gathers twice (for the gradient of the other factor, and adding up), and
+A backward pass needs the operations twice (for the gradients of inputs and of
+weights), the gathers twice (for the gradient of the other factor, and for the sum), and
 passes over the tensors once. The optimizer reads a weight, its gradient and two
-moments, and writes all but the gradient. Inference is a forward that need hold
-nothing for a gradient, and is held against the same floor: XLA may be below it where
-it joins layers.
+moments, and writes all but the gradient. Inference is a forward pass without stored
+values and has the same roofline; XLA may be below it because it fuses layers.
 """
 
 from collections.abc import Iterable
@@ -20,12 +19,12 @@ from dataclasses import dataclass
 from vl3d_lite.model.cost import LayerCost
 
 FLOAT = 4  # bytes
-ADAMW = 7  # numbers read or written for a weight
+ADAMW = 7  # values read or written per weight
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a part of a step does to a batch.
+    """The work of a part of a step on a batch.
 
     Attributes:
         operations: Additions and multiplications.
@@ -38,13 +37,13 @@ class Work:
     passed: float
 
     def times(self, products: float, gathers: float, passes: float) -> "Work":
-        """So many times its operations, gathers and passes."""
+        """This work with its operations, gathers and passes multiplied."""
         return Work(
             products * self.operations, gathers * self.gathered, passes * self.passed
         )
 
     def floor(self, rates: dict[str, float]) -> float:
-        """Least seconds, at ceilings as `bench_layers.ceilings` tells them."""
+        """Least seconds at the rates of `benchmarks.ceilings`."""
         return (
             self.operations / rates["product"]
             + self.gathered / rates["gather"]
@@ -55,13 +54,13 @@ class Work:
 def forward_work(
     costs: Iterable[LayerCost], points: list[int], neighbors: list[int], batch: int
 ) -> Work:
-    """What a forward pass does.
+    """The work of a forward pass.
 
     Args:
-        costs: Of the layers, as `vl3d_lite.model.cost.network_cost` gives them.
-        points: Of each stage in a field.
-        neighbors: Of a point of each stage.
-        batch: Fields.
+        costs: Layers, as `vl3d_lite.model.cost.network_cost` returns them.
+        points: Points of a field at each stage.
+        neighbors: Neighbors of a point at each stage.
+        batch: Number of fields.
     """
     operations = gathered = passed = 0.0
     for cost in costs:
@@ -73,7 +72,7 @@ def forward_work(
 
 
 def network_work(forward: Work, parameters: int) -> dict[str, Work]:
-    """What each part of a training step, and an inference, does."""
+    """The work of each part of a training step, and of an inference."""
     return {
         "forward": forward,
         "backward": forward.times(2, 2, 1),

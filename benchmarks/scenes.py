@@ -1,6 +1,6 @@
-"""Scanned places of any density, simulated: what `init` and `plan` are tried on.
+"""Simulated scans of any density, on which `init` and `plan` are tested.
 
-Not the town of ``data/``: these are coarse, but as wide and as dense as asked.
+They are coarser than the town of ``data/``, but have any extent and density.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ GROUND, VEGETATION, BUILDING = 2, 5, 6
 
 
 def airborne(path: Path, density: float, size: float, seed: int = 0) -> None:
-    """A scan from the air: hills, flat roofs, trees with several returns.
+    """An airborne scan: hills, flat roofs, trees with several returns.
 
     Args:
         path: To write.
-        density: Points a square meter.
-        size: Edge of the square place in meters.
-        seed: Of everything.
+        density: Points/m2.
+        size: Edge of the square extent in meters.
+        seed: Seed of all random choices.
     """
     rng = np.random.default_rng(seed)
     n = int(density * size**2 / 1.15)  # trees add returns
@@ -54,7 +54,7 @@ def airborne(path: Path, density: float, size: float, seed: int = 0) -> None:
 
 
 def terrestrial(path: Path, rays: int, seed: int = 0) -> None:
-    """A scan from three stations on a street: walls, crowns, a falling density."""
+    """A terrestrial scan from three stations: walls, crowns, decreasing density."""
     rng = np.random.default_rng(seed)
     houses = _houses(60.0, rng)
     trees = list(_trees(60.0, rng))[:12]

@@ -1,4 +1,4 @@
-"""What the benchmarks of layers and networks share: quiet memory, fair turns."""
+"""Shared by the benchmarks: a fixed allocator, calls in turns, reports."""
 
 import datetime
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 MACHINE = "2 shared cores, 24 GiB"
-# Freed memory stays with the process, or each step pays for its pages anew.
+# Freed memory stays with the process; otherwise each step maps its pages again.
 ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(32 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(32 << 30),
@@ -20,7 +20,7 @@ ALLOCATOR = {
 
 
 def restart_quietly(threads: int, **more: str) -> None:
-    """Start this program again, allocator and threads fixed, unless they are."""
+    """Restart this program with a fixed allocator and number of threads."""
     wanted = {
         **ALLOCATOR,
         "KERAS_BACKEND": "tensorflow",
@@ -38,7 +38,7 @@ def restart_quietly(threads: int, **more: str) -> None:
 def take_turns(
     contestants: dict[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each call, one call each a round; the first is not counted."""
+    """Seconds of each call, one call each per round; the first round is excluded."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, contestant in contestants.items():
@@ -50,18 +50,18 @@ def take_turns(
 
 
 def ratio(one: list[float], other: list[float]) -> float:
-    """Median over the rounds of how much longer one takes than the other."""
+    """Median over the rounds of the ratio of two times."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
 def peak_megabytes() -> int:
-    """The most memory this process has held, in MB."""
+    """Peak memory of this process in MB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
 
 def publish(title: str, command: str, lines: list[str], store: Path | None) -> None:
-    """Print a report, and write it where it is to be stored."""
+    """Print a report and, if asked, store it."""
     import keras
     import tensorflow as tf
 

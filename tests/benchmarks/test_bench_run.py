@@ -52,7 +52,7 @@ def rounds():
     ]
 
 
-def test_compiling_is_what_first_calls_take_beyond_the_others(training):
+def test_compilation_is_the_extra_time_of_first_calls(training):
     assert compiling(training) == {STEP: 4.0, NETWORK: 6.0}
 
 
@@ -60,12 +60,12 @@ def test_the_parts_of_a_run_add_up_to_its_wall_clock(training):
     parts = parts_of(training)
     assert sum(parts.values()) == pytest.approx(100)
     assert parts[STEP] == 36
-    assert parts[VALIDATION] == 6  # it compiled what predicts
+    assert parts[VALIDATION] == 6  # it contains the compilation of inference
     assert parts[COMPILING[NETWORK]] == 6
     assert parts["everything else"] == 40
 
 
-def test_split_steps_add_up_as_well(training):
+def test_split_steps_add_up_to_the_same_total(training):
     alone = {"forward": 2.0, "backward": 4.0, "optimizer": 1.0}
     parts = split_steps(training, alone)
     assert sum(parts.values()) == pytest.approx(100)
@@ -73,12 +73,12 @@ def test_split_steps_add_up_as_well(training):
     assert parts["steps: longer than alone"] == 36 - 28
 
 
-def test_a_share_is_the_rate_of_the_run_over_that_of_the_network(training):
+def test_a_share_is_the_rate_of_the_run_divided_by_that_of_the_network(training):
     without, included = rate_lines("training", training, STEP, 18.0)
-    # Four batches of 18 s alone, in 90 s without compiling and in 100 with it.
+    # Four batches of 18 s alone, in 90 s without compilation and 100 s with it.
     assert "| **80%** | target 85% |" in without
     assert "| **72%** | with compiling |" in included
-    assert "| 56 | 44 | 22 |" in without  # slots a second; half of them present
+    assert "| 56 | 44 | 22 |" in without  # slots per second; half of them present
 
 
 def test_a_step_alone_is_split_by_difference(rounds):
@@ -89,7 +89,7 @@ def test_a_step_alone_is_split_by_difference(rounds):
 
 
 @pytest.mark.parametrize("stages", [STAGES, QUICK], ids=["reference", "quick"])
-def test_the_spec_of_the_run_is_of_the_stages(tmp_path, stages):
+def test_the_spec_of_the_run_has_the_stages(tmp_path, stages):
     path = make_spec(tmp_path, stages, SIZES)
     assert stages_of(path) == stages
     spec = read_spec(path).spec
@@ -97,7 +97,7 @@ def test_the_spec_of_the_run_is_of_the_stages(tmp_path, stages):
     assert len(spec.classes) == 4
 
 
-def test_a_report_tells_rates_parts_and_roofs(tmp_path, training, rounds):
+def test_a_report_contains_rates_parts_and_rooflines(tmp_path, training, rounds):
     prediction = {
         **training,
         "seconds": {NETWORK: 30.0, "reading": 10.0},
@@ -114,14 +114,14 @@ def test_a_report_tells_rates_parts_and_roofs(tmp_path, training, rounds):
     lines = report(path, found, SIZES)
     text = "\n".join(lines)
     assert "4 steps of 1,000 slots, 50% of them with a point" in text
-    assert "50 points of the files a second. 11 parameters" in text
-    assert "takes +150.0 ms beside" in text
-    assert "takes 5.0 ms a batch of its core" in text
+    assert "50 points of the files per second. 11 parameters" in text
+    assert "takes +150.0 ms compared with" in text
+    assert "takes 5.0 ms per batch" in text
     assert "| compiling inference | 10.0 | 10.0% |" in lines
     assert "| network | 20.0 | 20.0% |" in lines
     assert lines.count("| all | 100.0 | 100% |") == 2
     roofs = [line for line in lines if line.startswith("| inference |")]
-    # The best ceilings of the rounds hold, and the mean of the times.
+    # The report uses the best ceilings of the rounds and the mean of the times.
     milliseconds, *_, floor, times = roofs[0].split("|")[2:-1]
     assert float(milliseconds) == 750
     assert float(times) == pytest.approx(750 / float(floor), rel=0.02)
