@@ -138,7 +138,7 @@ NO_GPU = {"gpus": {"step": "gpus", "seen": 0}, "gpu": None}
     ],
     ids=["usable", "none", "unseen", "broken"],
 )
-def test_gpus(monkeypatch, changes, machine, state, words):
+def test_gpus_are_reported(monkeypatch, changes, machine, state, words):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     finding = gpu_of(doctor._backend(SelfTest(found(**changes)), machine))
     assert finding.state == state

@@ -11,7 +11,7 @@ def codes_of(choices):
     return {choice.name: choice.codes for choice in choices.classes}
 
 
-def test_bands_of_vegetation_are_one_class_and_the_rest_goes_by_its_name():
+def test_vegetation_codes_are_one_class_and_other_codes_have_their_names():
     assert codes_of(choose_classes(TOWN)) == {
         "ground": (2,),
         "vegetation": (3, 4, 5),
@@ -39,13 +39,13 @@ def test_unclassified_points_on_the_ground_are_ground():
     assert "80%" in choices.classes[0].reason
 
 
-def test_unclassified_points_that_are_most_are_ignored():
+def test_code_1_is_ignored_if_most_points_have_it():
     choices = choose_classes({**TOWN, 1: 30_000}, unclassified_on_ground=0.1)
     assert 1 in choices.ignored
     assert "other" not in codes_of(choices)
 
 
-def test_ground_against_unclassified_is_a_pair_of_classes():
+def test_ground_and_unclassified_can_be_the_two_classes():
     assert codes_of(choose_classes({1: 9000, 2: 3000}, 0.02)) == {
         "ground": (2,),
         "other": (1,),
@@ -58,18 +58,18 @@ def test_codes_0_and_1_alone_are_classes():
     assert set(choices.ignored) == {7}
 
 
-def test_never_classified_points_are_ignored_beside_others():
+def test_never_classified_points_are_ignored():
     choices = choose_classes({0: 800, **TOWN})
     assert 0 in choices.ignored
     assert len(choices.classes) == 4
 
 
-def test_codes_of_a_user_keep_their_number():
+def test_user_defined_codes_are_named_by_number():
     assert codes_of(choose_classes({2: 500, 77: 500}))["class_77"] == (77,)
 
 
 @pytest.mark.parametrize(("points", "setting"), [(40, "auto"), (600, "none")])
-def test_weights_come_in_where_a_class_is_very_rare(points, setting):
+def test_a_very_rare_class_gets_loss_weights(points, setting):
     choices = choose_classes({2: 50_000, 6: 50_000, 5: 200 + points})
     assert choose_class_weights(choices.classes) == setting
 

@@ -54,7 +54,7 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
     ]
 
 
-def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
+def test_training_clouds_are_augmented_if_the_copies_fit(folder, monkeypatch):
     paths = [folder / "a.laz", folder / "b.laz"]
     init(paths, folder / "spec.yaml")
     spec = read_spec(folder / "spec.yaml").spec
@@ -70,7 +70,7 @@ def test_training_clouds_are_varied_as_long_as_they_fit(folder, monkeypatch):
     assert large.features[0].name == "height_above_ground"
 
 
-def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):
+def test_a_single_cloud_is_split_and_not_changed(folder):
     source = folder / "a.laz"
     before = source.read_bytes()
     init([source], folder / "town.yaml")
@@ -86,7 +86,7 @@ def test_a_single_cloud_is_cut_and_stays_as_it_was(folder):
     assert gaps[:2].max() > 0.5
 
 
-def test_blocks_go_where_they_are_asked_to(folder):
+def test_blocks_are_written_to_the_given_folder(folder):
     init([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
     assert sorted(p.name for p in (folder / "parts").iterdir()) == [
         "a_train.laz",
@@ -94,7 +94,7 @@ def test_blocks_go_where_they_are_asked_to(folder):
     ]
 
 
-def test_clouds_without_labels_are_to_predict(folder):
+def test_clouds_without_labels_become_clouds_to_predict(folder):
     write_place(folder / "c.laz", 3, 2000)
     forget(folder / "c.laz")
     paths = [folder / f"{name}.laz" for name in "abc"]
@@ -112,7 +112,7 @@ def test_a_dimension_that_one_cloud_lacks_is_no_feature(folder):
     assert "  - relative_intensity" not in text
 
 
-def test_nothing_is_replaced_unasked(folder):
+def test_nothing_is_overwritten_by_default(folder):
     (folder / "spec.yaml").write_text("mine")
     with pytest.raises(SpecError, match="--overwrite"):
         init([folder / "a.laz"], folder / "spec.yaml")
@@ -124,7 +124,7 @@ def test_nothing_is_replaced_unasked(folder):
         init([folder / "a.laz"], folder / "s.yaml")
 
 
-def test_a_block_never_takes_the_place_of_its_source(folder):
+def test_a_block_never_overwrites_its_source(folder):
     (folder / "a.laz").rename(folder / "a_train.laz")
     (folder / "a.laz").symlink_to(folder / "a_train.laz")
     with pytest.raises(SpecError, match="--split-into"):
@@ -163,7 +163,7 @@ def blocks_of(spec):
 
 
 @pytest.mark.parametrize("step", [40.0, 30.0], ids=["touch", "overlap a little"])
-def test_validation_keeps_away_from_tiles_that_border_on_it(tmp_path, step):
+def test_validation_leaves_a_gap_to_adjacent_tiles(tmp_path, step):
     for number, name in enumerate("ab"):
         shift = (step * number, 0, 0)
         write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
@@ -180,7 +180,7 @@ def test_validation_keeps_away_from_tiles_that_border_on_it(tmp_path, step):
     assert (tmp_path / "b.laz").read_bytes() == before
 
 
-def test_clouds_of_one_place_are_cut_along_one_line(tmp_path):
+def test_overlapping_clouds_are_split_along_one_line(tmp_path):
     for number, name in enumerate("ab"):
         shift = (4.0 * number, 0, 0)
         write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
@@ -191,7 +191,7 @@ def test_clouds_of_one_place_are_cut_along_one_line(tmp_path):
     assert "all clouds, which overlap" in text
 
 
-def test_withheld_points_are_ignored_and_said(folder):
+def test_withheld_points_are_ignored_with_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.withheld[:] = np.asarray(las.classification) == 6
     las.write(folder / "a.laz")
@@ -205,7 +205,7 @@ def test_withheld_points_are_ignored_and_said(folder):
     assert (labels >= 0).sum() == 9000 - count
 
 
-def test_points_flagged_overlap_are_told(folder):
+def test_points_flagged_as_overlap_get_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.overlap[:400] = 1
     las.write(folder / "a.laz")
@@ -213,7 +213,7 @@ def test_points_flagged_overlap_are_told(folder):
     assert "400 points are flagged as overlap" in text
 
 
-def test_a_folder_that_is_not_there_is_told_at_once(folder):
+def test_a_missing_folder_is_refused_at_once(folder):
     with pytest.raises(SpecError, match="does not exist"):
         init([folder / "a.laz"], folder / "none/spec.yaml")
 

@@ -30,7 +30,7 @@ def seen(density, **changes):
     return replace(survey("a", {2: 9, 6: 9}), density=density, **changes)
 
 
-def test_the_grid_follows_the_density_as_the_page_says():
+def test_the_grid_size_follows_the_density_as_documented():
     page = (Path(__file__).parents[3] / "docs/radii.md").read_text()
     rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) m \|", page, re.M)
     assert len(rows) == 5
@@ -38,7 +38,7 @@ def test_the_grid_follows_the_density_as_the_page_says():
         assert choose_grid_size([seen(float(density))]) == float(grid_size)
 
 
-def test_the_grid_of_a_terrestrial_scan_follows_the_nearest_point():
+def test_the_grid_size_of_a_terrestrial_scan_follows_the_nearest_point():
     scan = seen(3000, levels=3.0, nearest=0.02)
     assert is_terrestrial([scan])
     assert choose_grid_size([scan]) == 0.08
@@ -53,7 +53,7 @@ def test_a_dense_flat_scan_is_terrestrial_and_an_airborne_one_is_not():
 @pytest.mark.parametrize(
     ("value", "text"), [(0.087, "0.09"), (0.37, "0.35"), (1.49, "1.5"), (23.7, "24")]
 )
-def test_numbers_are_rounded_as_a_person_would(value, text):
+def test_sizes_are_rounded_to_two_digits_at_most(value, text):
     assert f"{rounded(value):g}" == text
 
 
@@ -106,7 +106,7 @@ def test_the_fields_that_sweep_the_validation_cloud_are_full_too(cells, monkeypa
     assert chosen(validation=[cells])[0] == narrow
 
 
-def test_few_cells_have_small_fields():
+def test_clouds_of_few_cells_get_small_fields():
     assert first_stage([plane(2000, 40.0)]) == 256
     assert first_stage([plane(9000, 40.0)]) == 2048
 

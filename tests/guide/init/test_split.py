@@ -42,7 +42,7 @@ def survey(name, codes, west=0.0):
     )
 
 
-def test_the_cloud_with_the_usual_mix_validates():
+def test_the_cloud_with_the_typical_class_distribution_validates():
     clouds = [
         survey("a", {2: 100, 5: 900, 6: 10}, 0),
         survey("b", {2: 500, 5: 500, 6: 100}, 100),
@@ -51,7 +51,7 @@ def test_the_cloud_with_the_usual_mix_validates():
     assert choose_validation(clouds, INDEX_BY_CODE) == 1
 
 
-def test_a_cloud_that_alone_holds_a_class_is_trained_on():
+def test_the_only_cloud_with_a_class_stays_in_training():
     clouds = [
         survey("a", {2: 500, 5: 500, 6: 100}, 0),
         survey("b", {2: 900, 5: 100}, 100),
@@ -65,7 +65,7 @@ def test_a_cloud_apart_from_the_others_is_preferred():
     assert choose_validation(clouds, INDEX_BY_CODE) == 2
 
 
-def test_what_lies_in_or_right_beside_another_cloud_is_told():
+def test_points_in_or_next_to_another_cloud_are_found():
     xy = np.array([[49.0, 10], [47.6, 10], [47.4, 10], [20, 10], [52, 10], [49, 90]])
     near, gap = points_near_others(
         xy, 0.5, [survey("b", {2: 9}, 50), survey("c", {2: 9}, 500)]
@@ -100,7 +100,7 @@ def test_no_class_is_lost_to_training():
     assert set(labels[blocks == TRAIN]) == {0, 1, 2}
 
 
-def test_a_cloud_labeled_in_one_corner_cannot_be_cut():
+def test_a_cloud_labeled_in_one_corner_cannot_be_split():
     xy = np.random.default_rng(3).uniform(0, 100, (5000, 2))
     labels = np.where((np.abs(xy - 50) < 5).all(axis=1), 0, -1)
     with pytest.raises(DataError, match="second labeled cloud"):

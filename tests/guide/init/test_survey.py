@@ -35,7 +35,7 @@ def test_density_is_that_of_a_lattice(spacing):
     assert low <= density <= high
 
 
-def test_empty_land_does_not_thin_the_density():
+def test_empty_land_does_not_lower_the_density():
     far = np.add(lattice(40, 0.5), [1000, 1000, 0])
     density, _ = survey.ground_density(np.vstack([lattice(40, 0.5), far]))
     assert density == pytest.approx(4, rel=0.15)
@@ -45,14 +45,14 @@ def test_the_nearest_distance_is_that_of_a_lattice():
     assert survey.nearest_distance(lattice(30, 0.7)) == pytest.approx(0.7)
 
 
-def test_levels_count_what_lies_over_one_another():
+def test_levels_count_points_above_each_other():
     floor = lattice(40, 1.0) + 0.5
     assert survey.stacked_levels(floor, 1.0) == 1
     tower = np.vstack([np.add(floor, [0, 0, 3 * n]) for n in range(5)])
     assert survey.stacked_levels(tower, 1.0) == 5
 
 
-def test_a_survey_tells_codes_extent_and_inputs(cloud):
+def test_a_survey_has_codes_extent_and_inputs(cloud):
     found = survey_cloud(cloud)
     las = laspy.read(cloud)
     codes, counts = np.unique(las.classification, return_counts=True)
@@ -64,7 +64,7 @@ def test_a_survey_tells_codes_extent_and_inputs(cloud):
     assert found.withheld == 0
 
 
-def test_a_constant_dimension_says_nothing(cloud):
+def test_a_constant_dimension_is_no_input(cloud):
     def flatten(las):
         las.intensity[:] = 7
         las.withheld[:5] = 1
@@ -86,7 +86,7 @@ def test_a_cloud_of_one_unclassified_code_is_not_labeled(cloud):
 
 
 @pytest.mark.parametrize(("lift", "share"), [(0.05, 1.0), (3.0, 0.0)])
-def test_unclassified_points_are_held_against_the_ground(cloud, lift, share):
+def test_unclassified_points_are_compared_with_the_ground(cloud, lift, share):
     def unname(las):
         some = np.flatnonzero(las.classification == 2)[::4]
         las.classification[some] = 1
@@ -110,7 +110,7 @@ def test_a_cloud_beyond_memory_is_refused(cloud, monkeypatch):
         survey_cloud(cloud)
 
 
-def test_dimensions_that_are_no_inputs_keep_nobody_from_a_spec(cloud):
+def test_dimensions_that_are_no_inputs_do_not_prevent_a_survey(cloud):
     def extend(las):
         rng = np.random.default_rng(1)
         for name, kind in (("scalar", "f4"), ("normal", "3f4"), ("good", "f4")):

@@ -54,7 +54,7 @@ def test_points_and_codes_are_counted(place, usual):
     assert "All codes belong to a class." in text
 
 
-def test_unnamed_codes_are_told(mine):
+def test_codes_without_a_class_are_listed(mine):
     def rename(las):
         las.classification[:50] = 17
 
@@ -64,7 +64,7 @@ def test_unnamed_codes_are_told(mine):
     )
 
 
-def test_flagged_points_are_told_and_count_for_no_class(mine):
+def test_flagged_points_are_counted_and_belong_to_no_class(mine):
     def withhold(las):
         las.classification[:50] = 17
         las.withheld[::2] = 1
@@ -111,7 +111,7 @@ def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
     assert batches[1] == pytest.approx(3 * batches[0], abs=3)
 
 
-def test_a_plan_needs_no_keras(place):
+def test_a_plan_is_printed_without_keras(place):
     code = (
         "import sys\n"
         "from vl3d_lite.cli.app import app\n"
@@ -128,7 +128,7 @@ def test_a_plan_needs_no_keras(place):
     assert "3 epochs of 8 steps" in result.stdout
 
 
-def test_a_dry_run_tells_the_plan_and_writes_nothing(place, tmp_path):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place, tmp_path):
     command = [sys.executable, "-m", "vl3d_lite", "run", place / "spec.yaml"]
     result = subprocess.run(
         [*command, "--dry-run", "--run", tmp_path / "run"],
@@ -143,7 +143,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(place, tmp_path):
 @pytest.mark.parametrize(
     "command", [["plan"], ["train", "--run", "new"]], ids=lambda command: command[0]
 )
-def test_what_never_fits_is_refused_with_exit_code_4(place, tmp_path, command):
+def test_a_run_beyond_memory_ends_with_exit_code_4(place, tmp_path, command):
     verb, *rest = command
     result = subprocess.run(
         [
@@ -168,7 +168,7 @@ def test_clouds_beyond_memory_are_refused(place, monkeypatch):
         planned(place)
 
 
-def test_a_bad_cloud_is_told(mine):
+def test_a_damaged_cloud_is_refused(mine):
     (mine / "val.laz").write_text("no cloud")
     with pytest.raises(DataError, match=r"val\.laz"):
         planned(mine)
@@ -180,18 +180,18 @@ def warned(plan, *words):
     return found[0]
 
 
-def test_a_kernel_within_the_point_spacing_is_warned_of(place, usual):
+def test_warns_of_a_kernel_smaller_than_the_point_spacing(place, usual):
     assert not any("has no neighbors" in w for w in usual.warnings)
     found = planned(place, "fields.grid_size=0.05")
     warned(found, "has no neighbors")
     warned(found, "finer than")
 
 
-def test_cells_that_swallow_the_scan_are_warned_of(place):
+def test_warns_of_a_grid_size_too_coarse_for_the_density(place):
     warned(planned(place, "fields.grid_size=4"), "too coarse")
 
 
-def test_a_class_of_few_points_is_warned_of(mine):
+def test_warns_of_a_class_of_few_points(mine):
     def thin(las):
         rows = np.flatnonzero(las.classification == 6)
         las.classification[rows[150:]] = 2
@@ -200,7 +200,7 @@ def test_a_class_of_few_points_is_warned_of(mine):
     warned(planned(mine), "class `building` has 150 training points")
 
 
-def test_a_class_that_validation_lacks_is_warned_of(mine):
+def test_warns_of_a_class_without_validation_points(mine):
     def forget(las):
         las.classification[las.classification == 6] = 2
 
@@ -208,19 +208,19 @@ def test_a_class_that_validation_lacks_is_warned_of(mine):
     warned(planned(mine), "class `building` has no validation points")
 
 
-def test_fields_with_little_in_them_are_warned_of(place):
+def test_warns_of_fields_that_are_mostly_padding(place):
     small = planned(place, "model.stages.0.points=128", "model.stages.1.points=32")
     assert not any("fields are full" in w for w in small.warnings)
     warned(planned(place, "fields.radius=2"), "0% of the training fields are full")
 
 
-def test_a_field_narrower_than_a_building_is_warned_of(place, usual):
+def test_warns_of_fields_narrower_than_a_building(place, usual):
     assert not any("widest building" in w for w in usual.warnings)
     sets = "model.stages.0.points=64", "model.stages.1.points=16"
     warned(planned(place, *sets), "m wide and the widest building")
 
 
-def test_a_constant_feature_is_warned_of(mine):
+def test_warns_of_a_constant_feature(mine):
     def flatten(las):
         las.intensity[:] = 500
 
@@ -228,30 +228,30 @@ def test_a_constant_feature_is_warned_of(mine):
     warned(planned(mine), "feature `relative_intensity` is 0 in all")
 
 
-def test_a_stage_too_large_for_its_fields_is_warned_of(place):
+def test_warns_of_a_stage_larger_than_its_fields(place):
     warned(planned(place, "model.stages.1.points=512"), "stage 1 has room for 512")
 
 
-def test_a_cloud_on_both_sides_and_none_at_all_are_warned_of(place):
+def test_warns_of_a_shared_and_of_no_validation_cloud(place):
     both = planned(place, f"clouds.validation=['{place / 'train.laz'}']")
     warned(both, "train.laz is in the training and in the validation clouds")
     warned(planned(place, "clouds.validation=[]"), "no validation cloud")
 
 
-def test_too_short_a_training_is_warned_of(place, usual):
+def test_warns_of_too_short_a_training(place, usual):
     assert not any("cells once" in w for w in usual.warnings)
     sets = "training.epochs=1", "training.steps_per_epoch=1"
     warned(planned(place, *sets), "of its cells once")
 
 
-def test_disk_counts_what_is_written(place, usual):
+def test_disk_use_counts_the_dimensions_written(place, usual):
     source = (place / "test.laz").stat().st_size
     probabilities = planned(place, "prediction.write=[prediction]")
     assert usual.disk - probabilities.disk == 6000 * (4 + 4 + 12) / 2
     assert usual.disk > source + 4 * usual.parameters
 
 
-def test_a_probe_times_the_run(place):
+def test_measured_steps_give_the_times_of_the_run(place):
     found = planned(place, measure=True)
     timing = found.timing
     assert 0 < timing.step < timing.training

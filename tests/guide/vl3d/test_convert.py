@@ -40,7 +40,7 @@ def noted(result, beginning):
     return [note for note in result.notes if note.startswith(beginning)]
 
 
-def test_what_vl3d_says_is_kept(converted, tmp_path):
+def test_supported_values_are_kept(converted, tmp_path):
     converted(hierarchical())
     spec = read(tmp_path)
     assert spec.seed == 11
@@ -75,7 +75,7 @@ def test_what_vl3d_says_is_kept(converted, tmp_path):
     assert training.class_weights == "none"
 
 
-def test_the_rate_ends_where_vl3ds_would(converted, tmp_path):
+def test_the_final_learning_rate_is_that_of_vl3d(converted, tmp_path):
     converted(hierarchical())
     training = read(tmp_path).training
     # 100 fields in batches of 8 are 13 steps; 20 epochs of them halve it twice.
@@ -84,7 +84,7 @@ def test_the_rate_ends_where_vl3ds_would(converted, tmp_path):
     assert training.schedule.decay == 0.25
 
 
-def test_the_grid_is_the_spacing_of_the_points_on_the_ground(converted, tmp_path):
+def test_the_grid_size_is_the_horizontal_point_spacing_of_a_field(converted, tmp_path):
     result = converted(hierarchical())
     # A disk of 8 m holds 201 square meters, 1.57 for each of 128 points.
     assert read(tmp_path).fields.grid_size == 1.3
@@ -120,7 +120,7 @@ def test_every_value_is_used_or_listed(converted, tmp_path):
         assert not any(name in place for place in listed)
 
 
-def test_a_key_nobody_knows_is_listed_as_such(converted):
+def test_an_unknown_key_is_listed_as_unknown(converted):
     result = converted(hierarchical(**{f"{MODEL}warp_drive": 9}))
     assert result.dropped["unknown to this converter"] == ["warp_drive"]
 
@@ -130,7 +130,7 @@ def test_no_common_key_lacks_a_reason(converted):
         assert "unknown to this converter" not in converted(spec).dropped
 
 
-def test_the_reason_is_the_right_one(converted):
+def test_dropped_keys_have_the_right_reason(converted):
     reasons = {
         place: reason
         for reason, places in converted(hierarchical()).dropped.items()
@@ -143,7 +143,7 @@ def test_the_reason_is_the_right_one(converted):
     assert "--threads" in reasons["pre_processing.nthreads"]
 
 
-def test_a_class_without_weight_is_ignored_and_said_to_be(converted, tmp_path):
+def test_a_class_of_weight_0_is_ignored_with_a_note(converted, tmp_path):
     result = converted(hierarchical())
     assert "nothing" not in read(tmp_path).classes
     (note,) = noted(result, "classes: `nothing`")
@@ -162,13 +162,13 @@ def test_automatic_weights_stay_automatic(converted, tmp_path):
     assert "nothing" in spec.classes
 
 
-def test_numbers_vl3d_writes_stand_beside_codes(converted, tmp_path):
+def test_the_index_in_vl3d_is_a_comment_on_the_code(converted, tmp_path):
     converted(hierarchical())
     text = (tmp_path / "spec.yaml").read_text()
     assert re.search(r"built: 6 +# VL3D writes 1", text)
 
 
-def test_without_a_reducer_the_code_is_the_place_of_the_name(converted, tmp_path):
+def test_without_a_reducer_the_code_is_the_index_of_the_name(converted, tmp_path):
     converted(flat())
     assert read(tmp_path).class_codes == {"wood": [0], "leaf": [1]}
 
@@ -184,7 +184,7 @@ def test_a_name_in_two_groups_belongs_to_the_last(converted, tmp_path):
     assert noted(result, "classes: unknown: in no group")
 
 
-def test_classes_that_cannot_be_told_are_a_line_to_complete(converted, tmp_path):
+def test_ambiguous_classes_become_a_line_to_complete(converted, tmp_path):
     groups = [["house"], ["soil", "house"], [], ["never"]]
     result = converted(hierarchical(sequential_pipeline__0__class_groups=groups))
     line, why = result.missing["classes"]
@@ -204,7 +204,7 @@ def test_a_spec_without_names_asks_for_classes(converted):
     assert "LAS codes" in why
 
 
-def test_a_pointnet_is_replaced_and_what_replaces_it_is_said(converted, tmp_path):
+def test_a_pointnet_is_replaced_with_a_note(converted, tmp_path):
     result = converted(flat())
     stages = read(tmp_path).model.stages
     assert [stage.points for stage in stages] == [512, 128, 32]
@@ -273,7 +273,7 @@ def test_fields_by_class_are_balanced(converted, tmp_path):
     assert read(tmp_path).training.steps_per_epoch == 9
 
 
-def test_coordinates_alone_become_height_and_it_is_said(converted, tmp_path):
+def test_coordinates_alone_become_height_with_a_note(converted, tmp_path):
     names = {f"{TRAIN}fnames": ["ones"], f"{MODEL}fnames": ["ones"]}
     result = converted(hierarchical(**names))
     assert [feature.name for feature in read(tmp_path).features] == ["height"]
@@ -305,7 +305,7 @@ def mining():
     return spec
 
 
-def test_mined_features_are_computed_where_they_can_be(converted, tmp_path):
+def test_supported_mined_features_are_computed(converted, tmp_path):
     result = converted(mining())
     found = [(f.name, f.radius) for f in read(tmp_path).features]
     assert found == [("planarity", 1.5), ("curvature", 1.5), ("height", 20)]
@@ -316,7 +316,7 @@ def test_mined_features_are_computed_where_they_can_be(converted, tmp_path):
     assert "HSVFromRGB.frenames" in listed
 
 
-def test_a_second_training_is_left_out_and_said_to_be(converted, tmp_path):
+def test_a_second_training_is_left_out_with_a_note(converted, tmp_path):
     spec = hierarchical()
     spec["sequential_pipeline"].append(flat()["sequential_pipeline"][0])
     result = converted(spec)
@@ -325,7 +325,7 @@ def test_a_second_training_is_left_out_and_said_to_be(converted, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adagrad"])
-def test_an_optimizer_that_acts_otherwise_is_said(converted, tmp_path, name):
+def test_an_optimizer_that_differs_gets_a_note(converted, tmp_path, name):
     result = converted(hierarchical(**{f"{OPTIMIZER}algorithm": name}))
     expected = {"SGD": "sgd", "Adagrad": "adam"}[name]
     assert read(tmp_path).training.optimizer == expected
@@ -380,7 +380,7 @@ def test_augmentation_is_kept(converted, tmp_path):
     assert any("transformations.3.type" in place for place in listed)
 
 
-def test_several_files_joined_or_not(converted, tmp_path):
+def test_several_input_files_become_training_clouds(converted, tmp_path):
     result = converted(hierarchical(in_pcloud=["a.laz", "https://b/c.laz"]))
     assert names(read(tmp_path).clouds.train) == ["a.laz"]
     assert noted(result, "clouds: https://b/c.laz is not a file")
@@ -389,7 +389,7 @@ def test_several_files_joined_or_not(converted, tmp_path):
     assert names(read(tmp_path).clouds.train) == ["a.laz", "b.laz"]
 
 
-def test_uncertainties_are_asked_for(converted, tmp_path):
+def test_uncertainty_evaluators_become_output_dimensions(converted, tmp_path):
     spec = hierarchical()
     spec["sequential_pipeline"].append(
         {
@@ -418,14 +418,14 @@ def test_widths_that_are_no_multiple_of_eight_share_smaller_groups(converted, tm
         ({f"{MODEL}model_handling__class_weight": [1]}, r"each of the 4 classes"),
         ({f"{EXTRACTION}feature_space_dims": ...}, r"feature_space_dims"),
         ({"sequential_pipeline__0__class_groups": [["moon"]]}, r"input_class_names"),
-        ({"sequential_pipeline__0__output_class_names": ["a"]}, r"different names, one for each"),
+        ({"sequential_pipeline__0__output_class_names": ["a"]}, r"names, one for each"),
         ({"sequential_pipeline": 3}, r"must be a list of objects"),
         ({f"{TRAIN}train": ...}, r"trains nothing.*vl3d-lite predict"),
         ({f"{MODEL}pre_processing": ...}, r"not a network"),
     ],
     ids=str,
 )
-def test_what_is_not_vl3ds_gets_one_message(tmp_path, changes, message):
+def test_an_invalid_vl3d_spec_gets_one_message(tmp_path, changes, message):
     path = write(tmp_path / "vl3d.json", hierarchical(**changes))
     with pytest.raises(SpecError, match=message) as error:
         convert(path)
@@ -433,13 +433,13 @@ def test_what_is_not_vl3ds_gets_one_message(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize("text", ["", "[1, 2]", "{", '"x"', "null", "[" * 100_000])
-def test_files_that_are_no_spec(tmp_path, text):
+def test_a_file_that_is_no_spec_is_refused(tmp_path, text):
     (tmp_path / "vl3d.json").write_text(text)
     with pytest.raises(SpecError, match=r"vl3d\.json"):
         convert(tmp_path / "vl3d.json")
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         convert(tmp_path / "vl3d.json")
     (tmp_path / "vl3d.json").write_bytes(b"\xff\xfe\x00")
@@ -447,7 +447,7 @@ def test_files_that_cannot_be_read(tmp_path):
         convert(tmp_path / "vl3d.json")
 
 
-def test_any_value_that_is_replaced_by_nonsense_gives_no_trace(tmp_path):
+def test_no_nonsensical_value_causes_a_traceback(tmp_path):
     whole = hierarchical()
 
     def places(value, way=()):
@@ -472,7 +472,7 @@ def test_any_value_that_is_replaced_by_nonsense_gives_no_trace(tmp_path):
             assert isinstance(yaml.safe_load(text), dict), (way, nonsense)
 
 
-def test_a_name_cannot_leave_its_comment(converted, tmp_path):
+def test_a_class_name_cannot_end_its_comment(converted, tmp_path):
     names = ["green\nseed: 99", "built", "rest", "nothing: {"]
     converted(hierarchical(sequential_pipeline__0__output_class_names=names))
     spec = read(tmp_path)

@@ -115,7 +115,7 @@ def test_a_line_to_complete_is_exit_code_2(folder):
     ],
     ids=["no file", "no JSON", "prediction", "forest"],
 )
-def test_mistakes_get_one_message_and_leave_nothing(tmp_path, content, code, message):
+def test_a_mistake_ends_with_one_message_and_no_file(tmp_path, content, code, message):
     if content is not None:
         (tmp_path / "vl3d.json").write_text(content)
     result = vl3d("convert", "vl3d.json", cwd=tmp_path)

@@ -15,6 +15,7 @@ from vl3d_lite.guide.vl3d.dropped import as_lines, dropped
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
 
 WIDTH = 86  # characters of a comment, after `# `
+LONG = 100  # characters of a section; a longer one begins on a line of its own
 PREDICT = (
     "trained models of VL3D cannot be read. Train with this program, then run "
     "`vl3d-lite predict RUN CLOUD... --output FOLDER`"
@@ -83,7 +84,9 @@ class Conversion:
                 lines.append("training:")
                 lines += [f"  {key}: {_flow(entry)}" for key, entry in value.items()]
             else:
-                lines.append(f"{name}: {_flow(value)}")
+                flow = _flow(value)
+                short = len(name) + len(flow) < LONG
+                lines += [f"{name}: {flow}"] if short else [f"{name}:", f"  {flow}"]
         return [*lines, *(f"# {n}: {line}" for n, (line, _) in self.missing.items())]
 
 
