@@ -1,14 +1,14 @@
-"""Copy what `predict` and `verify` need of a run, without the places of its clouds.
+"""Copy the files of a run that `predict` and `verify` need, without private paths.
 
     python models/ship.py RUN models/NAME [--temperature T]
 
-Checkpoints, kernels, predicted clouds and the report stay behind. In ``spec.yaml``,
-``run.json`` and ``predictions.json`` the paths of clouds, and of the run it started
-from, become names; the hashes of the spec follow. A temperature given here replaces
-the fitted one, as ``prediction.temperature`` of the shipped spec; scored clouds must
-have been predicted with it. They are listed in ``scored/``, so that ``predictions/``
-is free for the clouds of others. Whoever has the scored clouds repeats the evaluation
-with ``vl3d-lite verify`` from the folder they lie in.
+Checkpoints, kernels, predicted clouds and the report are not copied. In ``spec.yaml``,
+``run.json`` and ``predictions.json`` the paths of clouds, and of the run that gave the
+initial weights, become file names, and the hashes of the spec are renewed. A
+temperature given here replaces the fitted one, as ``prediction.temperature`` of the
+shipped spec; the scored clouds must have been predicted with it. They are listed in
+``scored/``, so that ``predictions/`` is free for the clouds of users. Users who have
+the scored clouds repeat the evaluation with ``vl3d-lite verify`` in their folder.
 """
 
 import argparse
@@ -36,13 +36,13 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
 
     Args:
         run: A trained run.
-        folder: Made where it is not there; files in it are replaced.
-        temperature: In place of the one fitted on the run's validation clouds.
+        folder: Created if it does not exist; files in it are replaced.
+        temperature: Used instead of the one fitted on the validation clouds.
 
     Raises:
         ValueError: The scored clouds were predicted with another temperature.
     """
-    receipt = json.loads((run / "run.json").read_text())
+    provenance = json.loads((run / "run.json").read_text())
     listing = RunFolder(run).scored_predictions() / "predictions.json"
     outcomes = {"clouds": []}
     if (run / "metrics.json").is_file():
@@ -62,7 +62,7 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
     if outcomes["clouds"]:
         (folder / SCORED).mkdir(exist_ok=True)
         (folder / SCORED / listing.name).write_text(json.dumps(outcomes) + "\n")
-        receipt["evaluated"] = SCORED
+        provenance["evaluated"] = SCORED
     content = yaml.safe_load((run / "spec.yaml").read_text())
     content["clouds"] = {
         group: [PurePath(path).name for path in paths]
@@ -74,17 +74,17 @@ def ship(run: Path, folder: Path, temperature: float | None = None) -> None:
         content["training"]["initial_weights"] = PurePath(
             content["training"]["initial_weights"]
         ).name
-        receipt["initial_weights"]["model"] = content["training"]["initial_weights"]
-    # What was written then, not today's defaults: the network's hash is of it.
+        provenance["initial_weights"]["model"] = content["training"]["initial_weights"]
+    # The text of the run without the defaults of this version: its hash is stored.
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
     (folder / "spec.yaml").write_text(text)
-    receipt["spec"] = PurePath(receipt["spec"]).name
-    receipt["spec_sha256"] = text_hash(text)
-    receipt["network_sha256"] = network_hash(text)
-    for entry in receipt["inputs"]:
+    provenance["spec"] = PurePath(provenance["spec"]).name
+    provenance["spec_sha256"] = text_hash(text)
+    provenance["network_sha256"] = network_hash(text)
+    for entry in provenance["inputs"]:
         entry["path"] = PurePath(entry["path"]).name
-    receipt["shipped"] = True
-    (folder / "run.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    provenance["shipped"] = True
+    (folder / "run.json").write_text(json.dumps(provenance, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small labelled place that the tests of whole commands share."""
+"""A small labeled place that the tests of whole commands share."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""The models that ship predict a scan at once, and tell nobody's folders."""
+"""The shipped models predict a scan, and name no folders of their authors."""
 
 import json
 import re
@@ -53,8 +53,8 @@ def test_a_model_is_small_has_a_card_and_names_no_place(folder):
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < LARGEST
     assert "Licence" in (folder / "README.md").read_text()
-    receipt = json.loads((folder / "run.json").read_text())
-    paths = [receipt["spec"], *(entry["path"] for entry in receipt["inputs"])]
+    content = json.loads((folder / "run.json").read_text())
+    paths = [content["spec"], *(entry["path"] for entry in content["inputs"])]
     assert all(Path(path).name == path for path in paths)
     for path in files:
         if path.suffix != ".keras":
@@ -186,7 +186,7 @@ def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tm
     np.testing.assert_array_equal(given.prediction, before.prediction)
 
 
-def test_a_shipped_run_names_what_it_started_from_without_its_place(
+def test_a_shipped_run_names_its_initial_weights_without_their_folder(
     trained, ship, place, tmp_path
 ):
     shutil.copytree(trained.root, tmp_path / "run")

@@ -48,7 +48,7 @@ def other(place, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(trained, other, tmp_path_factory):
-    """The two combined."""
+    """The ensemble of the two."""
     folder = RunFolder(tmp_path_factory.mktemp("both") / "both")
     ensemble([trained.root, other.root], folder, OPTIONS)
     return folder
@@ -70,20 +70,20 @@ def a_batch(cloud, run, like=None):
     return inputs, rows >= 0
 
 
-def said(network, inputs):
+def probabilities_of(network, inputs):
     logits = keras.ops.convert_to_numpy(network(inputs))
     return softmax(logits.astype(float), axis=-1)
 
 
 def broken_copy(run, folder, old, new):
-    """A run whose spec says something else, as if it were trained with it."""
+    """A run with another spec, as if it were trained with it."""
     copy = RunFolder(shutil.copytree(run.root, folder))
     text = copy.spec.read_text()
     assert old in text
     copy.spec.write_text(text.replace(old, new))
-    receipt = copy.read_provenance()
-    del receipt["network_sha256"]
-    copy.provenance.write_text(json.dumps(receipt))
+    content = copy.read_provenance()
+    del content["network_sha256"]
+    copy.provenance.write_text(json.dumps(content))
     return copy.root
 
 
@@ -91,30 +91,32 @@ def vl3d(*words):
     return CliRunner().invoke(get_command(app), list(map(str, words)))
 
 
-def test_the_network_says_the_mean_of_its_members(place, trained, other, both):
+def test_the_network_averages_the_probabilities_of_its_members(
+    place, trained, other, both
+):
     scalings = [pipeline.open_run(run)[1] for run in (trained, other)]
     assert not np.allclose(scalings[0].mean, scalings[1].mean, rtol=1e-3)
     inputs, real = a_batch(place / "val.laz", both)
     members = [
-        said(open_network(run)[0], a_batch(place / "val.laz", run, both)[0])
+        probabilities_of(open_network(run)[0], a_batch(place / "val.laz", run, both)[0])
         for run in (trained, other)
     ]
     assert np.abs(members[0] - members[1])[real].max() > 0.1
-    result = said(open_network(both)[0], inputs)
+    result = probabilities_of(open_network(both)[0], inputs)
     np.testing.assert_allclose(result[real], np.mean(members, 0)[real], atol=1e-5)
 
 
-def test_networks_stay_as_they_are_and_files_bring_the_mean_back(
+def test_networks_do_not_change_and_a_saved_ensemble_equals_the_mean(
     place, trained, tmp_path
 ):
     network, _, _ = open_network(trained)
     inputs, _ = a_batch(place / "val.laz", trained)
-    alone = said(network, inputs)
+    alone = probabilities_of(network, inputs)
     model = combine_networks([network] * 3, [None] * 3)
     save_model(model, tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(said(loaded, inputs), alone, atol=1e-6)
-    np.testing.assert_array_equal(said(network, inputs), alone)
+    np.testing.assert_allclose(probabilities_of(loaded, inputs), alone, atol=1e-6)
+    np.testing.assert_array_equal(probabilities_of(network, inputs), alone)
     assert {t.name for t in loaded.inputs} == {t.name for t in network.inputs}
 
 
@@ -123,14 +125,16 @@ def test_the_symmetric_twin_has_the_weights_of_all_members(place, both):
     inputs, real = a_batch(place / "val.laz", both)
     twin = with_symmetry(model, spec, len(scaling.names), "none")
     np.testing.assert_allclose(
-        said(twin, inputs)[real], said(model, inputs)[real], atol=1e-6
+        probabilities_of(twin, inputs)[real],
+        probabilities_of(model, inputs)[real],
+        atol=1e-6,
     )
 
 
 def test_a_predicted_cloud_has_the_mean_of_the_members(
     place, trained, other, both, tmp_path
 ):
-    # Fields depend on the seed of the spec: here they are to be the same.
+    # Fields depend on the seed of the spec, so it is the same here.
     alike = RunFolder(broken_copy(other, tmp_path / "alike", "seed: 4", "seed: 3"))
     columns = []
     for number, run in enumerate((trained, alike, both)):
@@ -148,7 +152,7 @@ def test_a_predicted_cloud_has_the_mean_of_the_members(
     np.testing.assert_allclose(columns[2], (columns[0] + columns[1]) / 2, atol=1e-5)
 
 
-def test_the_run_is_whole_and_can_be_evaluated_and_verified(place, both, tmp_path):
+def test_an_ensemble_can_be_evaluated_and_verified(place, both, tmp_path):
     run = RunFolder(shutil.copytree(both.root, tmp_path / "run"))
     before = Temperature.from_json(run.calibration.read_text())
     assert before.before.count.sum() == len(laspy.read(place / "val.laz").points)
@@ -165,7 +169,7 @@ def test_the_run_is_whole_and_can_be_evaluated_and_verified(place, both, tmp_pat
     assert "member_2_logits" in inspected.output
 
 
-def test_the_receipt_names_its_runs(trained, other, both):
+def test_the_provenance_names_the_runs(trained, other, both):
     content = both.read_provenance()
     assert [entry["run"] for entry in content["ensemble"]] == [
         str(trained.root),
@@ -241,7 +245,7 @@ def test_too_few_runs_and_the_same_one_twice_are_refused(trained, tmp_path):
     assert not run.root.exists()
 
 
-def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
+def test_what_is_not_a_single_trained_run_is_refused(trained, both, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match="no such run folder"):
         ensemble([trained.root, tmp_path / "nothing"], run, OPTIONS)
@@ -250,7 +254,7 @@ def test_what_is_no_single_trained_run_is_refused(trained, both, tmp_path):
     assert not run.root.exists()
 
 
-def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
+def test_a_temperature_in_the_spec_of_a_member_is_not_that_of_the_ensemble(
     trained, other, tmp_path
 ):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "given"))
@@ -265,13 +269,13 @@ def test_a_temperature_given_to_one_run_is_not_that_of_the_mean(
     assert pipeline.open_calibration(mean, spec).value == fitted
 
 
-def test_clouds_that_another_run_learned_from_are_found(other, place):
+def test_clouds_that_another_member_was_trained_on_are_found(other, place):
     member = Member(other, *pipeline.open_run(other), {})
     clouds = [place / "test.laz", place / "val.laz"]
     assert member.trained_on(clouds) == clouds[:1]
 
 
-def test_a_training_starts_from_the_first_of_combined_runs(
+def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
     trained, place, both, tmp_path
 ):
     settings = ["training.epochs=1", "training.learning_rate=1e-12"]
@@ -309,7 +313,7 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_nothing_is_left_where_it_fails(trained, other, tmp_path, monkeypatch):
+def test_a_failure_leaves_no_files(trained, other, tmp_path, monkeypatch):
     def full(path, content):
         if path.name == "run.json":
             raise ResourceError("disk full")
@@ -322,7 +326,7 @@ def test_nothing_is_left_where_it_fails(trained, other, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_verb_tells_what_it_wrote(trained, other, both, tmp_path):
+def test_the_command_prints_what_it_wrote(trained, other, both, tmp_path):
     words = ("combine", trained.root, other.root, "--run", tmp_path / "run", "--quiet")
     result = vl3d(*words)
     assert result.exit_code == 0, result.output

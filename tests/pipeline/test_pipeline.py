@@ -1,4 +1,4 @@
-"""Whole verbs on a small place: what they leave, and what they refuse."""
+"""Whole commands on a small place: their outputs, and what they refuse."""
 
 import csv
 import dataclasses
@@ -55,7 +55,7 @@ def predicted(folder, name="test.laz"):
     return laspy.read(folder / name)
 
 
-def test_a_run_leaves_everything_behind(trained):
+def test_a_run_writes_all_its_files(trained):
     names = {
         str(path.relative_to(trained.root))
         for path in trained.root.rglob("*")
@@ -140,7 +140,7 @@ def test_calibration_changes_probabilities_by_a_power_and_no_class(
         np.testing.assert_allclose(after[name], expected, atol=1e-5)
 
 
-def test_scores_tell_the_calibration_error_before_and_after(trained, place, tmp_path):
+def test_scores_hold_the_calibration_error_before_and_after(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     calibration = json.loads(trained.metrics.read_text())["pooled"]["calibration"]
     without_calibration(copy, place, tmp_path / "raw")
@@ -158,7 +158,7 @@ def test_scores_tell_the_calibration_error_before_and_after(trained, place, tmp_
     assert "calibrated with the temperature 0.700" in copy.report.read_text()
 
 
-def test_a_run_without_a_calibration_says_so(trained, place, tmp_path, caplog):
+def test_a_run_without_a_calibration_is_logged(trained, place, tmp_path, caplog):
     caplog.set_level("INFO")
     copy = copy_of(trained, tmp_path / "copy")
     copy.calibration.unlink()
@@ -237,16 +237,16 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
     assert int(first["points"]) > 0.8 * roof.sum()
     assert abs(float(first["x"]) - 450008.5) < 2
     assert abs(float(first["y"]) - 5410010.5) < 2
-    told = json.loads(copy.metrics.read_text())["disagreements"]
-    assert told["count"] >= 1
-    assert told["points"] >= int(first["points"])
-    assert told["link_distance"] == 1.0
+    summary = json.loads(copy.metrics.read_text())["disagreements"]
+    assert summary["count"] >= 1
+    assert summary["points"] >= int(first["points"])
+    assert summary["link_distance"] == 1.0
     assert "1. ground predicted as building" in re.sub(
         "<[^>]*>", "", copy.report.read_text()
     )
 
 
-def test_a_cloud_without_return_numbers_is_told_and_given_those_of_the_training(
+def test_missing_return_numbers_are_a_warning_and_imputed_from_the_training(
     trained, place, tmp_path, caplog, monkeypatch
 ):
     las = laspy.read(place / "test.laz")
@@ -256,10 +256,10 @@ def test_a_cloud_without_return_numbers_is_told_and_given_those_of_the_training(
         las.write(tmp_path / f"{name}.laz")
     clouds = [tmp_path / "unknown.laz", tmp_path / "single.laz", place / "test.laz"]
     pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
-    told = [
+    warnings = [
         r.getMessage() for r in caplog.records if "at every point" in r.getMessage()
     ]
-    assert [text.partition(", as where")[0] for text in told] == [
+    assert [text.partition(", as where")[0] for text in warnings] == [
         f"{path}: `return_ratio` is 1 at every point" for path in clouds[:2]
     ]
     unknown, single = (predicted(tmp_path / "out", path.name) for path in clouds[:2])
@@ -274,7 +274,7 @@ def test_a_cloud_without_return_numbers_is_told_and_given_those_of_the_training(
     np.testing.assert_array_equal(single.confidence, mean.confidence)
 
 
-def test_what_a_cloud_lacks_is_filled_wherever_the_network_sees_it(
+def test_missing_features_are_imputed_wherever_the_network_uses_them(
     trained, place, tmp_path, monkeypatch
 ):
     class SeenError(Exception):
@@ -332,7 +332,7 @@ def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
         np.testing.assert_array_equal(here[name], there[name])
 
 
-def test_points_of_a_cell_are_told_apart_by_further_grids(trained, place, tmp_path):
+def test_further_grids_separate_points_of_a_cell(trained, place, tmp_path):
     cloud, spec = place / "test.laz", read_spec(trained.spec, check_files=False).spec
     shares = []
     for grids in (1, 3):
@@ -355,7 +355,7 @@ def test_points_of_a_cell_are_told_apart_by_further_grids(trained, place, tmp_pa
     assert np.abs(shares[1] - shares[0]).mean() < 0.1
 
 
-def test_unlabelled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
+def test_unlabeled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.classification[:100] = 7
     las.write(tmp_path / "noisy.laz")
@@ -547,7 +547,7 @@ def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path)
     assert run.report.is_file()
 
 
-def test_a_taken_dimension_is_told_before_training(place, tmp_path):
+def test_an_existing_dimension_is_an_error_before_training(place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.add_extra_dim(laspy.ExtraBytesParams("prediction", np.uint8))
     las.write(tmp_path / "taken.laz")
@@ -562,7 +562,7 @@ def test_a_taken_dimension_is_told_before_training(place, tmp_path):
     assert pipeline.run(loaded, run, replace).clouds
 
 
-def test_an_output_that_cannot_be_written_is_told_before_predicting(
+def test_an_output_that_cannot_be_written_is_an_error_before_predicting(
     trained, place, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("no folder")
@@ -571,25 +571,25 @@ def test_an_output_that_cannot_be_written_is_told_before_predicting(
         pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
 
 
-def test_the_trouble_of_each_cloud_is_told_once(trained, tmp_path, caplog):
+def test_the_error_of_each_cloud_is_reported_once(trained, tmp_path, caplog):
     clouds = [tmp_path / "one.laz", tmp_path / "two.laz"]
     for cloud in clouds:
         cloud.write_text("not a cloud")
-    with pytest.raises(DataError, match=r"2 of 2 clouds.*one\.laz") as trouble:
+    with pytest.raises(DataError, match=r"2 of 2 clouds.*one\.laz") as raised:
         pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
-    told = caplog.text + str(trouble.value)
-    assert told.count("one.laz") == 1
-    assert told.count("two.laz") == 1
+    messages = caplog.text + str(raised.value)
+    assert messages.count("one.laz") == 1
+    assert messages.count("two.laz") == 1
 
 
-def test_a_cloud_that_trains_and_validates_is_told(place, tmp_path, caplog):
+def test_a_cloud_that_trains_and_validates_is_a_warning(place, tmp_path, caplog):
     shared = f"clouds.validation=['{place / 'train.laz'}']"
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
     pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
     assert "is both a training and a validation cloud" in caplog.text
 
 
-def test_clouds_of_one_name_are_told_before_training(place, tmp_path):
+def test_clouds_of_the_same_name_are_an_error_before_training(place, tmp_path):
     shutil.copy(place / "test.laz", tmp_path / "test.laz")
     clouds = f"clouds.predict=['{tmp_path / 'test.laz'}', '{place / 'test.laz'}']"
     run = RunFolder(tmp_path / "run")
@@ -655,7 +655,9 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
 
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["same", "renamed"])
-def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, renamed):
+def test_a_training_takes_initial_weights_from_another_run(
+    trained, place, tmp_path, caplog, renamed
+):
     caplog.set_level("INFO")
     settings = [
         f"training.initial_weights={trained.root}",
@@ -676,8 +678,8 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
         np.testing.assert_allclose(other, one, atol=1e-6)
     same = np.abs(after[-2] - before[-2]).max(axis=0) < 1e-6
     assert same.tolist() == [True, not renamed, True]
-    told = "tree new; vegetation left out" if renamed else "the head is kept"
-    assert told in caplog.text
+    message = "tree new; vegetation left out" if renamed else "the head is kept"
+    assert message in caplog.text
     assert run.features.read_text() == trained.features.read_text()
     initial = run.read_provenance()["initial_weights"]
     assert initial["sha256"] == file_hash(trained.model)
@@ -699,7 +701,9 @@ def test_a_training_starts_from_another_run(trained, place, tmp_path, caplog, re
         ("training.initial_weights=.", "not a run folder"),
     ],
 )
-def test_a_start_that_does_not_fit_is_told(trained, place, tmp_path, change, message):
+def test_initial_weights_that_do_not_fit_are_refused(
+    trained, place, tmp_path, change, message
+):
     settings = [f"training.initial_weights={trained.root}", change]
     loaded = read_spec(place / "spec.yaml", settings)
     run = RunFolder(tmp_path / "run")
@@ -708,7 +712,7 @@ def test_a_start_that_does_not_fit_is_told(trained, place, tmp_path, change, mes
     assert not run.root.exists()
 
 
-def test_classes_are_joined_in_prediction_and_evaluation(trained, place, tmp_path):
+def test_classes_are_grouped_in_prediction_and_evaluation(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     class_groups = "ground, above:9=vegetation+building"
     clouds = [place / "test.laz"]
@@ -743,7 +747,7 @@ def test_a_run_resumes_only_with_its_own_spec(trained, place):
         pipeline.train(other, trained, Options(threads=2, resume=True))
 
 
-def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
+def test_a_folder_that_is_not_a_run_is_not_overwritten(place, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     overwrite = Options(threads=2, quiet=True, overwrite=True)
     with pytest.raises(SpecError, match="not a run"):
@@ -767,7 +771,9 @@ def test_a_folder_that_is_no_run_is_not_overwritten(place, tmp_path):
         (lambda run: run.calibration.write_text("{}"), r"calibration\.json: cannot be"),
     ],
 )
-def test_a_damaged_run_is_told_apart(trained, place, tmp_path, broken, message):
+def test_each_damage_of_a_run_has_its_own_message(
+    trained, place, tmp_path, broken, message
+):
     copy = RunFolder(tmp_path / "copy")
     shutil.copytree(trained.root, copy.root)
     broken(copy)
@@ -800,7 +806,7 @@ def test_the_spec_of_another_model_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_that_no_cloud_holds_is_told_before_training(place, tmp_path):
+def test_a_class_without_points_is_an_error_before_training(place, tmp_path):
     spec = read_spec(place / "spec.yaml", ["classes.building=17"])
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match=r"`building`.*17.*of code 6"):
@@ -864,7 +870,7 @@ def test_export_measures_a_cloud_although_the_run_exported_nothing(
     assert "gva_0_1" in kernel_page(copy.kernels)
 
 
-def test_kernels_in_the_way_of_an_export_stay(trained, tmp_path):
+def test_an_export_keeps_existing_kernels(trained, tmp_path):
     pipeline.export(trained, tmp_path / "out", OPTIONS)
     kernel = next((tmp_path / "out").glob("TRAINED_*/Q.csv"))
     kernel.write_text("mine")
@@ -876,7 +882,7 @@ def test_kernels_in_the_way_of_an_export_stay(trained, tmp_path):
     assert kernel.read_text() != "mine"
 
 
-def test_a_run_is_not_replaced_by_what_it_would_be_made_from(trained, place, tmp_path):
+def test_a_run_that_holds_its_own_inputs_is_not_replaced(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     inside = copy.predictions / "inside.laz"
     copy.predictions.mkdir(exist_ok=True)
@@ -892,7 +898,7 @@ def test_a_run_is_not_replaced_by_what_it_would_be_made_from(trained, place, tmp
 SHORT = ["training.epochs=1", "training.steps_per_epoch=1", "export.kernels=false"]
 
 
-def test_a_run_cut_off_at_its_beginning_is_begun_again(place, tmp_path):
+def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
     spec = read_spec(place / "spec.yaml", [*SHORT[:2], "export.plots=false"])
     run = RunFolder(tmp_path / "run")
     pipeline.train(spec, run, OPTIONS)
@@ -905,7 +911,7 @@ def test_a_run_cut_off_at_its_beginning_is_begun_again(place, tmp_path):
     assert run.model.is_file()
 
 
-def test_a_resumed_training_does_without_its_best_weights(place, tmp_path):
+def test_a_training_resumes_without_its_best_weights(place, tmp_path):
     spec = read_spec(place / "spec.yaml", SHORT)
     run = RunFolder(tmp_path / "run")
     pipeline.train(spec, run, OPTIONS)
@@ -936,7 +942,7 @@ def test_validation_clouds_without_labels_leave_the_loss_to_choose(
     assert "confidence is not calibrated" in caplog.text
 
 
-def test_history_tells_the_learning_rate_of_half_precision(place, tmp_path):
+def test_the_history_holds_the_learning_rate_of_half_precision(place, tmp_path):
     settings = ["training.precision=mixed_float16", "training.schedule=constant"]
     run = RunFolder(tmp_path / "run")
     pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *settings]), run, OPTIONS)

@@ -60,7 +60,7 @@ def test_a_run_trains_predicts_and_scores(run, town):
     assert "source_weights:" in run.spec.read_text()
 
 
-def test_its_folder_predicts_alike_and_heeds_the_weights(run, town, tmp_path):
+def test_its_folder_predicts_the_same_and_uses_the_weights(run, town, tmp_path):
     for name, trust in (("same", [1, 0.5, 0]), ("muted", [0]), ("other", [0, 1, 0.5])):
         write_trusted(tmp_path / f"{name}.laz", 1, trust)
     paths = sorted(tmp_path.glob("*.laz"))
@@ -72,7 +72,7 @@ def test_its_folder_predicts_alike_and_heeds_the_weights(run, town, tmp_path):
         assert np.abs(found[name] - before).max() > 1e-4, name
 
 
-def test_a_training_cut_off_is_resumed_to_the_same_weights(run, town, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_weights(run, town, tmp_path):
     shutil.copytree(run.root, tmp_path / "again")
     again = RunFolder(tmp_path / "again")
     again.model.unlink()

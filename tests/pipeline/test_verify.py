@@ -1,4 +1,4 @@
-"""Verification: an honest run passes, every change is named."""
+"""Verification: an unchanged run passes, every change is named."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ def copy(trained, tmp_path):
     return RunFolder(tmp_path / "copy")
 
 
-def test_a_run_that_nobody_touched_is_equal_wherever_it_lies(copy):
+def test_an_unchanged_run_is_equal_in_any_folder(copy):
     found = verify(copy)
     assert found.differences == []
     assert found.notes == []
@@ -38,18 +38,18 @@ def test_a_run_that_nobody_touched_is_equal_wherever_it_lies(copy):
 def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
     content = json.loads(copy.calibration.read_text())
     write_json(copy.calibration, {**content, "temperature": 3.0})
-    told = verify(copy).differences
-    assert "calibration.json: has changed" in told
-    assert "test.laz, predicted again: the prediction has changed" in told
+    lines = verify(copy).differences
+    assert "calibration.json: has changed" in lines
+    assert "test.laz, predicted again: the prediction has changed" in lines
     assert any(
         text.startswith("metrics.json: pooled.calibration.expected_error was")
-        for text in told
+        for text in lines
     )
 
 
 def test_what_is_missing_or_changed_is_named(copy, tmp_path):
-    receipt = copy.read_provenance()
-    gone, other = receipt["inputs"]
+    content = copy.read_provenance()
+    gone, other = content["inputs"]
     gone["path"] = str(tmp_path / "gone.laz")
     other["sha256"] = "0"
     copy.update_provenance(inputs=[gone, other])
@@ -58,18 +58,18 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
     content["clouds"][0]["source"] = str(tmp_path / "away.laz")
     write_json(listing, content)
     found = verify(copy)
-    told = found.differences
+    lines = found.differences
     assert found.absent == [str(tmp_path / "gone.laz")]
     assert f"ABSENT   {tmp_path / 'gone.laz'}" in found.lines()
-    assert f"{other['path']}: has changed" in told
-    assert f"{tmp_path / 'away.laz'}: is missing" in told
-    assert "the evaluation cannot be repeated" in told
-    assert len(told) == 3
+    assert f"{other['path']}: has changed" in lines
+    assert f"{tmp_path / 'away.laz'}: is missing" in lines
+    assert "the evaluation cannot be repeated" in lines
+    assert len(lines) == 3
 
 
 @pytest.fixture
 def same_predictions(monkeypatch):
-    """Predicting anew gives the clouds that lie there."""
+    """Repeated predictions equal the existing ones."""
     monkeypatch.setattr(
         importlib.import_module("vl3d_lite.pipeline.verify"),
         "repeat_predictions",
@@ -85,14 +85,14 @@ def test_scores_that_were_written_by_hand_are_found(copy):
     metrics = json.loads(copy.metrics.read_text())
     metrics["pooled"]["mean_iou"] = 0.99
     write_json(copy.metrics, metrics)
-    (told,) = verify(copy).differences
-    assert told.startswith("metrics.json: pooled.mean_iou was 0.99, is 0.")
+    (lines,) = verify(copy).differences
+    assert lines.startswith("metrics.json: pooled.mean_iou was 0.99, is 0.")
 
 
-def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
+def test_a_run_without_an_evaluation_has_its_provenance_checked(copy):
     shutil.rmtree(copy.predictions)
-    told = verify(copy).differences
-    assert told == [f"{copy.predictions}: the scored predictions are not found"]
+    lines = verify(copy).differences
+    assert lines == [f"{copy.predictions}: the scored predictions are not found"]
     copy.metrics.unlink()
     found = verify(copy)
     assert found.differences == []
@@ -103,15 +103,15 @@ def test_a_run_without_an_evaluation_has_its_receipt_checked(copy):
 def test_predictions_that_nobody_scored_are_no_difference(copy):
     copy.metrics.unlink()
     assert verify(copy).differences == ["metrics.json: is missing"]
-    receipt = copy.read_provenance()
-    del receipt["evaluated"]
-    write_json(copy.provenance, receipt)
+    content = copy.read_provenance()
+    del content["evaluated"]
+    write_json(copy.provenance, content)
     found = verify(copy)
     assert found.differences == []
     assert found.notes == ["the predictions were not scored"]
 
 
-def test_another_spec_and_other_versions_are_told(copy):
+def test_another_spec_and_other_versions_are_notes(copy):
     shutil.rmtree(copy.predictions)
     copy.metrics.unlink()
     copy.spec.write_text(copy.spec.read_text().replace("votes: 2", "votes: 3"))
@@ -130,7 +130,7 @@ def test_another_spec_and_other_versions_are_told(copy):
     assert "has no hash of it" in found.differences[1]
 
 
-def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
+def test_the_command_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
     module = importlib.import_module("vl3d_lite.pipeline.verify")
     monkeypatch.setattr(module, "verify", lambda run, quiet: found)
@@ -138,13 +138,13 @@ def test_the_verb_fails_where_something_differs(trained, monkeypatch, capsys):
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
     found.differences.append("model.keras: has changed")
-    with pytest.raises(VL3DError, match="1 differences") as trouble:
+    with pytest.raises(VL3DError, match="1 differences") as raised:
         cli.verify(trained.root)
-    assert trouble.value.exit_code == 1
+    assert raised.value.exit_code == 1
     assert "DIFFERS  model.keras: has changed" in capsys.readouterr().out
 
 
-def test_a_shipped_run_is_checked_as_far_as_its_files_go(
+def test_a_shipped_run_is_checked_without_its_clouds(
     copy, place, tmp_path, monkeypatch, capsys
 ):
     shutil.rmtree(copy.predictions)
@@ -154,19 +154,19 @@ def test_a_shipped_run_is_checked_as_far_as_its_files_go(
     copy.update_provenance(inputs=bare)
     monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"2 of the clouds .* are not found") as trouble:
+    with pytest.raises(DataError, match=r"2 of the clouds .* are not found") as raised:
         cli.verify(copy.root)
-    assert trouble.value.exit_code == 3
-    assert "verify from there" in str(trouble.value)
-    told = capsys.readouterr().out
-    assert "equal    spec.yaml" in told
-    assert "equal    model.keras" in told
-    assert "ABSENT   train.laz" in told
+    assert raised.value.exit_code == 3
+    assert "verify from there" in str(raised.value)
+    lines = capsys.readouterr().out
+    assert "equal    spec.yaml" in lines
+    assert "equal    model.keras" in lines
+    assert "ABSENT   train.laz" in lines
     monkeypatch.chdir(place)
     cli.verify(copy.root)
     assert "equal    train.laz" in capsys.readouterr().out
     copy.calibration.write_text("{}")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(VL3DError, match="1 differences") as trouble:
+    with pytest.raises(VL3DError, match="1 differences") as raised:
         cli.verify(copy.root)
-    assert trouble.value.exit_code == 1
+    assert raised.value.exit_code == 1

@@ -71,7 +71,7 @@ def test_provenance_grows_and_is_checked(tmp_path):
         run.read_provenance()
 
 
-def test_an_unfinished_training_is_told_apart(tmp_path):
+def test_an_unfinished_training_has_its_own_message(tmp_path):
     run = RunFolder(tmp_path)
     for path in (run.spec, run.features, run.last_checkpoint):
         write_text(path, "")

@@ -383,7 +383,7 @@ def test_a_model_frozen_in_part_after_compiling_trains_the_rest():
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(16, 3)), rng.normal(size=(16, 1))
     if keras.backend.backend() == "jax":
-        pytest.skip("Keras itself wants the model compiled anew on JAX")
+        pytest.skip("Keras itself needs the model compiled again on JAX")
     weights = []
     for optimizer in (JoinedOptimizer(decaying()), decaying()):
         model = small_model(optimizer)

@@ -49,7 +49,7 @@ def test_the_lovasz_loss_is_added_by_its_weight(batch):
 
 
 @pytest.mark.parametrize("lovasz", [0.0, 0.5])
-def test_points_without_a_label_have_no_say(batch, lovasz):
+def test_points_without_a_label_do_not_count(batch, lovasz):
     labels, logits = batch
     loss = PointCrossEntropy(lovasz=lovasz)
     before = float(loss(labels, logits))
