@@ -856,6 +856,21 @@ def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
     assert np.abs(after - before).max() > 1e-3
 
 
+def test_export_without_initial_kernels_writes_the_trained_ones(
+    trained, tmp_path, caplog
+):
+    copy = copy_of(trained, tmp_path / "copy")
+    copy.initial_kernels.unlink()
+    pipeline.export(copy, tmp_path / "kernels", OPTIONS)
+    names = {path.name for path in (tmp_path / "kernels").iterdir()}
+    assert names == {"TRAINED_kpconvx_0_0", "TRAINED_kpconvd_1_0"}
+    np.testing.assert_array_equal(
+        np.loadtxt(tmp_path / "kernels/TRAINED_kpconvx_0_0/W0.csv"),
+        np.loadtxt(trained.kernels / "TRAINED_kpconvx_0_0/W0.csv"),
+    )
+    assert "does not store its initial kernels" in caplog.text
+
+
 def test_export_measures_a_cloud_although_the_run_exported_nothing(
     trained, place, tmp_path
 ):

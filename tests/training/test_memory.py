@@ -99,6 +99,11 @@ def test_with_a_gpu_step_and_weights_are_not_in_main_memory(place):
     assert gpu.device > gpu.step
 
 
+def test_without_xla_a_gpu_takes_no_memory_to_compile(place):
+    spec = spec_of(place, "training.jit=off")
+    assert estimate(spec, [CLOUD], accelerator=True).compiling == 0
+
+
 def test_three_settings_that_lower_the_memory_are_named(place, monkeypatch):
     spec = spec_of(place, "training.batch_size=2000000")
     limit(monkeypatch, 8 * 2**30)
