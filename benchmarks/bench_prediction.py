@@ -34,9 +34,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from vl3d_lite import pipeline
+    from vl3d_lite.prediction.classifier import Classifier
+    from vl3d_lite.prediction.inference import Inference
     from vl3d_lite.runs.folder import RunFolder
     from vl3d_lite.runs.options import Options
     from vl3d_lite.spec.reader import read_spec
+    from vl3d_lite.system.interrupts import Interrupts
 
     town = ROOT / "data/town_train.laz"
     loaded = read_spec(
@@ -59,11 +62,11 @@ def main() -> None:
             tiled(town, cloud, arguments.tiles)
         spec, scaling = pipeline.open_run(run)
         temperature = pipeline.open_calibration(run, spec)
-        inference = pipeline.Inference(pipeline.load_model(run.model), spec)
+        inference = Inference(pipeline.load_network(run, spec, scaling), spec)
         target = Path(folder) / f"out{cloud.suffix}"
         seconds = []
-        with pipeline.Interrupts() as interrupts:
-            classifier = pipeline.Classifier(
+        with Interrupts() as interrupts:
+            classifier = Classifier(
                 inference, spec, scaling, options, interrupts, temperature
             )
             for repeat in range(arguments.repeats + 1):
