@@ -7,9 +7,12 @@ from pydantic import ValidationError
 
 from tests.field_clouds import make_spec
 from tests.model.test_network import SHAPES, logits_of, make_batch, make_model
-from vl3d_lite.model.layers import EquivariantTransformerDecoderLayer, get_group
+from vl3d_lite.model.layers import (
+    CoarseNeighbors,
+    EquivariantTransformerDecoderLayer,
+    get_group,
+)
 from vl3d_lite.model.network import build_network
-from vl3d_lite.model.symmetry import CoarseNeighbors
 from vl3d_lite.spec.schema.network import ModelSpec
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.training.losses import PointCrossEntropy

@@ -1,4 +1,4 @@
-"""What a run asks of Keras and its backend: threads, seeds, XLA, model files."""
+"""The backend of Keras: threads, seeds, determinism and devices."""
 
 import logging
 
@@ -14,7 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_backend(seed: int, threads: int) -> None:
-    """Set seeds and threads, before the first tensor is made."""
+    """Set seeds and threads; call it before the first tensor is made.
+
+    Args:
+        seed: Seed of all random number generators.
+        threads: Threads of TensorFlow; other backends use their own setting.
+    """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() != "tensorflow":
         return
@@ -26,16 +31,18 @@ def prepare_backend(seed: int, threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
-        logger.debug("TensorFlow runs already; its threads stay as they are")
+        logger.debug("TensorFlow is already initialized; its number of threads stays")
     for device in devices:
         tf.config.experimental.set_memory_growth(device, True)
 
 
 def make_deterministic(jit: bool) -> None:
-    """Ask the backend for the same numbers in every run on one machine.
+    """Make the backend repeat its results in every run on one machine.
 
-    Keras turns XLA off where TensorFlow's own determinism is on; XLA on a CPU
-    repeats itself without it, and on a GPU by a flag of its own.
+    Args:
+        jit: Whether XLA compiles the network. Keras turns XLA off where
+            TensorFlow's own determinism is on; XLA on a CPU is deterministic
+            without it, and on a GPU by a flag of its own.
     """
     if keras.backend.backend() == "tensorflow" and not jit:
         import tensorflow as tf
@@ -48,7 +55,7 @@ def make_deterministic(jit: bool) -> None:
 
 
 def uses_accelerator() -> bool:
-    """Whether the backend computes on something else than a CPU."""
+    """Return whether the backend computes on a device other than a CPU."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -64,9 +71,9 @@ def uses_accelerator() -> bool:
 
 
 def require_flash_attention(spec: Spec) -> None:
-    """Complain where a network asks for flash attention that is not to be had.
+    """Check that flash attention is available to a network that requires it.
 
-    Padded points need a mask, which PyTorch's flash kernel does not take.
+    Padded points need a mask, which PyTorch's flash kernel does not accept.
 
     Raises:
         SpecError: `gqa.flash_attention` without JAX on an accelerator.

@@ -1,4 +1,9 @@
-"""What a network costs, by formula: parameters, and bytes of a step. No Keras."""
+"""Cost of a network by formula: its parameters, and the memory of a step.
+
+It repeats on purpose what `model.network` builds, without Keras, so that `check` and
+`plan` answer at once. tests/model/test_cost.py compares the two for every block and
+every form of decoder.
+"""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -6,19 +11,20 @@ from dataclasses import dataclass, replace
 
 from vl3d_lite.spec.schema.network import GROUP_ORDERS, ModelSpec, StageSpec
 
-NORM = 4  # numbers a channel of batch normalization keeps
+# Numbers per channel of a batch normalization: gain, bias and two moving statistics.
+NORM = 4
 AXES = 3
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer of a network.
+    """The cost of one layer of a network.
 
     Attributes:
         kind: ``unary``, ``geometry``, ``pool``, ``other``, or a block's name.
-        parameters: Trained or not.
-        per_point: Numbers a point that the layer keeps for the gradient.
-        per_neighbor: Numbers a neighbor slot that it keeps.
+        parameters: Number of parameters, trained or not.
+        per_point: Numbers per point that the layer keeps for the gradient.
+        per_neighbor: Numbers per neighbor slot that it keeps.
         stage: Number of the stage whose points it works on.
     """
 
@@ -30,39 +36,39 @@ class LayerCost:
 
 
 def network_cost(model: ModelSpec, n_features: int, n_classes: int) -> list[LayerCost]:
-    """The layers that `model.network.build_network` makes, in order.
+    """Return the cost of every layer that `network.build_network` makes, in order.
 
     Args:
-        model: The network's part of a spec.
-        n_features: Inputs a point.
-        n_classes: Classes.
+        model: The network's section of a spec.
+        n_features: Number of features per point.
+        n_classes: Number of classes.
     """
     return list(_layers(model, n_features, n_classes))
 
 
 def count_parameters(model: ModelSpec, n_features: int, n_classes: int) -> int:
-    """Parameters of the network, trained or not."""
+    """Return the number of parameters of the network, trained or not."""
     return sum(cost.parameters for cost in network_cost(model, n_features, n_classes))
 
 
 def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[LayerCost]:
     copies = GROUP_ORDERS[model.symmetry]
     if model.decoder.type == "equivariant_transformer":
-        yield from _turned(_encoder(model, n_features), copies)
+        yield from _rotated(_encoder(model, n_features), copies)
         yield from _equivariant(model)
         width, copies = model.decoder.multiplicity, 1
     else:
-        yield from _turned(_encoder(model, n_features), copies)
-        yield from _turned(_u_shaped(model), copies)
+        yield from _rotated(_encoder(model, n_features), copies)
+        yield from _rotated(_u_shaped(model), copies)
         width = model.stages[0].channels
     head = model.head_channels or model.stages[0].channels
-    yield from _turned([_unary(width, head, 0)], copies)
+    yield from _rotated([_unary(width, head, 0)], copies)
     parameters = head * n_classes + n_classes
     yield LayerCost("other", parameters, 3 * n_classes, 0, 0)
 
 
-def _turned(costs: Iterable[LayerCost], copies: int) -> Iterator[LayerCost]:
-    """The same weights on every turned copy of a field."""
+def _rotated(costs: Iterable[LayerCost], copies: int) -> Iterator[LayerCost]:
+    """Apply the same weights to every rotated copy of a field."""
     for cost in costs:
         yield replace(
             cost,
@@ -94,21 +100,23 @@ def _u_shaped(model: ModelSpec) -> Iterator[LayerCost]:
 
 def _equivariant(model: ModelSpec) -> Iterator[LayerCost]:
     decoder = model.decoder
-    order, copies = GROUP_ORDERS[decoder.group], decoder.multiplicity
-    width, last = order * copies, len(model.stages) - 1
+    order, multiplicity = GROUP_ORDERS[decoder.group], decoder.multiplicity
+    width, last = order * multiplicity, len(model.stages) - 1
     for level, channels in (
         (0, sum(stage.channels for stage in model.stages)),
         (last, model.stages[-1].channels),
     ):
-        yield LayerCost("other", channels * copies + copies, channels + width, 0, level)
+        yield LayerCost(
+            "other", channels * multiplicity + multiplicity, channels + width, 0, level
+        )
     attentions = 1 + (decoder.self_attention != "none")
     hidden, units = math.ceil(decoder.dim_feedforward / order), decoder.position_units
     with_bias = decoder.bias
-    attention = 4 * copies * (copies * order + with_bias)
-    attention += units * (AXES + 1 + 2 * copies)
-    norm = copies * _scales(decoder.group)
-    norm += copies * (decoder.norm == "layernorm" and with_bias)
-    mlp = 2 * hidden * copies * order + (hidden + copies) * with_bias
+    attention = 4 * multiplicity * (multiplicity * order + with_bias)
+    attention += units * (AXES + 1 + 2 * multiplicity)
+    norm = multiplicity * _scales(decoder.group)
+    norm += multiplicity * (decoder.norm == "layernorm" and with_bias)
+    mlp = 2 * hidden * multiplicity * order + (hidden + multiplicity) * with_bias
     for _ in range(decoder.layers):
         yield LayerCost(
             "other",
@@ -117,16 +125,16 @@ def _equivariant(model: ModelSpec) -> Iterator[LayerCost]:
             attentions * (3 * width + 4 * decoder.heads + 2 * order * units),
             0,
         )
-    pool = copies * copies * (order + 1) + 2 * copies
-    yield LayerCost("other", pool, 2 * width + copies, 0, 0)
+    pool = multiplicity * multiplicity * (order + 1) + 2 * multiplicity
+    yield LayerCost("other", pool, 2 * width + multiplicity, 0, 0)
 
 
 def _scales(group: str) -> int:
-    """Irreps in a regular representation, as often as they occur there."""
-    turns = 1 if group == "trivial" else int(group[1:])
+    """Return the number of irreps in a regular representation, with repetitions."""
+    rotations = 1 if group == "trivial" else int(group[1:])
     if group[0] != "D":
-        return turns // 2 + 1
-    return turns + 2 if turns % 2 == 0 else turns + 1
+        return rotations // 2 + 1
+    return rotations + 2 if rotations % 2 == 0 else rotations + 1
 
 
 def _unary(inputs: int, outputs: int, level: int) -> LayerCost:
@@ -154,7 +162,7 @@ def _kpconvx(
     kernel = model.kpconvx
     points = sum(kernel.shell_points)
     hidden = round(kernel.hidden_ratio * channels)
-    official = kernel.order == "apple" and not strided
+    apple = kernel.order == "apple" and not strided
     parameters = points * (AXES + channels)
     parameters += channels * hidden + hidden + NORM * hidden
     parameters += hidden * channels + channels + NORM * channels
@@ -162,10 +170,10 @@ def _kpconvx(
     if attention:
         width = points * (channels // kernel.groups)
         parameters += channels * channels + channels + channels * width
-        parameters += 0 if official else width + NORM * channels
+        parameters += 0 if apple else width + NORM * channels
         per_point += 3 * channels + 2 * width
         per_neighbor += 2 * (channels // kernel.groups)
-    if official:
+    if apple:
         parameters += NORM * channels
         per_point += 2 * channels
     if strided or kernel.deformable:
@@ -177,7 +185,7 @@ def _gva(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
     gva, channels = model.gva, stage.channels
     groups = gva.groups
     mlp = AXES * channels + channels + channels * channels + channels
-    parameters = 2 * channels  # of the normalization before
+    parameters = 2 * channels  # of the normalization in front
     parameters += 3 * channels * channels + channels + NORM * 2 * channels
     parameters += mlp * (gva.positional_bias + gva.positional_multiplier)
     parameters += channels * groups + groups + groups * groups
@@ -196,7 +204,7 @@ def _gva(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
 def _envelope(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
     envelope, channels = model.envelope, stage.channels
     heads = envelope.heads
-    parameters = 2 * channels  # of the normalization before
+    parameters = 2 * channels  # of the normalization in front
     parameters += 4 * channels * channels + heads
     per_point, per_neighbor = 7 * channels, 3 * channels + 4 + 8 * heads
     if envelope.positional_bias:
@@ -212,7 +220,7 @@ def _gqa(model: ModelSpec, stage: StageSpec, level: int) -> LayerCost:
     queries, keys = (
         heads * gqa.head_dim for heads in (gqa.num_query_heads, gqa.num_key_value_heads)
     )
-    parameters = 2 * channels  # of the normalization before
+    parameters = 2 * channels  # of the normalization in front
     parameters += 2 * channels * (queries + keys)
     parameters += (queries + 2 * keys + channels) * gqa.use_bias
     per_point = 4 * channels + 4 * queries + 2 * keys

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of what they say."""
+"""Ensembles: one network that averages the class probabilities of several."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,29 +7,50 @@ import keras
 import numpy as np
 from keras import ops
 
+from vl3d_lite.errors import DeepLearningException
+from vl3d_lite.model.layers.arguments import as_shapes
+
 FEATURES = "features"
 MEAN = "mean_of_members"
 
-# Factor and summand, `(C,)` each, that bring features to a member's own scaling.
+# Factor and summand, `(C,)` each, that convert features to the scaling of a member.
 Rescaling = tuple[np.ndarray, np.ndarray]
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class ProbabilityMean(keras.layers.Layer):
-    """Logits whose softmax is the mean of the members' softmaxes.
+    """Return logits whose softmax is the mean of the members' softmaxes.
 
     For logits ``z_mc`` of member ``m`` of ``M``::
 
         y_c = ln(1/M sum_m exp(z_mc) / sum_k exp(z_mk))
 
-    Shapes: any leading axes, ``C`` classes.
+    Large logits do not overflow: the sums run in log space.
+
+    Shapes: ``C`` classes, any leading axes.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         logits: A list of ``(..., C)`` float, one of each member.
 
     Returns:
-        ``(..., C)`` logarithms of probabilities, which are logits too.
+        ``(..., C)`` float, logarithms of probabilities, which are logits too.
+
+    Raises:
+        DeepLearningException: The inputs are not a list of equal shapes.
+
+    Source:
+        Lakshminarayanan et al., *Deep Ensembles* (2017), section 2.4.
     """
+
+    def build(self, shapes):
+        if len({tuple(shape) for shape in as_shapes(shapes)}) != 1:
+            raise DeepLearningException(
+                f"{self.name}: logits must be a list of tensors of one shape. "
+                f"Received: {list(shapes)}"
+            )
 
     def call(self, logits):
         logs = ops.log_softmax(ops.stack(logits), axis=-1)  # (M, ..., C)
@@ -42,15 +63,15 @@ class ProbabilityMean(keras.layers.Layer):
 def combine_networks(
     networks: Sequence[keras.Model], rescalings: Sequence[Rescaling | None]
 ) -> keras.Model:
-    """One network that says the mean of what several say.
+    """Build one network that averages the probabilities of several.
 
     The layers of all stand side by side, named ``member_1_<name>`` and so on, so
-    that whatever looks for layers in a network finds those of every member.
+    that a search for layers of a network finds those of every member.
 
     Args:
-        networks: From the same named inputs to logits; they stay as they are.
-        rescalings: What is done to ``features`` before a member sees them; None
-            where they are scaled as it learned them.
+        networks: Networks from the same named inputs to logits; not changed.
+        rescalings: Rescaling of ``features`` before each member; None where the
+            member was trained on features of the same scaling.
 
     Returns:
         A model from the same inputs to ``(B, R_0, classes)`` float32 logits.
@@ -70,17 +91,20 @@ def combine_networks(
 
 
 def member_prefix(number: int) -> str:
-    """What the names of a member's layers begin with; members count from 1."""
+    """Return the prefix of the layer names of a member; members count from 1."""
     return f"member_{number}_"
 
 
 def rebuilt(model: keras.Model, build: Callable[[], keras.Model]) -> keras.Model:
-    """A network with the weights of another, whatever its layers do between them.
+    """Build a network anew and give it the weights of another.
 
     Args:
-        model: A network, or several combined.
-        build: Makes a network with layers of the names of `model`'s, or of one
-            of its members'.
+        model: A network or an ensemble.
+        build: Builds a network whose layers have the names of those of `model`,
+            or of one of its members.
+
+    Returns:
+        The new network, or an ensemble of one for each member.
     """
     means = [layer for layer in model.layers if isinstance(layer, ProbabilityMean)]
     if not means:
@@ -93,9 +117,9 @@ def rebuilt(model: keras.Model, build: Callable[[], keras.Model]) -> keras.Model
 
 
 def first_member(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """Layers with weights by name, of a network or of the first of those combined.
+    """Return layers with weights by name, of a network or an ensemble's first member.
 
-    The names are those that the layers have in a network by itself.
+    The names are those of the layers in a single network, without the prefix.
     """
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     if not any(isinstance(layer, ProbabilityMean) for layer in model.layers):
@@ -118,16 +142,17 @@ def _member(network, inputs, rescaling, prefix):
 
     def call(layer, *args, **kwargs):
         args, kwargs = keras.tree.map_structure(
-            lambda value: seen if value is inputs[FEATURES] else value, (args, kwargs)
+            lambda value: rescaled if value is inputs[FEATURES] else value,
+            (args, kwargs),
         )
         return layer(*args, **kwargs)
 
-    seen = inputs[FEATURES]
+    rescaled = inputs[FEATURES]
     if rescaling is not None:
         scale, offset = (np.asarray(part, float).tolist() for part in rescaling)
-        seen = keras.layers.Rescaling(
+        rescaled = keras.layers.Rescaling(
             scale, offset, dtype="float32", name=prefix + FEATURES
-        )(seen)
+        )(rescaled)
     clone = keras.models.clone_model(
         network,
         input_tensors=keras.tree.map_structure(

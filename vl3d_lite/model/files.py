@@ -12,22 +12,22 @@ from vl3d_lite.system.writing import replacing
 
 
 def load_model(path: Path) -> keras.Model:
-    """Read a ``.keras`` file, safe mode on.
+    """Load a ``.keras`` file in safe mode.
 
     Raises:
-        DataError: The file is damaged, is no Keras model, or names layers that
-            this version does not have.
+        DataError: The file is missing or damaged, is not a Keras model, or
+            contains layers that this version does not have.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file")
     if not zipfile.is_zipfile(path):
         raise DataError(
-            f"{path}: is not a Keras model (.keras), or it is cut short; restore it "
-            "from a copy or train again"
+            f"{path}: not a Keras model (.keras), or truncated; restore it from a copy "
+            "or train again"
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    # Keras lets whatever its readers meet through: KeyError, TypeError, OSError...
+    # Keras raises whatever its readers raise: KeyError, TypeError, OSError...
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise DataError(
@@ -37,17 +37,17 @@ def load_model(path: Path) -> keras.Model:
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a ``.keras`` file, whole or not at all.
+    """Write a ``.keras`` file atomically.
 
-    It holds the network alone: optimizer, loss and schedule stay in the
-    checkpoints, so that loading needs the layers and nothing else.
+    It contains the network only: optimizer, loss and schedule stay in the
+    checkpoints, so that loading requires the layers and nothing else.
     """
-    bare = keras.Model(model.inputs, model.outputs[0], name=model.name)
+    network = keras.Model(model.inputs, model.outputs[0], name=model.name)
     with replacing(path) as part:
-        # Keras goes by the suffix.
+        # Keras requires the suffix.
         draft = part.with_name(part.name + ".keras")
         try:
-            bare.save(draft)
+            network.save(draft)
             draft.replace(part)
         finally:
             draft.unlink(missing_ok=True)

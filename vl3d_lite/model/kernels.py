@@ -1,4 +1,4 @@
-"""The kernels of a network, as arrays."""
+"""The kernels of a network as arrays, in memory and in one file."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,14 @@ from vl3d_lite.system.writing import replacing
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One layer's kernel.
+class LayerKernel:
+    """The kernel of one layer.
 
     Attributes:
         name: The layer's name.
         Q: ``(mq, 3)`` float32, kernel points in meters.
         W: ``(blocks, mq, D)`` float32, weights.
-        facts: ``sigma``, ``shell_radii``, ``shell_points`` and other sizes.
+        facts: Arguments of the layer, see `KPConvXLayer.kernel_facts`.
     """
 
     name: str
@@ -28,10 +28,10 @@ class Kernel:
     facts: dict = field(default_factory=dict)
 
 
-def kernels_of(model) -> list[Kernel]:
-    """The kernel of every kernel point convolution of a network, in order."""
+def kernels_of(model) -> list[LayerKernel]:
+    """Return the kernel of every kernel point convolution of a network, in order."""
     return [
-        Kernel(
+        LayerKernel(
             layer.name,
             ops.convert_to_numpy(layer.Q),
             ops.convert_to_numpy(layer.W),
@@ -42,8 +42,8 @@ def kernels_of(model) -> list[Kernel]:
     ]
 
 
-def save_kernels(path: Path, kernels: list[Kernel]) -> None:
-    """Keep ``Q`` and ``W`` of every kernel in one npz file."""
+def save_kernels(path: Path, kernels: list[LayerKernel]) -> None:
+    """Write ``Q`` and ``W`` of every kernel to one npz file."""
     arrays = {
         f"{kernel.name}/{part}": getattr(kernel, part)
         for kernel in kernels
@@ -53,16 +53,20 @@ def save_kernels(path: Path, kernels: list[Kernel]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load_kernels(path: Path, like: list[Kernel]) -> list[Kernel]:
-    """The kernels `save_kernels` wrote, with the names and facts of `like`.
+def load_kernels(path: Path, like: list[LayerKernel]) -> list[LayerKernel]:
+    """Load the kernels that `save_kernels` wrote.
+
+    Args:
+        path: The npz file.
+        like: Kernels of the same network, whose names and facts are taken.
 
     Raises:
-        DataError: The file is missing, damaged, or of another network.
+        DataError: The file is missing, damaged, or belongs to another network.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             return [
-                Kernel(
+                LayerKernel(
                     kernel.name,
                     file[f"{kernel.name}/Q"],
                     file[f"{kernel.name}/W"],

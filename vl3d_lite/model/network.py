@@ -1,4 +1,4 @@
-"""From a model's spec to a Keras network."""
+"""The Keras network of a spec."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from vl3d_lite.model.layers import (
     UnaryBlock,
     get_group,
 )
-from vl3d_lite.model.symmetry import equivariant_decoder, turned_inputs
+from vl3d_lite.model.symmetry import equivariant_decoder, rotated_inputs
 from vl3d_lite.spec.schema.blocks import ConstraintSpec, RegularizerSpec
 from vl3d_lite.spec.schema.network import ModelSpec, StageSpec
 
@@ -35,21 +35,21 @@ def build_network(
     spacings: list[float],
     precision: str = "float32",
 ) -> keras.Model:
-    """The network a spec describes: fields in, logits of every point out.
+    """Build the network of a spec: from fields to logits of every point.
 
-    An encoder of stages, each a change of width, then its blocks; a decoder
-    that carries coarse features up and joins them with those of the stage, or
+    An encoder of stages, each a change of width and then its blocks; a decoder
+    that upsamples coarse features and joins them with those of the stage, or
     lets fine points attend to coarse tokens; a head on the points of the finest
-    stage. With a symmetry, all before the head's mean runs on turned copies of
+    stage. With a symmetry, all before the head's mean runs on rotated copies of
     the field, which share their neighbor indices.
 
     Args:
-        model: The network's part of the spec.
+        model: The network's section of the spec.
         inputs: Shape without the batch axis and dtype of each array of a batch,
             by name: ``features``, ``xyz_l``, ``neighbors_l``, ``down_l``,
-            ``up_l``, perhaps ``source_weights`` (`dataset.batch_spec`).
-        n_classes: Classes.
-        spacings: Point spacing of each stage in meters. Kernel radius and
+            ``up_l``, optionally ``source_weights`` (see `dataset.batch_spec`).
+        n_classes: Number of classes.
+        spacings: Point spacing of each stage, in meters. Kernel radius and
             influence distance are multiples of it.
         precision: Keras dtype policy of the layers; logits stay float32.
 
@@ -70,7 +70,7 @@ def build_network(
 
 def _build(model, inputs, n_classes, spacings):
     group = None if model.symmetry == "none" else get_group(model.symmetry)
-    seen = turned_inputs(inputs, group) if group else inputs
+    seen = rotated_inputs(inputs, group) if group else inputs
     skips = _encode(model, seen, spacings)
     width = model.head_channels or model.stages[0].channels
     if model.decoder.type == "equivariant_transformer":
@@ -88,7 +88,7 @@ def _build(model, inputs, n_classes, spacings):
 
 
 def _encode(model, inputs, spacings):
-    """Features of every stage, finest first."""
+    """Return the features of every stage, finest first."""
     features = inputs["features"]
     weights = inputs.get("source_weights")
     skips = []
@@ -135,16 +135,16 @@ def _kernel_arguments(model: ModelSpec, spacing: float) -> dict:
 
 @dataclass(frozen=True)
 class StageContext:
-    """Where a block stands: a stage and what its points share.
+    """The stage of a block, and what all blocks of it share.
 
     Attributes:
-        stage: What the spec says of it.
-        spacing: Of its points in meters.
+        stage: The stage's section of the spec.
+        spacing: Spacing of its points, in meters.
         xyz: ``(B, R, 3)``.
         neighbors: ``(B, R, K)``.
         geometry: Nearest kernel point and influence of each neighbor; empty
-            where no block asks for them.
-        reach: Distance in meters at which envelope-gated attention ends.
+            if no block uses them.
+        radius: Distance at which envelope-gated attention ends, in meters.
         source_weights: One tensor ``(B, R, 1)``, or empty.
     """
 
@@ -153,7 +153,7 @@ class StageContext:
     xyz: keras.KerasTensor
     neighbors: keras.KerasTensor
     geometry: list[keras.KerasTensor]
-    reach: float
+    radius: float
     source_weights: list[keras.KerasTensor]
 
 
@@ -166,18 +166,20 @@ def _blocks(model, features, inputs, level, spacing, weights):
         geometry = KernelGeometryLayer(
             **_kernel_arguments(model, spacing), name=f"geometry_{level}"
         )([xyz, neighbors])
-    reach = stage.neighbor_radius or model.kpconvx.kernel_radius * spacing
+    radius = stage.neighbor_radius or model.kpconvx.kernel_radius * spacing
     weights = [] if weights is None else [weights]
-    place = StageContext(stage, spacing, xyz, neighbors, list(geometry), reach, weights)
+    context = StageContext(
+        stage, spacing, xyz, neighbors, list(geometry), radius, weights
+    )
     for number, block in enumerate(stage.blocks):
-        features = BLOCKS[block](model, place, features, f"{block}_{level}_{number}")
+        features = BLOCKS[block](model, context, features, f"{block}_{level}_{number}")
     return features
 
 
-def _kpconvx(model, place, features, name, attention=True):
+def _kpconvx(model, context, features, name, attention=True):
     kernel = model.kpconvx
     return KPConvXLayer(
-        **_kernel_arguments(model, place.spacing),
+        **_kernel_arguments(model, context.spacing),
         DH=round(kernel.hidden_ratio * features.shape[-1]),
         groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
@@ -185,16 +187,16 @@ def _kpconvx(model, place, features, name, attention=True):
         order=kernel.order,
         attention=attention,
         name=name,
-    )([place.xyz, features, place.neighbors, *place.geometry])
+    )([context.xyz, features, context.neighbors, *context.geometry])
 
 
-def _kpconvd(model, place, features, name):
-    return _kpconvx(model, place, features, name, attention=False)
+def _kpconvd(model, context, features, name):
+    return _kpconvx(model, context, features, name, attention=False)
 
 
-def _gva(model, place, features, name):
+def _gva(model, context, features, name):
     gva = model.gva
-    fades = gva.softmax == "envelope"
+    gated = gva.softmax == "envelope"
     normalized = _normalized(features, name)
     attended = GroupedVectorAttentionLayer(
         channels=features.shape[-1],
@@ -203,18 +205,18 @@ def _gva(model, place, features, name):
         positional_multiplier=gva.positional_multiplier,
         positional_bias=gva.positional_bias,
         dropout=gva.dropout,
-        scale=place.spacing,
+        scale=context.spacing,
         softmax=gva.softmax,
-        radius=place.reach if fades else None,
+        radius=context.radius if gated else None,
         name=name,
-    )([place.xyz, normalized, place.neighbors, *place.source_weights[:fades]])
+    )([context.xyz, normalized, context.neighbors, *context.source_weights[:gated]])
     return _residual(features, attended, gva.drop_path, name)
 
 
-def _envelope(model, place, features, name):
+def _envelope(model, context, features, name):
     envelope = model.envelope
     attended = EnvelopeGatedAttention(
-        place.reach,
+        context.radius,
         channels=features.shape[-1],
         heads=envelope.heads,
         positional_bias=envelope.positional_bias,
@@ -222,16 +224,16 @@ def _envelope(model, place, features, name):
         name=name,
     )(
         [
-            place.xyz,
+            context.xyz,
             _normalized(features, name),
-            place.neighbors,
-            *place.source_weights,
+            context.neighbors,
+            *context.source_weights,
         ]
     )
     return _residual(features, attended, envelope.drop_path, name)
 
 
-def _gqa(model, place, features, name):
+def _gqa(model, context, features, name):
     gqa = model.gqa
     attention = GroupedQueryAttentionLayer(
         gqa.head_dim,
@@ -249,11 +251,11 @@ def _gqa(model, place, features, name):
         bias_constraint=_constraint(gqa.bias_constraint),
         name=f"{name}_attention",
     )
-    # Half the radius of a disc that the stage's points fill.
-    scale = place.spacing * math.sqrt(place.stage.points / math.pi) / 2
+    # Half the radius of the disc that the stage's points fill.
+    scale = context.spacing * math.sqrt(context.stage.points / math.pi) / 2
     attended = FieldAttentionLayer(
         attention, position=gqa.position, scale=scale, name=name
-    )([place.xyz, _normalized(features, name), place.neighbors])
+    )([context.xyz, _normalized(features, name), context.neighbors])
     return _residual(features, attended, gqa.drop_path, name)
 
 
@@ -300,7 +302,7 @@ def _max_pool(model, features, inputs, level, spacings):
 
 
 def _strided(model, features, inputs, level, spacings):
-    # The kernel is that of the finer level, whose points it looks at.
+    # The kernel has the size of the finer stage, whose points are its neighbors.
     return KPConvXLayer(
         **_kernel_arguments(model, spacings[level - 1]),
         DH=round(model.kpconvx.hidden_ratio * features.shape[-1]),
@@ -321,7 +323,7 @@ def _strided(model, features, inputs, level, spacings):
 DOWNSAMPLING = {"max": _max_pool, "strided": _strided}
 
 
-def _parent(features, inputs, level):
+def _nearest(features, inputs, level):
     return NeighborUpsample(name=f"upsample_{level}")([features, inputs[f"up_{level}"]])
 
 
@@ -336,4 +338,4 @@ def _interpolated(features, inputs, level):
     )
 
 
-UPSAMPLING = {"nearest": _parent, "interpolated": _interpolated}
+UPSAMPLING = {"nearest": _nearest, "interpolated": _interpolated}

@@ -13,7 +13,7 @@ from vl3d_lite.errors import InterruptedRunError, SpecError
 from vl3d_lite.model.backend import prepare_backend
 from vl3d_lite.model.ensemble import combine_networks, member_prefix
 from vl3d_lite.model.files import save_model
-from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels, save_kernels
+from vl3d_lite.model.kernels import LayerKernel, kernels_of, load_kernels, save_kernels
 from vl3d_lite.pipeline.calibrating import calibrate
 from vl3d_lite.pipeline.members import Member, found_clouds, open_members
 from vl3d_lite.pipeline.opening import load_network, open_calibration
@@ -141,9 +141,9 @@ def _mean_temperature(members: Sequence[Member]) -> Temperature:
 
 def _initial_kernels(
     members: Sequence[Member], networks: Sequence[keras.Model]
-) -> list[Kernel] | None:
+) -> list[LayerKernel] | None:
     """The initial kernels of all members; None where a member does not store them."""
-    kernels: list[Kernel] = []
+    kernels: list[LayerKernel] = []
     for number, (member, network) in enumerate(
         zip(members, networks, strict=True), start=1
     ):
@@ -163,7 +163,7 @@ def _publish(
     members: Sequence[Member],
     model: keras.Model,
     temperature: Temperature,
-    kernels: list[Kernel] | None,
+    kernels: list[LayerKernel] | None,
 ) -> None:
     """Write the run folder, completely or not at all."""
     with replacing_entries(

@@ -13,7 +13,7 @@ from vl3d_lite.evaluation import attention_scores
 from vl3d_lite.evaluation.kernel_statistics import measure_kernels
 from vl3d_lite.kernels.export import export_model_kernels
 from vl3d_lite.kernels.page import STATISTICS
-from vl3d_lite.model.kernels import Kernel, kernels_of, load_kernels
+from vl3d_lite.model.kernels import LayerKernel, kernels_of, load_kernels
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
@@ -104,8 +104,8 @@ def write_kernels(
     spec: Spec,
     folder: Path,
     stage: str,
-    kernels: Sequence[Kernel],
-    initial: Sequence[Kernel] | None = None,
+    kernels: Sequence[LayerKernel],
+    initial: Sequence[LayerKernel] | None = None,
 ) -> None:
     """Write kernels into ``<folder>/<stage>_<layer>``.
 

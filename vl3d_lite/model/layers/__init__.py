@@ -43,6 +43,7 @@ from vl3d_lite.model.layers.equivariant import (
     TurnedCopies,
     get_group,
 )
+from vl3d_lite.model.layers.indices import CoarseNeighbors, RealPoints
 from vl3d_lite.model.layers.neighborhood import (
     flat_rows,
     gather_neighbors,
@@ -59,6 +60,7 @@ from vl3d_lite.model.layers.pooling import (
 from vl3d_lite.model.layers.unary import UnaryBlock
 
 __all__ = [
+    "CoarseNeighbors",
     "EnvelopeGatedAttention",
     "EquivariantLayerNorm",
     "EquivariantLinear",
@@ -77,6 +79,7 @@ __all__ = [
     "NeighborMeanPool",
     "NeighborUpsample",
     "PooledCopies",
+    "RealPoints",
     "RegularLift",
     "RegularRepresentation",
     "RepeatedCopies",
