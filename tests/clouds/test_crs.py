@@ -137,7 +137,7 @@ def test_a_broken_system_is_logged_and_taken_as_meters(what, las, caplog):
     insert_vlr(las, BROKEN[what])
     with caplog.at_level(logging.WARNING):
         assert factors(las) == [1, 1, 1]
-    assert "taken as meters" in caplog.text
+    assert "assumed to be meters" in caplog.text
     assert "town.las" in caplog.text
 
 
@@ -181,7 +181,7 @@ def test_degrees_that_no_record_names_are_seen_by_their_spacing(step, tmp_path):
     las.x, las.y = 2 + places[:, 0], 48 + places[:, 1]
     las.z = np.zeros(900)
     las.write(tmp_path / "town.laz")
-    with pytest.raises(DataError, match=r"apart: they are degrees.*Reproject"):
+    with pytest.raises(DataError, match=r"mm: they are degrees.*Reproject"):
         factors(tmp_path / "town.laz")
 
 

@@ -119,7 +119,7 @@ def test_a_truncated_file_says_how_many_points_are_missing(cut, missing, tmp_pat
     message = f" {missing} of 100 points are missing"
     with pytest.raises(DataError, match=message) as caught:
         read_header(path)
-    assert "Get the file anew" in str(caught.value)
+    assert "Download or copy the file again" in str(caught.value)
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95, 0.999])

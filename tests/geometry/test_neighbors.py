@@ -104,10 +104,13 @@ def test_open3d_finds_neighbors_as_near(xyz, monkeypatch):
     ids=["capped", "without a radius", "few neighbors", "wide radius"],
 )
 def test_open3d_serves_only_capped_searches_of_many(xyz, monkeypatch, k, radius, suits):
-    tree = make_tree(xyz)
-    assert not module._suits_open3d(tree, k, radius)
+    searched = []
+    monkeypatch.setattr(module, "_by_open3d", lambda *_: searched.append(True))
+    neighbors_within(xyz, k, radius=radius)
+    assert not searched
     monkeypatch.setattr(module, "MANY", 64 * 120)
-    assert module._suits_open3d(tree, k, radius) == suits
+    neighbors_within(xyz, k, radius=radius)
+    assert bool(searched) == suits
 
 
 def test_without_open3d_scipy_searches(xyz, monkeypatch):

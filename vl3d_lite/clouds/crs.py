@@ -19,9 +19,9 @@ GEOTIFF = tuple(("LASF_Projection", number) for number in (34735, 34736, 34737))
 # Keys of the GeoTIFF standard.
 PROJECTED, GEOGRAPHIC, PROJECTED_UNIT, PROJECTED_UNIT_SIZE = 3072, 2048, 3076, 3077
 MODEL, VERTICAL, VERTICAL_UNIT = 1024, 4096, 4099
-LEAST_SPACING = 1e-4  # file units; nearer points are no scan in meters or feet
-NOT_PLANAR = (2, 3)  # models of degrees and of geocentric coordinates
-OWN_UNIT = 32767  # its size is a key of its own
+LEAST_SPACING = 1e-4  # file units; no scan in meters or feet is that dense
+NOT_PLANAR = (2, 3)  # models: geographic, geocentric
+OWN_UNIT = 32767  # user-defined: PROJECTED_UNIT_SIZE holds its size
 DOUBLES = ("LASF_Projection", 34736)
 
 logger = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Crs:
-    """What a file says about its coordinates.
+    """The coordinate reference system of a file.
 
     Args:
-        name: The system's name; empty where the file names none.
+        name: Name of the system; empty where the file has none.
         horizontal: Meters in one unit of x and y.
         vertical: Meters in one unit of z.
-        planar: False for degrees and geocentric coordinates, which have no such
-            units.
+        planar: False for degrees and geocentric coordinates; units are then
+            undefined.
     """
 
     name: str = ""
@@ -49,37 +49,37 @@ def meters_per_unit(header: FileHeader) -> np.ndarray:
     """Meters in one unit of x, y and z, ``(3,)`` float64.
 
     Raises:
-        DataError: The coordinates are degrees or geocentric, or their unit is not
-            known.
+        DataError: The coordinates are degrees or geocentric, or their unit is
+            unknown.
     """
     crs = read_crs(header)
-    why = "" if crs.planar else crs.name
+    reason = "" if crs.planar else crs.name
     if not crs.name and _spacing(header) < LEAST_SPACING:
-        why = (
-            "no reference system is named, and in meters points would lie "
-            f"{_spacing(header) * 1000:.2g} mm apart: they are degrees"
+        reason = (
+            "the file names no reference system, and in meters the spacing of points "
+            f"would be {_spacing(header) * 1000:.2g} mm: they are degrees"
         )
-    if why:
+    if reason:
         raise DataError(
             f"{header.path}: the coordinates are not meters or feet on a plane "
-            f"({why}). Reproject the file, for example: pdal translate in.laz "
+            f"({reason}). Reproject the file, for example: pdal translate in.laz "
             "out.laz reprojection --filters.reprojection.out_srs=EPSG:<projected CRS>"
         )
     return np.array([crs.horizontal, crs.horizontal, crs.vertical])
 
 
 def _spacing(header: FileHeader) -> float:
-    """Mean distance of points seen from above, in file units, as the header tells."""
+    """Mean horizontal spacing of points from the header, in file units."""
     low, high = header.extent[:, :2]
     sides = np.where(high > low, high - low, np.inf)
     return float(np.sqrt(np.prod(sides) / max(header.point_count, 1)))
 
 
 def read_crs(header: FileHeader) -> Crs:
-    """The reference system of a file, from its WKT or GeoTIFF records.
+    """Read the reference system of a file from its WKT or GeoTIFF records.
 
-    A file without one, or with one that cannot be understood, is taken to be in
-    meters; the latter is logged.
+    A file without one, or with one that cannot be parsed, is assumed to be in meters;
+    a warning is logged for the latter.
     """
     keys = geo_keys(header)
     system = parse_crs(header)
@@ -96,9 +96,9 @@ def read_crs(header: FileHeader) -> Crs:
 
 
 def keys_as_wkt(header: FileHeader) -> bytes | None:
-    """The GeoTIFF keys of a file as the data of a WKT record.
+    """Convert the GeoTIFF keys of a file to the data of a WKT record.
 
-    None where they cannot be understood, or name other units than their system.
+    None where they cannot be parsed, or name other units than their system.
     """
     system = parse_crs(header)
     if system is None:
@@ -106,42 +106,43 @@ def keys_as_wkt(header: FileHeader) -> bytes | None:
     units = _units(system)
     if _key_units(header, geo_keys(header), *units) != _key_units(header, {}, *units):
         return None
-    # LAS 1.4 asks for the older WKT; a system it cannot say keeps its own.
+    # LAS 1.4 requires WKT 1; a system that needs WKT 2 keeps it.
     return (system.to_wkt("WKT1_GDAL") or system.to_wkt()).encode() + b"\0"
 
 
 def parse_crs(header: FileHeader) -> "pyproj.CRS | None":
-    """The reference system as pyproj has it; WKT goes before GeoTIFF keys.
+    """Parse the reference system with pyproj; WKT takes precedence over GeoTIFF keys.
 
-    None where the file has none or it cannot be understood; the latter is logged.
+    None where the file has none or it cannot be parsed; a warning is logged for the
+    latter.
     """
     if header.find(WKT) is None and header.find(GEO_KEYS) is None:
         return None
     import pyproj
 
-    broken = []
+    errors = []
     for source in (_from_wkt, _from_keys):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 system = source(header)
         except (pyproj.exceptions.CRSError, UnicodeDecodeError) as error:
-            broken.append(str(error).splitlines()[0])
+            errors.append(str(error).splitlines()[0])
         else:
             if system is not None:
                 return system
-    if broken:
+    if errors:
         logger.warning(
-            "%s: the coordinate reference system cannot be understood (%s); "
-            "coordinates are taken as meters.",
+            "%s: the coordinate reference system cannot be parsed (%s); "
+            "coordinates are assumed to be meters.",
             header.path,
-            broken[0],
+            errors[0],
         )
     return None
 
 
 def geo_keys(header: FileHeader) -> dict[int, float]:
-    """The GeoTIFF keys of a file that hold one number, integer or double."""
+    """The GeoTIFF keys of a file with a single number, integer or double."""
     data, doubles = header.data(GEO_KEYS) or b"", header.data(DOUBLES) or b""
     keys = np.frombuffer(data[: len(data) // 8 * 8], "<u2").reshape(-1, 4)[1:].tolist()
     sizes = np.frombuffer(doubles[: len(doubles) // 8 * 8], "<f8").tolist()
@@ -163,8 +164,13 @@ def _from_keys(header: FileHeader) -> "pyproj.CRS | None":
     import pyproj
 
     keys = geo_keys(header)
+    # Codes of the EPSG; 32767 is user-defined.
     code = next(
-        (keys[k] for k in (PROJECTED, GEOGRAPHIC) if 1024 <= keys.get(k, 0) <= 32766),
+        (
+            int(keys[key])
+            for key in (PROJECTED, GEOGRAPHIC)
+            if 1024 <= keys.get(key, 0) <= 32766
+        ),
         None,
     )
     if code is None:
@@ -173,7 +179,7 @@ def _from_keys(header: FileHeader) -> "pyproj.CRS | None":
     if not 1024 <= keys.get(VERTICAL, 0) <= 32766:
         return system
     try:
-        height = pyproj.CRS.from_epsg(keys[VERTICAL])
+        height = pyproj.CRS.from_epsg(int(keys[VERTICAL]))
         return pyproj.crs.CompoundCRS(
             f"{system.name} + {height.name}", [system, height]
         )
@@ -182,7 +188,7 @@ def _from_keys(header: FileHeader) -> "pyproj.CRS | None":
 
 
 def _units(system: "pyproj.CRS") -> tuple[float, float | None]:
-    """Meters in one unit of x and y, and of z where the system says."""
+    """Meters in one unit of x and y, and of z where the system has a vertical axis."""
     axes = system.axis_info
     horizontal = axes[0].unit_conversion_factor if axes else 1.0
     vertical = axes[2].unit_conversion_factor if len(axes) > 2 else None
@@ -195,7 +201,7 @@ def _key_units(
     horizontal: float,
     vertical: float | None,
 ) -> tuple[float, float]:
-    """The units that GeoTIFF keys name outright go before those of the system."""
+    """Units that GeoTIFF keys name take precedence over those of the system."""
     size = keys.get(PROJECTED_UNIT_SIZE)
     if keys.get(PROJECTED_UNIT):
         horizontal = _linear_unit(header, int(keys[PROJECTED_UNIT]), size)
@@ -205,7 +211,7 @@ def _key_units(
 
 
 def _linear_unit(header: FileHeader, code: int, size: float | None) -> float:
-    """Meters in a unit of length that a GeoTIFF key names."""
+    """Meters in the unit of length with this EPSG code."""
     from pyproj.database import get_units_map
 
     known = get_units_map(auth_name="EPSG", category="linear").values()
@@ -213,7 +219,7 @@ def _linear_unit(header: FileHeader, code: int, size: float | None) -> float:
     factor = size if code == OWN_UNIT else factors.get(code)
     if not factor or not np.isfinite(factor) or factor < 0:
         raise DataError(
-            f"{header.path}: its GeoTIFF keys name a unit of length (code {code}) that "
-            "is not known. Reproject the file to meters, or correct its CRS"
+            f"{header.path}: its GeoTIFF keys name an unknown unit of "
+            f"length (code {code}). Reproject the file to meters, or correct its CRS"
         )
     return factor

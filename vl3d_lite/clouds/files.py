@@ -1,4 +1,4 @@
-"""Paths, globs and folders as lists of cloud files. Without laspy."""
+"""Find the cloud files that paths, globs and folders name. Without laspy."""
 
 import glob
 import os
@@ -11,15 +11,15 @@ SUFFIXES = (".las", ".laz")
 
 
 def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
-    """The clouds that paths, globs and folders name, sorted, each once.
+    """Find the clouds that paths, globs and folders name, sorted, each once.
 
     Args:
         patterns: Files, globs (``**`` crosses folders) or folders, relative to
-            `base`. Of a folder or glob, only .las and .laz files count.
-        base: The folder that relative paths start from.
+            `base`. In a folder or glob, only .las and .laz files are found.
+        base: The folder to which relative paths refer.
 
     Raises:
-        DataError: A pattern names nothing.
+        DataError: A pattern matches no file, or a folder cannot be read.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -31,7 +31,7 @@ def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
             ) from error
         if not matches:
             raise DataError(
-                f"{pattern}: no .las or .laz file found, looked from {base}. "
+                f"{pattern}: no .las or .laz file found, relative to {base}. "
                 "Check the path or the pattern."
             )
         for match in matches:
@@ -54,7 +54,7 @@ def _matches(pattern: Path, base: Path) -> list[Path]:
 
 
 def _require_readable(base: Path, pattern: Path) -> None:
-    """Raise where a folder that ``**`` crosses is shut; glob passes over it."""
+    """Raise an error where a folder under ``**`` is not readable: glob skips it."""
     root = base.joinpath(*pattern.parts[: pattern.parts.index("**")])
 
     def refuse(error):

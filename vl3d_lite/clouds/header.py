@@ -1,4 +1,4 @@
-"""What the header of a LAS file says."""
+"""The header of a LAS file and its variable length records."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,11 @@ EXTRA_BYTES = ("LASF_Spec", 4)
 
 @dataclass(frozen=True)
 class Record:
-    """One variable length record, its data left in the file.
+    """A variable length record; its data stays in the file.
 
     Args:
-        head: Its header as it lies in the file, 54 bytes or, extended, 60.
-        start: Where its data starts in the file.
+        head: Its header in the file: 54 bytes, or 60 if it is an extended record.
+        start: Byte of the file at which its data starts.
         length: Bytes of data.
     """
 
@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class FileHeader:
-    """What the header of a LAS file says, and its bytes.
+    """The header of a LAS file.
 
     Args:
         path: The file.
@@ -45,13 +45,13 @@ class FileHeader:
         compressed: Whether the points are LAZ.
         record_length: Bytes of one point record.
         point_count: Points.
-        data_start: Where the points start in the file.
+        data_start: Byte of the file at which the points start.
         scales: ``(3,)`` float64, file units per integer step.
         offsets: ``(3,)`` float64, file units.
-        extent: ``(2, 3)`` float64, minimum and maximum as the header has them.
+        extent: ``(2, 3)`` float64, minimum and maximum of the header, file units.
         vlrs: Records before the points.
         evlrs: Records after the points; in LAS 1.3 the waveform record.
-        waveform_start: Where the waveform record starts; 0 without.
+        waveform_start: Byte of the file at which the waveform record starts; else 0.
     """
 
     path: Path

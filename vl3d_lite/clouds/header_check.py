@@ -1,7 +1,7 @@
 """The header of a LAS file, checked against the size of the file.
 
-Everything here reads a few kilobytes and allocates nothing that a header only
-claims, so a hostile file is refused in milliseconds.
+Only a few kilobytes are read, and nothing is allocated because a header claims it: a
+malicious file is rejected in milliseconds.
 """
 
 import os
@@ -24,19 +24,20 @@ from vl3d_lite.clouds.header import (
 from vl3d_lite.clouds.header_cache import HeaderCache, identity_of
 from vl3d_lite.errors import DataError
 
-# No producer writes more; a walk over more would be the file's only purpose.
+# No producer writes more; a file with more is made to keep the reader busy.
 MOST_RECORDS = 65_536
 # Identical points, which no scan has, were measured at 2300 to 6100 to 1 (lazrs).
 HIGHEST_COMPRESSION = 20_000
 # A larger one overflows when it multiplies a 32-bit integer.
 LARGEST_SCALE = 1e290
-NOT_CHUNKED = 1
+NOT_CHUNKED = 1  # compressor of the LASzip record
 VARIABLE_CHUNKS = 0xFFFFFFFF
 
 CACHE = HeaderCache()
+AGAIN = "Download or copy the file again."
 
 
-def read_header(path: Path) -> FileHeader:
+def read_header(path: str | Path) -> FileHeader:
     """Read the header of a LAS or LAZ file and check it against the file.
 
     A file that was read before and has not changed since is not parsed again.
@@ -75,14 +76,14 @@ def read_header(path: Path) -> FileHeader:
 
 
 class _Check:
-    """One pass over the header of an open file."""
+    """Parses and checks the header of an open file, in one pass."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.file = file
         self.bytes = os.fstat(file.fileno()).st_size
 
-    def error(self, problem: str, remedy: str = "Get the file anew.") -> DataError:
+    def error(self, problem: str, remedy: str = AGAIN) -> DataError:
         return DataError(f"{self.path}: {problem}. {remedy}")
 
     def read(self, start: int, length: int, what: str) -> bytes:
@@ -209,7 +210,7 @@ class _Check:
             if start + head + length > end:
                 raise self.error(
                     f"{what} {number} claims {length} bytes, but only "
-                    f"{end - start - head} are left; it is broken or cut short"
+                    f"{end - start - head} are left; it is damaged or cut short"
                 )
             records.append(Record(raw, start + head, length))
             start += head + length
@@ -224,7 +225,7 @@ class _Check:
             if count and not data_start <= start <= self.bytes:
                 raise self.error(
                     f"the header puts the EVLRs at byte {start} of a file of "
-                    f"{self.bytes} bytes; it is broken or cut short"
+                    f"{self.bytes} bytes; it is damaged or cut short"
                 )
             records = self.records(start, count, self.bytes, EVLR_HEAD, "EVLR")
             return (records if count else ()), waveform_start
@@ -233,7 +234,7 @@ class _Check:
             if not data_start <= waveform_start <= self.bytes:
                 raise self.error(
                     f"the header puts the waveforms at byte {waveform_start} of a "
-                    f"file of {self.bytes} bytes; it is broken or cut short"
+                    f"file of {self.bytes} bytes; it is damaged or cut short"
                 )
             return (
                 self.records(
@@ -279,12 +280,12 @@ class _Check:
         cut = "the compressed points end early; the file is cut short"
         first = header.data_start + 8
         (table,) = struct.unpack("<q", self.read(first - 8, 8, "points"))
-        if table == -1:  # written to a stream: the offset stands at the very end
+        if table == -1:  # written to a stream: the offset is at the end of the file
             (table,) = struct.unpack("<q", self.read(self.bytes - 8, 8, "points"))
         if not first <= table <= self.bytes - 8:
             raise self.error(cut)
         count = struct.unpack("<4xI", self.read(table, 8, "chunk table"))[0]
-        # Every chunk starts with one point as it is.
+        # Every chunk starts with one uncompressed point.
         if count * header.record_length > table - first:
             raise self.error(
                 f"its table claims {count} chunks of points, which {table - first} "

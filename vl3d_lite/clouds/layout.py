@@ -1,4 +1,4 @@
-"""Where each dimension lies inside a point record."""
+"""The position of each dimension in a point record."""
 
 from dataclasses import dataclass
 
@@ -70,7 +70,7 @@ class Dimension:
         return stored * self.scale + self.shift if self.is_scaled else stored
 
     def store(self, records: np.ndarray, values: np.ndarray) -> None:
-        """Put unscaled values into ``(n, record length)`` uint8 records."""
+        """Write unscaled values into ``(n, record length)`` uint8 records."""
         stored = self.stored(records)
         if self.mask:
             stored &= np.uint8(~self.mask & 0xFF)
@@ -79,7 +79,7 @@ class Dimension:
             stored[:] = values
 
     def stored(self, records: np.ndarray) -> np.ndarray:
-        """A ``(n,)`` view of what the records hold, all bits of it."""
+        """A ``(n,)`` view of the stored values, with all bits of their bytes."""
         return np.ndarray(
             len(records), self.dtype, records, self.start, records.strides[:1]
         )
@@ -141,9 +141,9 @@ def standard_length(point_format: int) -> int:
 
 
 def dimensions_of(header: FileHeader) -> dict[str, Dimension]:
-    """Every dimension of the file's point records by name, standard ones first.
+    """All dimensions of the point records by name, standard ones first.
 
-    Of two dimensions with one name the first counts.
+    Of two dimensions with the same name only the first is listed.
     """
     found = standard_dimensions(header.point_format)
     for field in extra_fields(header)[0]:

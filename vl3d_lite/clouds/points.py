@@ -1,8 +1,9 @@
-"""Point records, chunk by chunk."""
+"""Read point records in chunks."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import lazrs
 import numpy as np
@@ -12,8 +13,8 @@ from vl3d_lite.clouds.header_check import NOT_CHUNKED
 from vl3d_lite.clouds.layout import standard_length
 from vl3d_lite.errors import DataError
 
-# LAS chunks stay near the cache; LAZ is packed in chunks of 50,000 points that
-# are unpacked side by side.
+# A chunk of LAS fits the cache of a processor. LAZ is compressed in chunks of 50,000
+# points; ten of them are decompressed in parallel.
 LAS_CHUNK = 100_000
 LAZ_CHUNK = 500_000
 # The parallel decompressor holds a whole LAZ chunk for each of its calls.
@@ -53,16 +54,16 @@ _BASE_LAYER = frozenset(
 def read_records(
     header: FileHeader, names: frozenset[str] | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The point records of a checked file, chunk by chunk.
+    """Read the point records of a file in chunks.
 
     Args:
-        header: Of the file, from `read_header`.
-        names: The dimensions that are needed; None for all. Bytes of other
-            dimensions may hold anything, since LAZ layers are then skipped.
+        header: The header from `read_header`.
+        names: The dimensions that are needed; None for all. The bytes of other
+            dimensions are undefined, since LAZ layers are skipped.
 
     Yields:
-        The number of the first point, and ``(m, record length)`` uint8. The
-        array is overwritten by the next step.
+        The index of the first point, and ``(m, record length)`` uint8. The next
+        step overwrites the array.
 
     Raises:
         DataError: The points cannot be read.
@@ -79,14 +80,14 @@ def _read(header: FileHeader) -> Iterator[tuple[int, np.ndarray]]:
         file.seek(header.data_start)
         for start in range(0, header.point_count, size):
             records = buffer[: header.point_count - start]
-            view = memoryview(records).cast("B")
+            view = memoryview(cast(Any, records)).cast("B")
             while len(view):
                 count = _system_read(header, file, view)
                 view = view[count:]
             yield start, records
 
 
-def _system_read(header: FileHeader, file: BinaryIO, view: memoryview) -> int:
+def _system_read(header: FileHeader, file: io.FileIO, view: memoryview) -> int:
     try:
         count = file.readinto(view)
     except OSError as error:
@@ -121,12 +122,14 @@ def _unpack(
 
 
 def _check_chunks(header: FileHeader, file: BinaryIO, laz: lazrs.LazVlr) -> None:
-    """Refuse chunks or layers that claim more bytes than there are.
+    """Raise an error where chunks or layers claim more bytes than the file has.
 
-    The decompressor sets aside what they claim, four gigabytes for each layer,
-    before it reads a byte. It leaves `file` where it was.
+    The decompressor allocates what they claim, up to 4 GB per layer, before it reads
+    a byte. The position of `file` does not change.
     """
-    if header.data(LASZIP)[0] == NOT_CHUNKED:
+    record = header.data(LASZIP)
+    assert record is not None  # `read_header` requires it
+    if record[0] == NOT_CHUNKED:
         return
     table = lazrs.read_chunk_table(file, laz)
     first = start = file.tell()
@@ -150,8 +153,7 @@ def _layers(names: frozenset[str] | None) -> int:
         return lazrs.SELECTIVE_DECOMPRESS_ALL
     layers = lazrs.SELECTIVE_DECOMPRESS_XY_RETURNS_CHANNEL
     for name in names - _BASE_LAYER:
-        # Extra dimensions and waveforms are rare: everything that is no layer of
-        # its own reads all of them.
+        # Extra dimensions and waveforms are rare: any of them selects all of them.
         layers |= _LAYERS.get(
             name,
             lazrs.SELECTIVE_DECOMPRESS_ALL_EXTRA_BYTES
@@ -167,14 +169,14 @@ def _laz_errors(header: FileHeader) -> Iterator[None]:
     except (lazrs.LazrsError, ValueError, OSError) as error:
         raise _unreadable(header, str(error)) from error
     except BaseException as error:
-        # A panic of the Rust code arrives as a BaseException of its own.
+        # A panic of the Rust code is a BaseException of a class of its own.
         if type(error).__name__ == "PanicException":
-            raise _unreadable(header, "its compressed points are broken") from error
+            raise _unreadable(header, "its compressed points are damaged") from error
         raise
 
 
 def _unreadable(header: FileHeader, problem: str | None) -> DataError:
     return DataError(
         f"{header.path}: the points cannot be read ({problem}); the file is cut short "
-        "or broken. Get the file anew."
+        "or damaged. Download or copy the file again."
     )

@@ -1,4 +1,4 @@
-"""Reading LAS and LAZ files."""
+"""Read LAS and LAZ files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +26,22 @@ def read_las(
     finite: bool = True,
     progress: Progress | None = None,
 ) -> PointCloud:
-    """Read a LAS or LAZ file: coordinates in meters, and what is asked for.
+    """Read a LAS or LAZ file: coordinates in meters, dimensions and class indices.
 
     Args:
         path: The file.
-        dimensions: LAS or extra dimensions to read; one element of an extra
-            dimension of several is ``name[0]``. Scaled extra dimensions come
-            as values, float64; the others as they are stored.
-        class_codes: Class names, in the order of their indices, to LAS codes. A
-            code that is not named gives -1, and so do all without `class_codes`.
-        ignored: Flags; a point that has one gives -1 as well. Point formats 0 to 5
-            lack `overlap`, so no point has it there.
-        finite: Whether to complain about values that are not.
-        progress: Called with points read and points in all, chunk by chunk.
+        dimensions: LAS or extra dimensions to read; ``name[0]`` is the first element
+            of an extra dimension of several. Scaled extra dimensions are float64
+            values; the others keep their stored type.
+        class_codes: Class names, in the order of their indices, to LAS codes. Other
+            codes have the index -1, as all have without `class_codes`.
+        ignored: Flags; a point with one of them has the index -1. Point formats 0 to
+            5 lack `overlap`: there no point has it.
+        finite: Whether values that are not finite are an error.
+        progress: Called after each chunk with the points read and all points.
+
+    Returns:
+        The points in the order of the file.
 
     Raises:
         DataError: The file cannot be used (see `read_header` and `meters_per_unit`),
@@ -66,7 +69,7 @@ def read_las(
 
 @dataclass(frozen=True, eq=False)
 class LasSummary:
-    """What a LAS file holds.
+    """Summary of a LAS file.
 
     Args:
         path: The file.
@@ -80,7 +83,7 @@ class LasSummary:
         offsets: ``(3,)`` file units.
         extent: ``(2, 3)`` minimum and maximum as the header has them, file units.
         crs: Name and units of the reference system.
-        code_counts: Code to number of points, where it was asked for.
+        code_counts: LAS code to number of points; None where they were not counted.
     """
 
     path: Path
@@ -100,7 +103,7 @@ class LasSummary:
 def describe_las(
     path: Path, *, count_codes: bool = False, ignored: Sequence[str] = ()
 ) -> LasSummary:
-    """Summarize a LAS or LAZ file; reads its points only for `count_codes`.
+    """Summarize a LAS or LAZ file. Points are read only to count codes.
 
     Args:
         path: The file.
@@ -178,7 +181,7 @@ def _read(
         if progress is not None:
             progress(here.stop, total)
 
-    # Integers up to 2^32 are exact in float64, so a shift of all of them is too.
+    # Integers up to 2^32 are exact in float64, and so are their differences.
     local -= smallest
     local *= header.scales * factors
     return PointCloud(

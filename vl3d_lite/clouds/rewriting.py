@@ -19,9 +19,9 @@ from vl3d_lite.errors import DataError
 
 Values = np.ndarray | Callable[[int, int], np.ndarray]
 
-# The least format from 6 on that has every dimension of the old one.
+# The first format from 6 on that has every dimension of the old one.
 RAISED = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}
-LARGEST_OLD_CODE = 31
+LARGEST_OLD_CODE = 31  # formats 0 to 5 have five bits for the class
 DEGREES_PER_STEP = 0.006  # of `scan_angle` in formats 6 to 10
 
 
@@ -30,8 +30,8 @@ class ExtraDimension:
     """An extra dimension to write.
 
     Args:
-        values: ``(n,)``, or a function of the first point and the one after the
-            last that returns that part.
+        values: ``(n,)``, or a function ``(start, stop)`` that returns the values of
+            the points from `start` to before `stop`.
         dtype: How to store it, one of the ten LAS types, such as "u2" or "f4".
         description: At most 32 bytes of ASCII.
     """
@@ -41,7 +41,11 @@ class ExtraDimension:
     description: str = ""
 
     def part(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Values from `start` to `stop`, checked to fit the type."""
+        """The values from `start` to before `stop`.
+
+        Raises:
+            DataError: Their number is wrong, or the type cannot hold them.
+        """
         values = part_of(self.values, name, start, stop)
         dtype = np.dtype(self.dtype)
         if dtype.kind in "iu":
@@ -55,12 +59,22 @@ class ExtraDimension:
 
 
 def part_of(values: Values, name: str, start: int, stop: int) -> np.ndarray:
-    """Values from `start` to `stop`, as many as there are points."""
+    """The values from `start` to before `stop`.
+
+    Args:
+        values: As in `ExtraDimension`.
+        name: Name of the dimension, for the message.
+        start: First point.
+        stop: The point after the last.
+
+    Raises:
+        DataError: There is not one value per point.
+    """
     part = values(start, stop) if callable(values) else values[start:stop]
     if np.shape(part) != (stop - start,):
         raise DataError(
             f"`{name}` must have one value for each point, {stop - start} from point "
-            f"{start} on. Received: {np.shape(part)}. Was the file changed meanwhile?"
+            f"{start} on. Received: {np.shape(part)}. Do not change the file meanwhile"
         )
     return np.asarray(part)
 
@@ -69,17 +83,18 @@ class Rewriting:
     """The records of the copy, made from those of the input.
 
     Args:
-        header: Of the input.
+        header: The header of the input.
         added: Extra dimensions to add, by name.
-        classification: ``(n,)`` codes to write; None leaves them as they are.
-        keep: Codes of the input that stay where they stand.
+        classification: ``(n,)`` codes to write, or a function as in
+            `ExtraDimension`; None leaves the codes unchanged.
+        keep_codes: Points with one of these codes in the input keep it.
         replace: Whether an extra dimension of the same name is replaced.
-        log: Told what the file format forces.
+        log: Called with each change that the file format requires.
 
     Attributes:
-        point_format: Of the copy.
-        record_length: Of the copy, in bytes.
-        entries: Of the extra-bytes record of the copy; None if unchanged.
+        point_format: Point format of the copy.
+        record_length: Bytes of a point record of the copy.
+        entries: The entries of the extra-bytes record of the copy; None if unchanged.
 
     Raises:
         DataError: A dimension cannot be added.
@@ -90,14 +105,14 @@ class Rewriting:
         header: FileHeader,
         added: Mapping[str, ExtraDimension],
         classification: Values | None,
-        keep: Sequence[int],
+        keep_codes: Sequence[int],
         replace: bool,
         log: Callable[[str], None],
     ) -> None:
         self.header = header
         self.classification = classification
         self.kept_codes = np.zeros(256, bool)
-        self.kept_codes[list(keep)] = True
+        self.kept_codes[list(keep_codes)] = True
         self.code = standard_dimensions(header.point_format)["classification"]
 
         fields, entries = extra_fields(header)
@@ -131,12 +146,12 @@ class Rewriting:
         self.record_length = place
 
     def apply(self, start: int, records: np.ndarray, out: np.ndarray) -> None:
-        """Make the records of the copy from those of the input.
+        """Convert point records of the input to those of the copy.
 
         Args:
-            start: Number of the first point.
+            start: Index of the first point.
             records: ``(m, record length of the input)`` uint8.
-            out: ``(m, record length of the copy)`` uint8, filled.
+            out: ``(m, record length of the copy)`` uint8, written in place.
         """
         old = standard_length(self.header.point_format)
         if self.point_format == self.header.point_format:
@@ -156,6 +171,7 @@ class Rewriting:
             standard_dimensions(self.point_format)["classification"].store(out, codes)
 
     def _codes(self, start: int, records: np.ndarray) -> np.ndarray:
+        assert self.classification is not None
         codes = part_of(
             self.classification, "classification", start, start + len(records)
         )
@@ -174,6 +190,7 @@ class Rewriting:
             largest = np.max(self.classification, initial=0)
             if largest <= LARGEST_OLD_CODE:
                 return False
+        # Codes of kept points do not need the new format: each point is checked.
         return any(
             self._codes(start, records).max() > LARGEST_OLD_CODE
             for start, records in read_records(
@@ -215,16 +232,16 @@ def check_names(
     replace: bool,
     log: Callable[[str], None],
 ) -> None:
-    """Complain about dimensions that cannot be added to a cloud.
+    """Check that extra dimensions can be added to a cloud.
 
     Args:
-        header: Of the cloud.
+        header: The header of the cloud.
         added: Names of the extra dimensions.
         replace: Whether a dimension of the same name is replaced.
-        log: Told what is odd and still allowed.
+        log: Called with a name that is allowed but may cause problems in QGIS.
 
     Raises:
-        DataError: A name is no LAS name, is the standard's, or is taken.
+        DataError: A name is not valid in LAS, belongs to the standard, or exists.
     """
     existing = [field.name for field in extra_fields(header)[0]]
     standard = standard_dimensions(header.point_format)
@@ -241,7 +258,7 @@ def check_names(
             )
         if name in existing and not replace:
             raise DataError(
-                f"{header.path}: has a dimension `{name}` already. Give --replace "
+                f"{header.path}: already has a dimension `{name}`. Give --replace "
                 "to replace it, or write another dimension."
             )
         for other in (*existing, *added):
@@ -249,7 +266,7 @@ def check_names(
                 continue
             problem = (
                 f"{header.path}: of the dimensions `{name}` and `{other}` one begins "
-                "with the other's name, which some versions of QGIS mix up"
+                "with the name of the other, which some versions of QGIS confuse"
             )
             if other in existing and other not in added and not replace:
                 raise DataError(f"{problem}. Give --replace to write it anyway.")

@@ -1,4 +1,4 @@
-"""Writing a classified copy of a LAS or LAZ file."""
+"""Write a classified copy of a LAS or LAZ file."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import lazrs
 import numpy as np
@@ -31,7 +31,7 @@ from vl3d_lite.system.writing import output_errors, replacing
 COPC = "copc"
 LONGEST_VLR = 0xFFFF
 WKT_BIT = 0x10
-# lazrs 0.8 mixes up `wavepacket_size` where the scanner channel changes.
+# lazrs 0.8 confuses `wavepacket_size` where the scanner channel changes.
 LAYERED_WAVEFORMS = (9, 10)
 COPY_BLOCK = 1 << 20
 
@@ -44,28 +44,28 @@ def write_las(
     dimensions: Mapping[str, ExtraDimension | tuple],
     *,
     classification: Values | None = None,
-    keep: Sequence[int] = (),
+    keep_codes: Sequence[int] = (),
     replace: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] | None = None,
 ) -> None:
     """Write a copy of a LAS or LAZ file with more dimensions or other classes.
 
-    Every point comes in order with every dimension it had, and header, variable
-    length records and waveforms are the input's bytes but for what must change.
-    The copy is written beside `target` and renamed when it is complete.
+    Every point keeps its place and its dimensions; header, variable length records
+    and waveforms are copied byte for byte except where they must change. The copy is
+    written beside `target` and renamed when it is complete.
 
     Args:
         source: The input.
-        target: The copy; .las or .laz decides, another suffix is the input's kind.
+        target: The copy; compressed by its suffix, else as the input is.
         dimensions: Extra dimensions to add, by name; a tuple holds the arguments
             of an `ExtraDimension`.
-        classification: ``(n,)`` LAS codes to write into `classification`, or a
+        classification: ``(n,)`` LAS codes for the dimension `classification`, or a
             function as in `ExtraDimension`, which may be called twice.
-        keep: Points that the input gives one of these codes keep it.
+        keep_codes: Points with one of these codes in the input keep it.
         replace: Whether an extra dimension of the same name is replaced.
         overwrite: Whether an existing `target` is replaced.
-        log: Told what the file format forces; the module's logger by default.
+        log: Called with each change that the file format requires; logs by default.
 
     Raises:
         SpecError: `target` exists, or is the input.
@@ -87,24 +87,30 @@ def write_las(
     source, target = Path(source), Path(target)
     header = read_header(source)
     _check_target(source, target, overwrite)
-    added = {
-        name: extra if isinstance(extra, ExtraDimension) else ExtraDimension(*extra)
-        for name, extra in dimensions.items()
-    }
-    suffix = target.suffix.lower()
-    compress = suffix == ".laz" or (suffix != ".las" and header.compressed)
+    added = _extra_dimensions(dimensions)
     try:
-        rewriting = Rewriting(header, added, classification, keep, replace, log)
-        copy = _Copy(header, rewriting, compress, log)
-        with (
-            replacing(target, make_folder=False) as draft,
-            _opened_for_lazrs(draft) as file,
-        ):
-            copy.write(file)
+        rewriting = Rewriting(header, added, classification, keep_codes, replace, log)
+        copy = _Copy(header, rewriting, _is_compressed(target, header), log)
+        with replacing(target, make_folder=False) as draft:
+            copy.write(draft)
     except MemoryError as error:
         raise ResourceError(
             f"{target}: not enough memory to write it. Free some memory and try again."
         ) from error
+
+
+def _extra_dimensions(
+    dimensions: Mapping[str, ExtraDimension | tuple],
+) -> dict[str, ExtraDimension]:
+    return {
+        name: extra if isinstance(extra, ExtraDimension) else ExtraDimension(*extra)
+        for name, extra in dimensions.items()
+    }
+
+
+def _is_compressed(target: Path, header: FileHeader) -> bool:
+    suffix = target.suffix.lower()
+    return suffix == ".laz" or (suffix != ".las" and header.compressed)
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
@@ -142,7 +148,7 @@ class _ErrorKeepingFile:
         self.error: OSError | None = None
         self.seek, self.tell = file.seek, file.tell
 
-    def write(self, data: bytes | np.ndarray) -> int:
+    def write(self, data: Any) -> int:
         try:
             return self.file.write(data)
         except OSError as error:
@@ -158,7 +164,7 @@ class _ErrorKeepingFile:
 
 
 class _Copy:
-    """The bytes of the copy around the point records."""
+    """Writes the copy: its records, and the bytes before and after them."""
 
     def __init__(
         self,
@@ -178,7 +184,12 @@ class _Copy:
         self.raw = self._header_block()
         self.evlrs = [r for r in header.evlrs if self._is_kept(r)]
 
-    def write(self, file: _ErrorKeepingFile) -> None:
+    def write(self, path: Path) -> None:
+        """Write the copy to a new file."""
+        with _opened_for_lazrs(path) as file:
+            self._write(file)
+
+    def _write(self, file: _ErrorKeepingFile) -> None:
         vlrs = self._vlr_bytes()
         gap = self._gap()
         raw = self.raw
@@ -188,7 +199,7 @@ class _Copy:
         self._write_points(file)
         file.seek(0, os.SEEK_END)
         self._write_evlrs(file)
-        file.seek(0)
+        file.seek(0)  # the position of the EVLRs is known only now
         file.write(bytes(raw))
 
     def _header_block(self) -> bytearray:
@@ -254,7 +265,7 @@ class _Copy:
             self.log(f"{self.header.path.name}: GeoTIFF keys become WKT")
         elif self.header.find(GEO_KEYS):
             self.log(
-                f"{self.header.path.name}: GeoTIFF keys stay, no WKT says the same"
+                f"{self.header.path.name}: GeoTIFF keys stay, no WKT is equivalent"
             )
         return wkt
 
@@ -276,6 +287,7 @@ class _Copy:
         out = None
         for start, records in read_records(self.header):
             if fragile:
+                assert channel is not None  # formats 9 and 10 have it
                 channels.update(np.unique(channel.values(records)).tolist())
                 self._check_channels(channels)
             if out is None:
@@ -294,8 +306,8 @@ class _Copy:
         if len(channels) > 1:
             raise DataError(
                 f"{self.header.path}: LAZ of point format {self.header.point_format} "
-                "loses the waveform packets of several scanner channels (a fault of "
-                "lazrs). Give a .las file and name a .las output."
+                "loses the waveform packets of several scanner channels (an error "
+                "of lazrs). Give a .las file and name a .las output."
             )
 
     def _write_evlrs(self, file: _ErrorKeepingFile) -> None:

@@ -156,33 +156,20 @@ def prepare_cloud(
         DataError: The cloud is empty or too large for the grid, a coordinate or a
             feature is not finite, or a source weight is negative.
     """
-    grid_size = spec.fields.grid_size
     weights = None
     if spec.model.source_weights is not None:
         weights = point_weights(cloud, spec.model.source_weights)
-    cells, reduced = _reduce(cloud, grid_size, grid_shift(spec, grid))
+    cells, reduced = _reduce(cloud, spec.fields.grid_size, grid_shift(spec, grid))
     if weights is not None:
         # From points, not from cells: a mean of class codes is no class code.
         weights = run_means(weights[cells.order], cells.starts).astype(np.float32)
     _require_finite(cloud, reduced, required_dimensions(spec.features))
-    features, names = compute_features(reduced, spec.features, grid_size, threads)
+    features, names = compute_features(
+        reduced, spec.features, spec.fields.grid_size, threads
+    )
     if "vertical" in names:
         features[:, names.index("vertical")] = _vertical(reduced.local, spec)
-    stages = spec.model.stages
-    # With farthest-point sampling each field searches its own neighbors.
-    searched = spec.fields.sampling == "grid"
-    hierarchy = build_hierarchy(
-        reduced.local,
-        cells.keys,
-        [stage.neighbors if searched else 1 for stage in stages],
-        radii=[stage.neighbor_radius for stage in stages],
-        interlevel_neighbors=spec.fields.interlevel_neighbors
-        if searched
-        else "parents",
-        interpolate=searched and spec.model.upsampling == "interpolated",
-        threads=threads,
-        progress=progress,
-    )
+    hierarchy = _hierarchy(reduced.local, cells.keys, spec, threads, progress)
     return PreparedCloud(
         name=cloud.name,
         origin=np.asarray(cloud.origin),
@@ -195,6 +182,29 @@ def prepare_cloud(
         point_labels=cloud.labels.astype(np.int16),
         source_weights=weights,
         grid=grid,
+    )
+
+
+def _hierarchy(
+    xyz: np.ndarray,
+    keys: np.ndarray,
+    spec: Spec,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> Hierarchy:
+    stages = spec.model.stages
+    # With farthest-point sampling each field searches its own neighbors.
+    searched = spec.fields.sampling == "grid"
+    between = spec.fields.interlevel_neighbors if searched else "parents"
+    return build_hierarchy(
+        xyz,
+        keys,
+        [stage.neighbors if searched else 1 for stage in stages],
+        radii=[stage.neighbor_radius for stage in stages],
+        interlevel_neighbors=between,
+        interpolate=searched and spec.model.upsampling == "interpolated",
+        threads=threads,
+        progress=progress,
     )
 
 

@@ -1,28 +1,28 @@
-"""Shape and density of a point's surroundings, from a k-d tree."""
+"""Shape and density of the neighborhood of a point, from a k-d tree."""
 
 import numpy as np
 from scipy.spatial import KDTree
 
 SHAPES = ("linearity", "planarity", "verticality", "curvature")
-NEIGHBORS = 32  # a plane sampled at a third of the radius has 28
-CHUNK = 32_768  # points a round: keeps (CHUNK, 32, 3) near 25 MB
+NEIGHBORS = 32  # a plane sampled at a third of the radius has 28 in the disk
+CHUNK = 32_768  # points per step: (CHUNK, 32, 3) takes 25 MB
 
 
 def density(
     xyz: np.ndarray, radius: float, grid_size: float, threads: int = 1
 ) -> np.ndarray:
-    """Logarithm of how full the surroundings of a point are.
+    """Logarithm of the occupancy of the neighborhood of a point.
 
     For the ``n`` grid cells within a sphere of `radius`, itself included::
 
         y = ln(n / max(1, pi radius^2 / grid_size^2))
 
-    0 on a flat surface that is scanned without gaps, above in volumes, below
-    at edges, on wires and where the scan is sparse.
+    It is 0 on a flat surface that is scanned without gaps, positive in volumes, and
+    negative at edges, on wires and where the scan is sparse.
 
     Args:
         xyz: ``(n, 3)`` float64 in meters.
-        radius: Of the sphere in meters.
+        radius: Radius of the sphere in meters.
         grid_size: Edge of the grid cells in meters.
         threads: Threads of the search.
 
@@ -39,7 +39,7 @@ def density(
 def eigenvalue_features(
     xyz: np.ndarray, radius: float, grid_size: float, threads: int = 1
 ) -> dict[str, np.ndarray]:
-    """Shape of a point's surroundings from the eigenvalues of their covariance.
+    """Shape of the neighborhood of a point, from the eigenvalues of its covariance.
 
     For eigenvalues ``l1 >= l2 >= l3`` and the normal ``n`` (direction of l3)::
 
@@ -49,16 +49,16 @@ def eigenvalue_features(
         verticality  1 - |n_z|
 
     The neighbors are the 32 nearest within `radius` among the means of voxels
-    whose edge is a third of it, or among the grid cells where these are
-    larger: a wide radius costs no more than a small one and still sees all of
-    a surface. Fewer than three neighbors, itself included, or all in one
-    place: all four are 0. On a line, whose normal may turn about it, n_z is
-    the root mean square over that turn; without any direction it is
-    ``sqrt(1/3)``.
+    whose edge is a third of it, or among the grid cells where these are larger.
+    A wide radius thus costs no more than a small one and still covers all of a
+    surface. All four features are 0 with fewer than three neighbors, the point
+    included, or where all have the same coordinates. On a line the normal is not
+    unique: n_z is then its root mean square over all normals, and ``sqrt(1/3)``
+    where no direction is distinguished.
 
     Args:
         xyz: ``(n, 3)`` float64 in meters.
-        radius: Of the neighborhood in meters.
+        radius: Radius of the neighborhood in meters.
         grid_size: Edge of the grid cells in meters.
         threads: Threads of the search.
 
@@ -78,7 +78,9 @@ def eigenvalue_features(
     support = xyz if radius <= 3 * grid_size else _voxel_means(xyz, radius / 3)
     tree = KDTree(support, balanced_tree=False)
     k = min(NEIGHBORS, len(support))
-    padded = np.vstack([support, np.zeros(3)])  # the tree says n where none is near
+    padded = np.vstack(
+        [support, np.zeros(3)]
+    )  # the tree returns n for missing neighbors
 
     for first in range(0, len(xyz), CHUNK):
         points = xyz[first : first + CHUNK]
@@ -96,8 +98,8 @@ def eigenvalue_features(
 def _voxel_means(xyz: np.ndarray, edge: float) -> np.ndarray:
     voxel = np.floor(xyz / edge).astype(np.int64)
     voxel -= voxel.min(axis=0)
-    extent = voxel.max(axis=0) + 1
-    key = np.ravel_multi_index(voxel.T, extent)
+    shape = tuple(voxel.max(axis=0) + 1)
+    key = np.ravel_multi_index(tuple(voxel.T), shape)
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     counts = np.diff(starts, append=len(xyz))
@@ -105,7 +107,7 @@ def _voxel_means(xyz: np.ndarray, edge: float) -> np.ndarray:
 
 
 def _shape_features(offsets: np.ndarray, count: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of offsets ``(m, k, 3)`` that are zero where missing."""
+    """Features of ``(m, k, 3)`` offsets, zero where missing, and ``(m,)`` counts."""
     n = np.maximum(count, 1)
     x, y, z = np.moveaxis(offsets, -1, 0)
     mx, my, mz = (values.sum(axis=1) / n for values in (x, y, z))
@@ -117,7 +119,7 @@ def _shape_features(offsets: np.ndarray, count: np.ndarray) -> dict[str, np.ndar
     xy, xz, yz = moment(x, y, mx, my), moment(x, z, mx, mz), moment(y, z, my, mz)
     trace = xx + yy + zz
     known = (count >= 3) & (trace > 1e-12)
-    scale = np.where(known, trace, 1.0)
+    scale = np.where(known, trace, 1.0)  # eigenvalues of a unit trace
     xx, yy, zz, xy, xz, yz = (value / scale for value in (xx, yy, zz, xy, xz, yz))
     l1, l2, l3 = _eigenvalues(xx, yy, zz, xy, xz, yz)
 
@@ -144,8 +146,18 @@ def _shape_features(offsets: np.ndarray, count: np.ndarray) -> dict[str, np.ndar
     }
 
 
-def _eigenvalues(xx, yy, zz, xy, xz, yz):
-    """Eigenvalues of symmetric 3 x 3 matrices, descending (Smith, 1961)."""
+def _eigenvalues(
+    xx: np.ndarray,
+    yy: np.ndarray,
+    zz: np.ndarray,
+    xy: np.ndarray,
+    xz: np.ndarray,
+    yz: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eigenvalues of symmetric 3 x 3 matrices, descending (Smith, 1961).
+
+    The closed form is several times faster than `numpy.linalg.eigvalsh`.
+    """
     mean = (xx + yy + zz) / 3
     off = xy**2 + xz**2 + yz**2
     a, b, c = xx - mean, yy - mean, zz - mean

@@ -1,4 +1,4 @@
-"""Height above the ground around, on a raster that follows the points."""
+"""Height above the surrounding ground, on a raster in blocks that hold points."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,20 +17,20 @@ def height_above_minimum(
     1. The lowest z of each cell of a raster, whose edge is a tenth of the
        radius but not below the grid size.
     2. A cell lower than everything in its 5 x 5 window is raised to the second
-       lowest of that window, so one low outlier does no harm.
+       lowest of that window, so that one low outlier has no effect.
     3. The minimum over a disk of `radius`.
-    4. Its mean over a square of about `radius`, read between cell centers
-       bilinearly: the height has no steps, and only points of step 2 can
-       come out below 0.
+    4. Its mean over a square of about `radius`, interpolated bilinearly between
+       cell centers: the height has no steps, and only points of step 2 can be
+       below 0.
 
-    The raster is processed in blocks that hold points, so memory follows the
-    points and not the extent, and the result does not depend on the blocks.
+    The raster is processed in blocks that hold points: memory depends on the points
+    and not on the extent, and the result does not depend on the blocks.
 
     Args:
         xyz: ``(n, 3)`` float64 in meters.
-        radius: Of the disk in meters. At least two raster cells count.
+        radius: Radius of the disk in meters; at least two raster cells are used.
         grid_size: Edge of the grid cells in meters.
-        threads: Blocks that are processed at once.
+        threads: Blocks that are processed in parallel.
 
     Returns:
         ``(n,)`` float64 in meters.
@@ -42,7 +42,7 @@ def height_above_minimum(
     def ground(raster):
         return _smooth(_disk_minimum(_fill_pits(raster), reach), half)
 
-    # bilinear 1, pits 2
+    # The halo: 1 cell for the interpolation, 2 for the pits.
     return _height_above(ground, xyz, edge, reach + half + 3, threads)
 
 
@@ -51,32 +51,35 @@ def height_above_opening(
 ) -> np.ndarray:
     """Height above the morphological opening of the lowest z.
 
-    What rises out of its surroundings and is narrower than twice the radius, a
-    house or a crown, is high; a slope is not, however steep, whereas it lifts
-    `height_above_minimum` by slope times radius. The first step of the
-    progressive morphological filter (Zhang et al. 2003, IEEE TGRS 41(4)) with
-    one window and without its threshold.
+    An object that is narrower than twice the radius, such as a house or a crown, has
+    its height; a slope has none, however steep, whereas it adds slope times radius to
+    `height_above_minimum`.
 
     1. The lowest z of each cell of a raster, whose edge is a twentieth of the
        radius but not below the grid size.
     2. A cell lower than everything in its 5 x 5 window is raised to the second
        lowest of that window.
     3. Opening: the minimum over a disk of `radius`, then of cells that hold
-       points the maximum over the same disk; read between cell centers
-       bilinearly.
+       points the maximum over the same disk; interpolated bilinearly between
+       cell centers.
 
     The raster is processed in blocks that hold points, as in
     `height_above_minimum`.
 
     Args:
         xyz: ``(n, 3)`` float64 in meters.
-        radius: Of the disk in meters: half the width of the largest building.
-            At least two raster cells count.
+        radius: Radius of the disk in meters: half the width of the largest
+            building; at least two raster cells are used.
         grid_size: Edge of the grid cells in meters.
-        threads: Blocks that are processed at once.
+        threads: Blocks that are processed in parallel.
 
     Returns:
         ``(n,)`` float64 in meters.
+
+    Source:
+        Zhang et al., *A progressive morphological filter for removing nonground
+        measurements from airborne LIDAR data* (IEEE TGRS 41(4), 2003): its first
+        step, with one window and without its threshold.
     """
     edge = max(grid_size, radius / 20)
     reach = max(round(radius / edge), 2)
@@ -85,7 +88,7 @@ def height_above_opening(
         lowest = _disk_minimum(_fill_pits(raster), reach)
         return -_disk_minimum(np.where(np.isfinite(raster), -lowest, np.inf), reach)
 
-    # bilinear 1, pits 2
+    # The halo: 1 cell for the interpolation, 2 for the pits.
     return _height_above(ground, xyz, edge, 2 * reach + 3, threads)
 
 
@@ -96,15 +99,15 @@ def _height_above(
     halo: int,
     threads: int,
 ) -> np.ndarray:
-    """Height above a surface that is made of the lowest z of raster cells.
+    """Height above a surface that is computed from the lowest z of raster cells.
 
     Args:
-        ground_of: Gets a block of the raster, infinity where a cell is empty,
-            and returns the surface at the same cells.
+        ground_of: Takes a block of the raster, infinity in empty cells, and returns
+            the surface at the same cells.
         xyz: ``(n, 3)`` float64 in meters.
-        edge: Of a raster cell in meters.
-        halo: Cells around a block that the surface inside it depends on.
-        threads: Blocks that are processed at once.
+        edge: Edge of a raster cell in meters.
+        halo: Cells around a block on which the surface inside depends.
+        threads: Blocks that are processed in parallel.
     """
     if not len(xyz):
         return np.zeros(0)
@@ -144,6 +147,7 @@ def _height_above(
 
 
 def _fill_pits(raster: np.ndarray) -> np.ndarray:
+    """Raise cells below all others of their 5 x 5 window to the lowest of those."""
     others = np.ones((5, 5), bool)
     others[2, 2] = False
     lowest = minimum_filter(raster, footprint=others, mode="constant", cval=np.inf)
@@ -151,6 +155,7 @@ def _fill_pits(raster: np.ndarray) -> np.ndarray:
 
 
 def _disk_minimum(raster: np.ndarray, reach: int) -> np.ndarray:
+    """Minimum over a disk of `reach` cells, row by row: each row is a 1D minimum."""
     result = np.full_like(raster, np.inf)
     padded = np.pad(raster, ((reach, reach), (0, 0)), constant_values=np.inf)
     for step in range(-reach, reach + 1):
@@ -162,6 +167,7 @@ def _disk_minimum(raster: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _smooth(raster: np.ndarray, half: int) -> np.ndarray:
+    """Mean of the finite cells of a square of ``2 * half + 1`` cells."""
     known = np.isfinite(raster)
     total = uniform_filter(np.where(known, raster, 0.0), 2 * half + 1, mode="constant")
     share = uniform_filter(known.astype(float), 2 * half + 1, mode="constant")

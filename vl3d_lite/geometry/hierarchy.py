@@ -1,4 +1,4 @@
-"""Levels of a cloud: nested grids, their neighbors and the steps between them."""
+"""Levels of a cloud: nested grids, neighbors within levels and between them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
 from vl3d_lite.geometry.subsampling import run_means, run_numbers, run_starts
 
 CHILDREN = 8  # cells of one level in a cell of the next
-INTERPOLATED = 3  # coarse points a fine one is interpolated from
+INTERPOLATED = 3  # coarse points from which a fine one is interpolated
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Level:
     Attributes:
         xyz: ``(N, 3)`` float64, meters, in the cloud's local frame.
         neighbors: ``(N, K)`` int32 rows of this level, self first; -1 missing.
-        down: ``(N_next, D)`` int32 rows of this level that each point of the
-            next one gathers; -1 missing. None at the last level.
-        up: ``(N, U)`` int32 rows of the next level that each point takes
-            features from, the best first. None at the last level.
-        parent: ``(N,)`` int32, row of the next level's cell around each point.
-            None at the last level.
+        down: ``(N_next, D)`` int32 rows of this level from which each point of the
+            next level pools; -1 missing. None at the last level.
+        up: ``(N, U)`` int32 rows of the next level from which each point takes
+            features, the best first. None at the last level.
+        parent: ``(N,)`` int32 row of the cell of the next level that holds each
+            point. None at the last level.
     """
 
     xyz: np.ndarray
@@ -40,7 +40,7 @@ class Hierarchy:
     """All levels of a cloud, from the finest to the coarsest.
 
     Attributes:
-        levels: One a stage of the network.
+        levels: One per stage of the network.
         keys: ``(N_0,)`` uint64 Morton keys of the finest level, ascending.
     """
 
@@ -65,7 +65,7 @@ def build_hierarchy(
     ``n`` in its cell, whose edge is twice theirs.
 
     Args:
-        xyz: ``(N, 3)`` float64 points of the finest level, one a cell.
+        xyz: ``(N, 3)`` float64 points of the finest level, one per cell.
         keys: ``(N,)`` Morton keys of their cells, ascending.
         neighbors: Neighbors of a point at each level, itself included.
         radii: Largest distance of a neighbor at each level in meters.
@@ -83,12 +83,12 @@ def build_hierarchy(
         level_parents.append(run_numbers(starts, len(level_keys)))
         points.append(run_means(points[-1], starts))
         level_keys = level_keys[starts]
-    tell = _Progress(sum(map(len, points)), progress)
+    report = _Progress(sum(map(len, points)), progress)
     levels = []
     for number, (level_xyz, k) in enumerate(zip(points, neighbors, strict=True)):
         radius = None if radii is None else radii[number]
         rows = neighbors_within(
-            level_xyz, k, radius=radius, threads=threads, progress=tell
+            level_xyz, k, radius=radius, threads=threads, progress=report
         )
         if number == len(points) - 1:
             levels.append(Level(level_xyz, rows))
@@ -126,7 +126,9 @@ def children_of(parent: np.ndarray, count: int) -> np.ndarray:
 
 
 class _Progress:
-    def __init__(self, total: int, report: Callable[[int, int], None] | None):
+    """Sums the points searched over all levels."""
+
+    def __init__(self, total: int, report: Callable[[int, int], None] | None) -> None:
         self.total, self.report, self.done = total, report, 0
 
     def __call__(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The nearest neighbors of points: SciPy's k-d trees, Open3D where it wins."""
+"""Nearest neighbors of points: k-d trees of SciPy, or Open3D where it is faster."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,15 @@ from vl3d_lite.errors import ResourceError
 from vl3d_lite.geometry.open3d import load_open3d
 
 CHUNK = 65_536  # queries between two calls of `progress`; 8 MB at 16 neighbors
-WIDE = 32  # neighbors from which Open3D's capped search wins (1.04 to 1.7 times)
-MANY = 64_000_000  # slots from which the gain repays importing Open3D (0.5 s)
-PROBES = 256  # points asked whether the radius caps the search at all
+WIDE = (
+    32  # neighbors from which the capped search of Open3D is 1.04 to 1.7 times faster
+)
+MANY = 64_000_000  # neighbors in all from which that outweighs its import (0.5 s)
+SAMPLES = 256  # points at which the number of neighbors within the radius is counted
 
 
 def make_tree(xyz: np.ndarray) -> cKDTree:
-    """A k-d tree split at midpoints, with the leaf size measured best for grids."""
+    """Build a k-d tree; its settings were measured as the fastest for grid cells."""
     return cKDTree(xyz, leafsize=24, balanced_tree=False)
 
 
@@ -32,9 +34,9 @@ def nearest(
 
     Args:
         tree: Tree of ``n`` points.
-        queries: ``(m, 3)``, best in the order of a space-filling curve.
+        queries: ``(m, 3)``; fastest in the order of a space-filling curve.
         k: Neighbors of a query, at least 1.
-        radius: Points at this distance (meters) or farther count as missing.
+        radius: Meters; points at this distance or farther are missing.
         threads: Threads that search.
         progress: Called with the number of queries done since the last call.
 
@@ -65,12 +67,12 @@ def neighbors_within(
 ) -> np.ndarray:
     """The ``k`` nearest neighbors of points among themselves, self first.
 
-    A point is its own first neighbor even where others share its place.
+    A point is its own first neighbor even where others have its coordinates.
 
     Args:
         xyz: ``(n, 3)``.
         k: Neighbors of a point, itself included.
-        radius: Points at this distance (meters) or farther count as missing.
+        radius: Meters; points at this distance or farther are missing.
         threads: Threads that search.
         progress: Called with the number of points done since the last call.
 
@@ -80,7 +82,9 @@ def neighbors_within(
     if len(xyz) == 0:
         return np.zeros((0, k), np.int32)
     tree = make_tree(xyz)
-    rows = _by_open3d(xyz, k, radius) if _suits_open3d(tree, k, radius) else None
+    rows = None
+    if radius is not None and _suits_open3d(tree, k, radius):
+        rows = _by_open3d(xyz, k, radius)
     if rows is None:
         rows = nearest(tree, xyz, k, radius=radius, threads=threads, progress=progress)
     elif progress is not None:
@@ -89,23 +93,23 @@ def neighbors_within(
     return rows
 
 
-def _suits_open3d(tree: cKDTree, k: int, radius: float | None) -> bool:
-    """Whether Open3D is faster: many neighbors, and hardly more within reach.
+def _suits_open3d(tree: cKDTree, k: int, radius: float) -> bool:
+    """Whether Open3D is faster: many neighbors, and hardly more within the radius.
 
-    Open3D looks at every point within the radius: where those are three times
-    `k`, it takes 1.6 times as long as SciPy.
+    Open3D examines every point within the radius: where there are three times `k`,
+    it takes 1.6 times as long as SciPy.
     """
-    if radius is None or k < WIDE or tree.n * k < MANY:
+    if k < WIDE or tree.n * k < MANY:
         return False
-    probes = tree.data[:: max(1, tree.n // PROBES)]
-    counts = tree.query_ball_point(probes, radius, return_length=True)
+    samples = tree.data[:: max(1, tree.n // SAMPLES)]
+    counts = tree.query_ball_point(samples, radius, return_length=True)
     return counts.mean() <= k
 
 
 def _by_open3d(xyz: np.ndarray, k: int, radius: float) -> np.ndarray | None:
-    """The same search by Open3D; None where it is not installed.
+    """The same search with Open3D; None where it is not installed.
 
-    Coordinates are rounded to float32 about their middle.
+    Open3D needs float32: coordinates are relative to the middle of the cloud.
     """
     try:
         core = load_open3d().core
@@ -119,6 +123,11 @@ def _by_open3d(xyz: np.ndarray, k: int, radius: float) -> np.ndarray | None:
 
 
 def _put_self_first(rows: np.ndarray) -> None:
+    """Move each point to the front of its neighbors, in place.
+
+    Where several points have the same coordinates, a search may return another one
+    first, or not the point itself: it then replaces the last neighbor.
+    """
     others = np.flatnonzero(rows[:, 0] != np.arange(len(rows)))
     found = rows[others]
     is_self = found == others[:, None]

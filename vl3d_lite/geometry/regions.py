@@ -1,4 +1,4 @@
-"""Shapes of receptive fields, and a quick search for the points inside."""
+"""Shapes of receptive fields, and a fast search for the points inside."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from vl3d_lite.geometry.subsampling import run_rows, run_starts
 
-FINEST_BITS = 6  # of a key: boxes of 4 x 4 x 4 cells
-STEP_BITS = 6
-FEW_BOXES = 64  # as many are tested outright
+FINEST_BITS = 6  # of a Morton key: the smallest boxes have 4 x 4 x 4 cells
+STEP_BITS = 6  # a larger box holds up to 4 x 4 x 4 of the smaller ones
+FEW_BOXES = 64  # so many are tested without a larger tier
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Shape:
     """A ball or box in two or three axes.
 
     Attributes:
-        halves: ``(2,)`` or ``(3,)`` radius, or half edges, in meters along
-            each axis the shape is bounded in; infinite where nothing bounds it.
+        halves: ``(2,)`` or ``(3,)`` radius, or half edges, in meters along each
+            bounded axis; infinite for a ball without a radius.
         round: Whether it is a ball (or disk); a box otherwise.
     """
 
@@ -35,14 +35,14 @@ class Shape:
         return float(self.halves[0]) ** 2 if self.round else 1.0
 
     def measure(self, offsets: list[np.ndarray]) -> np.ndarray:
-        """How far from the center points lie, in the shape's own metric.
+        """Distances from the center in the metric of the shape.
 
         Args:
             offsets: For each bounded axis ``(n,)`` meters from the center.
 
         Returns:
-            ``(n,)``: the squared distance of a ball; for a box the largest
-            share of a half edge.
+            ``(n,)``: the squared distance for a ball; for a box the largest ratio
+            of an offset to a half edge.
         """
         if self.round:
             return sum(offset * offset for offset in offsets)
@@ -50,7 +50,7 @@ class Shape:
         return np.maximum.reduce(shares)
 
     def scaled(self, measure: float) -> "Shape":
-        """The same shape, as large as a point of that measure demands."""
+        """The same shape, scaled so that its limit is at points of that measure."""
         if self.round:
             return Shape(np.full(self.axes, np.sqrt(measure)), True)
         return Shape(self.halves * measure, False)
@@ -59,9 +59,9 @@ class Shape:
 class BoxTree:
     """Boxes around runs of points, and boxes around those.
 
-    Points in the order of their Morton keys lie together in runs that share
-    the upper bits of the key. A search tests few large boxes, then the boxes
-    in those, and at last the points of the smallest.
+    Points in the order of their Morton keys form runs that share the upper bits of
+    the key. A search tests few large boxes, then the boxes inside those, and finally
+    the points of the smallest boxes.
 
     Args:
         xyz: ``(n, 3)`` points.
@@ -70,7 +70,10 @@ class BoxTree:
 
     def __init__(self, xyz: np.ndarray, keys: np.ndarray):
         self.axes = [np.ascontiguousarray(axis) for axis in xyz.T]
-        self.tiers = []  # from the largest boxes: (low, high, starts, counts)
+        # From the largest boxes: (low, high, starts, counts).
+        self.tiers: list[
+            tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]
+        ] = []
         low = high = self.axes
         keys = keys >> np.uint64(FINEST_BITS)
         while True:
@@ -87,15 +90,15 @@ class BoxTree:
     def inside(
         self, shape: Shape, center: np.ndarray, limit: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Points whose measure is at most `limit`.
+        """Find the points whose measure is at most `limit`.
 
         Args:
-            shape: Its metric.
-            center: ``(3,)``.
+            shape: The shape with the metric.
+            center: ``(3,)``, meters.
             limit: Largest measure.
 
         Returns:
-            Rows in ascending order and their measures.
+            ``(n,)`` ascending rows and ``(n,)`` their measures.
         """
         rows = np.arange(len(self.tiers[0][2]))
         for low, high, starts, counts in self.tiers:

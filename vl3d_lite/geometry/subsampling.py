@@ -7,7 +7,7 @@ import numpy as np
 from vl3d_lite.errors import DataError
 
 BITS = 21  # of each axis; three axes fill 63 bits of a key
-EDGE_TOLERANCE = 1e-9  # of a cell: 0.3 / 0.1 belongs to cell 3, not 2
+EDGE_TOLERANCE = 1e-9  # of a cell: 0.3 / 0.1 is 2.9999999999999996 but in cell 3
 
 _SPREAD = (
     (32, 0x1F00000000FFFF),
@@ -35,10 +35,10 @@ class Cells(NamedTuple):
 
 
 def morton_keys(local: np.ndarray, grid_size: float) -> np.ndarray:
-    """Interleave the integer cells of points into one key a point.
+    """Interleave the integer cell coordinates of each point into one key.
 
     ``key >> 3 * n`` is the key of the cell of edge ``2**n * grid_size`` that
-    holds the point, so nested grids are runs of sorted keys.
+    holds the point, so that the cells of nested grids are runs of sorted keys.
 
     Args:
         local: ``(n, 3)`` float64, meters from a corner of the grid.
@@ -75,7 +75,7 @@ def morton_keys(local: np.ndarray, grid_size: float) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Put two zero bits between the bits of ``values`` (21 bits each)."""
+    """Insert two zero bits between the bits of ``values`` (21 bits each)."""
     for shift, mask in _SPREAD:
         values = (values | values << np.uint64(shift)) & np.uint64(mask)
     return values
@@ -98,20 +98,20 @@ def grid_cells(local: np.ndarray, grid_size: float) -> Cells:
 
 
 def run_starts(ordered: np.ndarray) -> np.ndarray:
-    """Rows where a run of equal values of a sorted ``(n,)`` array begins."""
+    """First row of each run of equal values of a sorted ``(n,)`` array."""
     first = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return np.flatnonzero(first)
 
 
 def run_numbers(starts: np.ndarray, n: int) -> np.ndarray:
-    """Number of the run that each of ``n`` rows belongs to, ``(n,)`` int32."""
+    """Number of the run of each of ``n`` rows, ``(n,)`` int32."""
     counts = np.diff(starts, append=n)
     return np.repeat(np.arange(len(starts), dtype=np.int32), counts)
 
 
 def run_rows(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Rows of several runs, one run after the other.
+    """Concatenate the rows of several runs.
 
     Args:
         starts: ``(m,)`` first row of each run.
@@ -143,19 +143,23 @@ def run_means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def farthest_points(
     xyz: np.ndarray, count: int, *, first: int = 0, spacing: float = 0.0
 ) -> np.ndarray:
-    """Choose points one by one, each the farthest from those chosen before.
+    """Farthest-point sampling: each point is the farthest from those before it.
 
-    The first ``m`` of the result are the ``m`` farthest points, so one call
+    The first ``m`` of the result are a sample of ``m`` points, so that one call
     serves every level of a hierarchy. Ties go to the lower row.
 
     Args:
         xyz: ``(n, D)``.
-        count: Points to choose; all of them where there are no more.
-        first: Row to begin with.
-        spacing: Stop as soon as every point is this near to a chosen one.
+        count: Points to choose; all of them where there are fewer.
+        first: Row of the first point.
+        spacing: Sampling stops when every point is within this distance of a chosen
+            one, in the unit of ``xyz``.
 
     Returns:
         At most ``(min(count, n),)`` rows of ``xyz`` in the order of choice.
+
+    Source:
+        Gonzalez, *Clustering to minimize the maximum intercluster distance* (1985).
     """
     count = min(count, len(xyz))
     chosen = np.empty(count, np.intp)
