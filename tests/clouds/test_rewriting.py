@@ -152,7 +152,7 @@ EXTRA = [
 def test_an_existing_dimension_is_refused(tmp_path, target):
     source = make_las(tmp_path / "in.las", extra=EXTRA)
     with pytest.raises(
-        DataError, match=r"already has a dimension `prediction`.*--replace"
+        DataError, match=r"already has a dimension .*--replace"
     ):
         write_las(source, target, {"prediction": (codes(), "u2")})
     assert list(tmp_path.iterdir()) == [source]

@@ -120,14 +120,14 @@ def test_a_limit_of_the_address_space_counts():
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))\n"
-        "from vl3d_lite.resources import memory_limit\n"
+        "from vl3d_lite.system.resources import memory_limit\n"
         "print(memory_limit())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert int(done.stdout) <= 3 << 29, done.stderr
 
 
-def test_hardware_is_read_as_the_system_tells_it(tmp_path):
+def test_hardware_is_read_from_the_files_of_the_system(tmp_path):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 5: gold\n")
     assert resources.processor_name(tmp_path / "cpuinfo") == "Abacus 5: gold"
     assert resources.processor_name(tmp_path / "none")
