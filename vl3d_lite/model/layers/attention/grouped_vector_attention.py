@@ -218,7 +218,7 @@ class GroupedVectorAttentionLayer(NeighborAttention):
 
     def _geometry(self, coordinates, neighbors, weights):
         """Return scaled offsets ``(B, R, K, 3)`` or None, and gates of the softmax."""
-        gate = {}
+        gate: dict = {}
         positional = self.positional_bias or self.positional_multiplier
         if not positional and self.softmax == "plain":
             return None, gate

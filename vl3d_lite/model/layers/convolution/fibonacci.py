@@ -17,8 +17,8 @@ class FibonacciShellInitializer(keras.initializers.Initializer):
         z = 1 - (2 i + 1) / n,  t = i * golden angle
         q = r (sqrt(1 - z^2) cos t, sqrt(1 - z^2) sin t, z)
 
-    In 2D the points of shell ``s`` stand at ``2 pi i / n + s * golden angle``,
-    so that shells do not line up. A shell of radius 0 is the origin. The same
+    In 2D the points of shell ``s`` are at ``2 pi i / n + s * golden angle``, so
+    that shells are not aligned. A shell of radius 0 is the origin. The same
     arguments always give the same points.
 
     Args:
@@ -28,13 +28,13 @@ class FibonacciShellInitializer(keras.initializers.Initializer):
             1 where the radius is 0.
 
     Raises:
-        DeepLearningException: The lists do not fit these ranges or each other,
-            or the shape asked for is not (points, 2) or (points, 3).
+        DeepLearningException: The lists are out of these ranges or of different
+            lengths, or the requested shape is not (points, 2) or (points, 3).
 
     Source:
         Gonzalez, *Measurement of areas on a sphere using Fibonacci and
         latitude-longitude lattices* (2010), with ``n`` points of any parity.
-        KPConvX's own code disperses its points by gradient descent.
+        KPConvX's own code distributes its points by gradient descent.
     """
 
     def __init__(self, shell_radii, shell_points):
@@ -65,10 +65,10 @@ class FibonacciShellInitializer(keras.initializers.Initializer):
         )
 
     def min_distance(self, dimension=3):
-        """Return the least distance between two kernel points, in meters.
+        """Return the smallest distance between two kernel points, in meters.
 
-        Infinite where there is only one. Kernel points much nearer to each
-        other than the influence distance see nearly the same neighbors.
+        Infinite for a single point. Kernel points much nearer to each other than
+        the influence distance have nearly the same neighbors.
         """
         points = self.points(dimension)
         offsets = points[:, None] - points
@@ -81,7 +81,7 @@ class FibonacciShellInitializer(keras.initializers.Initializer):
 
 
 def check_shells(shell_radii, shell_points):
-    """Return both as lists of plain numbers, or complain.
+    """Check both lists and return them as lists of plain numbers.
 
     Raises:
         DeepLearningException: See `FibonacciShellInitializer`.

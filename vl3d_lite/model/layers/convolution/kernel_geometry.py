@@ -1,4 +1,4 @@
-"""Nearest kernel point and influence of every neighbor, once per level."""
+"""Nearest kernel point and influence of every neighbor, once per stage."""
 
 from numbers import Real
 
@@ -19,10 +19,10 @@ INFLUENCES = ("linear", "constant", "gaussian")
 def nearest_kernel_point(offsets, kernel_points):
     """Find the kernel point nearest to each offset; the first of equal ones.
 
-    One pass over the kernel points that keeps the best so far: XLA fuses it
-    into one loop, and no tensor has an axis of kernel points. Measured at (4,
-    2048, 16, 3) and 21 points, against the expanded square by matmul and
-    argmin: 8 instead of 13 ms in a graph, 0.5 instead of 13 under XLA.
+    One pass over the kernel points that keeps the best so far: XLA fuses it into
+    one loop, and no tensor has an axis of kernel points. At (4, 2048, 16, 3) and 21
+    points it takes 8 ms in a graph and 0.5 ms under XLA; the expanded square by
+    matmul and argmin takes 13 ms in both.
 
     Args:
         offsets: ``(..., n_x)`` float, meters.
@@ -47,11 +47,11 @@ def nearest_kernel_point(offsets, kernel_points):
 
 
 def kernel_influence(offsets, kernel_points, nearest, sigma, influence="linear"):
-    """Weigh each neighbor by its distance ``d`` to its kernel point.
+    """Weight each neighbor by its distance ``d`` to its kernel point.
 
     ``linear``: ``max(0, 1 - d / sigma)``; ``constant``: 1; ``gaussian``:
-    ``exp(-d^2 / (2 (0.3 sigma)^2))``, as KPConv has it, not cut at `sigma`.
-    The gradient of ``d`` is zero where ``d`` is.
+    ``exp(-d^2 / (2 (0.3 sigma)^2))``, as in KPConv, not clipped at `sigma`.
+    The gradient of ``d`` is zero where ``d`` is zero.
 
     Args:
         offsets: ``(..., n_x)`` float, meters.
@@ -69,6 +69,7 @@ def kernel_influence(offsets, kernel_points, nearest, sigma, influence="linear")
     squared = ops.sum(ops.square(apart), axis=-1) / sigma**2
     if influence == "gaussian":
         return ops.exp(squared * (-0.5 / 0.3**2))
+    # A square root has an infinite slope at 0, where points meet kernel points.
     return ops.relu(1.0 - ops.sqrt(ops.maximum(squared, 1e-24)))
 
 
@@ -96,20 +97,20 @@ def kernel_geometry(
 
 
 def coordinate_dtype(layer):
-    """Name the float type that coordinates keep: never a half precision one.
+    """Return the dtype of coordinates: never half precision.
 
-    Meters in float16 are off by centimeters beyond 32 m.
+    float16 rounds meters to centimeters beyond 32 m.
     """
     return "float64" if layer.variable_dtype == "float64" else "float32"
 
 
 def check_kernel(where, sigma, influence):
-    """Check what every layer with kernel points is given.
+    """Check the arguments of every layer with kernel points.
 
     Raises:
         DeepLearningException: `sigma` is not positive or `influence` unknown.
     """
-    if not (isinstance(sigma, Real) and sigma > 0):
+    if not (isinstance(sigma, Real) and float(sigma) > 0):
         raise DeepLearningException(
             f"{where}: `sigma` must be positive (meters). Received: sigma={sigma}"
         )
@@ -122,30 +123,30 @@ def check_kernel(where, sigma, influence):
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class KernelGeometryLayer(keras.layers.Layer):
-    """What all blocks of a level share: which kernel point, and how much of it.
+    """Find each neighbor's nearest kernel point and the influence of that point.
 
     For a neighbor ``j`` of a center ``i`` and the kernel points ``q``::
 
         n_ij = argmin_k |x_j - x_i - q_k|            (the first of equal ones)
         h_ij = influence(|x_j - x_i - q_n| / sigma)   (0 where missing)
 
-    A missing neighbor has nearest 0 and influence exactly 0. The kernel points
-    do not learn; a deformable kernel computes its own geometry. Coordinates
-    stay float32 under mixed precision.
+    A missing neighbor has nearest 0 and influence exactly 0. All blocks of a stage
+    share the result. The kernel points are not trained; a deformable kernel
+    computes its own geometry. Coordinates stay float32 under mixed precision.
 
     Shapes: ``B`` fields, ``R`` support points, ``M`` centers, ``K`` neighbors,
     ``n_x`` 2 or 3.
 
     Args:
-        sigma: Influence distance, meters. Positive.
+        sigma: Influence distance, in meters. Positive.
         shell_radii: See `FibonacciShellInitializer`.
         shell_points: See `FibonacciShellInitializer`.
         influence: "linear", "constant" or "gaussian", see `kernel_influence`.
 
     Call arguments:
-        inputs: ``[X, N]`` or ``[X, N, centers]``: ``(B, R, n_x)`` float meters,
-            ``(B, M, K)`` int rows of ``X``, ``(B, M, n_x)`` float meters.
-            Without centers they are ``X`` itself.
+        inputs: ``[X, N]`` or ``[X, N, centers]``: ``(B, R, n_x)`` float, in
+            meters; ``(B, M, K)`` int, rows of ``X``, -1 where missing;
+            ``(B, M, n_x)`` float, in meters, ``X`` by default.
 
     Returns:
         ``[nearest, influence]``: ``(B, M, K)`` int32, ``(B, M, K)`` float.
@@ -154,7 +155,8 @@ class KernelGeometryLayer(keras.layers.Layer):
         DeepLearningException: An argument or a shape is out of its range.
 
     Source:
-        Thomas et al., *KPConvX* (2024), eq. 2 and 3.
+        Thomas et al., *KPConvX* (2024), eq. 2 and 3. The other influences are
+        those of KPConv's code.
     """
 
     def __init__(self, sigma, shell_radii, shell_points, influence="linear", **kwargs):

@@ -35,7 +35,7 @@ def _exists(*names):
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class KPConvXLayer(KPConvXBlocks):
-    """Blocks of kernel point convolution, attention over kernel points and MLP.
+    """Apply blocks of kernel point convolution, kernel attention and MLP.
 
     One block, for a point ``i`` and its neighbors ``j``, where ``n`` is the
     kernel point nearest to ``x_j - x_i`` (``BN``: batch normalization, ``act``:
@@ -48,58 +48,57 @@ class KPConvXLayer(KPConvXBlocks):
         h^_i  = act(BN(h~_i A^ + b^))                          (D)
         out_i = f_i + h^_i
 
-    A padded point (no neighbor present) gives zeros and stays out of the
-    statistics of BN; what its coordinates and features hold is never read.
+    A padded point (no neighbor present) gets zeros and is not part of the
+    statistics of BN; its coordinates and features have no effect.
 
     Shapes: ``B`` fields, ``R`` points, ``K`` neighbors, ``D`` channels, ``M``
-    centers (``R`` unless `strided`), ``n_x`` 2 or 3.
+    centers (``R`` unless `strided`), ``n_x`` coordinates, 2 or 3.
 
     Args:
         blocks: Number of blocks, at least 1.
-        drop_path: Probability in [0, 1] that a sample skips a block's ``h^`` in
-            training; kept ones are divided by ``1 - drop_path`` so that the
-            expectation stays. 1 leaves the residual alone. Inference drops
-            nothing.
+        drop_path: Probability in [0, 1] that a sample skips ``h^`` of a block in
+            training; the others are divided by ``1 - drop_path``, which keeps
+            the expectation. 1 leaves the residual only. Inference drops none.
         sigma: Influence distance, in the unit of X (meters). Positive.
         shell_radii: See `FibonacciShellInitializer`.
         shell_points: See `FibonacciShellInitializer`.
         DH: Hidden channels of the MLP, usually ``4 D``.
         groups: ``G``, the channels that share a modulation. Divides ``D``.
-        deformable: True lets the kernel points learn.
-        initializer: For every tensor of weights, each block drawn anew. None:
+        deformable: Whether the kernel points are trained.
+        initializer: Initializer of every tensor of weights, drawn per block. None:
             Glorot uniform for matrices, zeros for vectors.
-        regularizer: For every tensor of weights but Q.
-        constraint: For every tensor of weights but Q.
+        regularizer: Regularizer of every tensor of weights but Q.
+        constraint: Constraint of every tensor of weights but Q.
         bn_momentum: Momentum of the normalizations, in [0, 1). Their epsilon
             is 1e-5, as in the paper's code (Keras has 0.99 and 1e-3).
-        bn_phi: List of `blocks` BatchNormalization layers; None makes them.
+        bn_phi: List of `blocks` BatchNormalization layers; None for new ones.
         bn_htilde: As `bn_phi`, after A~.
         bn_hhat: As `bn_phi`, after A^.
         activation: A layer, a name, a function, or the negative slope of a
-            LeakyReLU. The default's slope is 0.3; the paper's code has 0.1.
+            LeakyReLU. The default has slope 0.3; the paper's code has 0.1.
         built_Q, built_W, built_Phi, built_phi, built_Psi, built_psi,
-        built_Atilde, built_btilde, built_Ahat, built_bhat: Accepted so that
-            VL3D's configurations load, and ignored: properties tell.
-        order: "vl3d" as above. "apple": ``f~`` goes through BN and act;
-            ``a = sigmoid(act(f Phi + phi) Psi)``; ``h^`` has no act of its own,
-            and ``out = act(f + h^)``.
-        modulation_norm: True normalizes the logits of each kernel point before
+        built_Atilde, built_btilde, built_Ahat, built_bhat: Ignored;
+            VL3D's configurations contain them. Read the properties instead.
+        order: "vl3d" as above. "apple": BN and act follow ``f~``;
+            ``a = sigmoid(act(f Phi + phi) Psi)``; no act follows ``h^``, and
+            ``out = act(f + h^)``.
+        modulation_norm: Whether to normalize the logits of each kernel point before
             the sigmoid (mean 0, variance 1, then a gain and a bias).
-        output_channels: Channels of the last block's output; its residual goes
-            through a linear shortcut where they differ from ``D``.
-        strided: True takes centers apart from the support points. The residual
-            and ``a`` then start from the maximum over the neighbors' features.
-            Needs ``blocks=1``.
+        output_channels: Channels of the last block's output. Where they differ from
+            ``D``, its residual has a linear shortcut.
+        strided: Whether centers differ from the support points. The residual and
+            ``a`` then use the maximum over the neighbors' features. Requires
+            ``blocks=1``.
         influence: "linear", "constant" or "gaussian", see `kernel_influence`.
-        attention: False is the depthwise form, ``a = 1``.
+        attention: Whether to use kernel attention; ``a = 1`` without it.
 
     Call arguments:
-        inputs: ``[X, F, N]``: ``(B, R, n_x)`` float meters, ``(B, R, D)`` float,
-            ``(B, R, K)`` int rows of X, missing outside ``[0, R)``; a real
-            point lists itself. Or ``[X, F, N, nearest, influence]``, what
-            `KernelGeometryLayer` returns. Strided: N is ``(B, M, K)`` and the
-            centers ``(B, M, n_x)`` follow it in the first form.
-        training: Normalize by the batch, and drop paths.
+        inputs: ``[X, F, N]``: ``(B, R, n_x)`` float in meters, ``(B, R, D)``
+            float, ``(B, R, K)`` int, rows of X, missing outside ``[0, R)``; a
+            real point lists itself. Or ``[X, F, N, nearest, influence]``, the
+            last two from `KernelGeometryLayer`. Strided: N is ``(B, M, K)``, and
+            the centers ``(B, M, n_x)`` follow it in the first form.
+        training: Whether to normalize by the batch and drop paths.
         mask: Ignored.
 
     Returns:
@@ -110,8 +109,8 @@ class KPConvXLayer(KPConvXBlocks):
 
     Source:
         Thomas et al., *KPConvX* (2024), https://arxiv.org/abs/2405.13194, in
-        the order of VL3D's layer; its ``A~`` is (D, DH). Normalizing by real
-        points only is ours.
+        the order of VL3D's layer, whose ``A~`` is (D, DH). Statistics over the
+        real points alone are ours.
     """
 
     built_Q = _exists("Q")
@@ -290,11 +289,11 @@ class KPConvXLayer(KPConvXBlocks):
         return cls(**{**config, "order": OLD_ORDERS.get(order, order)})
 
     def export_representation(self, dir_path, out_prefix=None, Wpast=None):
-        """Write the kernel points and weights as files.
+        """Write the kernel points and weights to files.
 
         Args:
-            dir_path: Folder to write to.
-            out_prefix: Prefix of the folder's name; None for none.
+            dir_path: Output folder.
+            out_prefix: Prefix of the file names, or None.
             Wpast: Earlier weights ``(blocks, mq, D)`` to compare with, or None.
 
         Raises:
@@ -303,13 +302,14 @@ class KPConvXLayer(KPConvXBlocks):
         """
         if not self.built:
             raise DeepLearningException(
-                f"{self.name}: a layer has no kernel to export before it is built. "
-                "Call it once."
+                f"{self.name}: the layer has no kernel before it is built. "
+                "Call it once before you export it."
             )
+        weights = ops.convert_to_numpy(self.W)
         past = None if Wpast is None else ops.convert_to_numpy(Wpast)
-        if past is not None and past.shape != tuple(self.W.shape):
+        if past is not None and past.shape != weights.shape:
             raise DeepLearningException(
-                f"{self.name}: `Wpast` must have the shape {tuple(self.W.shape)} of "
+                f"{self.name}: `Wpast` must have the shape {weights.shape} of "
                 f"W. Received: {past.shape}"
             )
         facts = self.kernel_facts()
@@ -317,7 +317,7 @@ class KPConvXLayer(KPConvXBlocks):
         export_kernel(
             Path(dir_path),
             ops.convert_to_numpy(self.Q),
-            ops.convert_to_numpy(self.W),
+            weights,
             name=self.name,
             out_prefix=out_prefix,
             past=past,
@@ -326,7 +326,7 @@ class KPConvXLayer(KPConvXBlocks):
         )
 
     def kernel_facts(self):
-        """Return what an exported kernel states of its layer, by argument name."""
+        """Return the arguments that are exported with a kernel, by name."""
         return {
             "sigma": self.sigma,
             "shell_radii": list(self.shell_radii),

@@ -18,8 +18,12 @@ from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_present
 class KPConvXBlocks(keras.layers.Layer):
     """Geometry, modulation, convolution and MLP of the blocks of `KPConvXLayer`."""
 
+    bn_phi: list | None
+    bn_htilde: list | None
+    bn_hhat: list | None
+
     def _geometry(self, X, N, rest):
-        """Compute, or take, nearest kernel points and influence."""
+        """Return nearest kernel points and influence, given or computed."""
         if len(rest) == 2:
             nearest, influence = ops.cast(rest[0], "int32"), rest[1]
             present = is_present(N, X)
@@ -43,9 +47,12 @@ class KPConvXBlocks(keras.layers.Layer):
             return self._activate(residual) if apple else residual
         modulations = self._modulations(block, F, real, training)
         weights = self._weight(self.W, block)
+        neighbors, nearest, influence = geometry
         H = kpconvx_operator(
             support if self.strided else F,
-            *geometry,
+            neighbors,
+            nearest,
+            influence,
             weights,
             modulations,
             finite=not self.strided,
@@ -69,7 +76,7 @@ class KPConvXBlocks(keras.layers.Layer):
         return without_padding(self._activate(out) if apple else out, real)
 
     def _modulations(self, block, F, real, training):
-        """Compute ``a``, ``(B, M, mq * D / G)`` in (0, 1), or None."""
+        """Return ``a``, ``(B, M, mq * D / G)`` in (0, 1), or None without attention."""
         if not self.attention:
             return None
         hidden = self._linear(F, self.Phi, self.phi, block)
@@ -98,6 +105,7 @@ class KPConvXBlocks(keras.layers.Layer):
         return values if vector is None else values + self._weight(vector, block)
 
     def _normalize(self, layers, block, values, real, training):
+        # The mask keeps padded points out of the statistics.
         values = layers[block](values, training=training, mask=real)
         return ops.cast(values, self.compute_dtype)
 
@@ -111,7 +119,7 @@ class KPConvXBlocks(keras.layers.Layer):
         return values * ops.cast(scale, self.compute_dtype)
 
     def _add(self, name, shape, constant=None):
-        """Add a stack of weights, one slice a block."""
+        """Add a stack of weights, one slice per block."""
         initializer = self.initializer
         if constant is not None:
             initializer = keras.initializers.Constant(constant)
@@ -129,6 +137,7 @@ class KPConvXBlocks(keras.layers.Layer):
     def _normalizations(self, layers, widths):
         """Make and build the normalizations of every block."""
         if layers is None:
+            # The epsilon of the paper's code; Keras has 1e-3.
             layers = [
                 keras.layers.BatchNormalization(
                     momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype_policy

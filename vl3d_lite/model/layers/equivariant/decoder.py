@@ -258,8 +258,8 @@ class EquivariantTransformerDecoderLayer(DecoderBlocks, EquivarianceCheck):
         tokens = (memory_positions, memory_position_mask)
         own_masks = (tgt_mask, tgt_key_padding_mask)
         own = call_context(own_masks, queries, (None, None), tgt_neighbors, training)
-        masks = (memory_mask, memory_key_padding_mask)
-        other = call_context(masks, queries, tokens, memory_neighbors, training)
+        memory_masks = (memory_mask, memory_key_padding_mask)
+        other = call_context(memory_masks, queries, tokens, memory_neighbors, training)
         x = self._spectrum(tgt, tgt_key_padding_mask)
         memory = self._spectrum(memory, memory_key_padding_mask)
         if self.self_attn is not None:

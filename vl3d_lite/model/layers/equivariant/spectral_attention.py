@@ -69,9 +69,9 @@ class SpectralAttention(keras.layers.Layer):
             combine(memory_position_mask, key_mask),
             neighbors,
         )
-        fields = self._project(query, memory, key_mask)
+        query, key, value = self._project(query, memory, key_mask)
         masks = attention_mask, key_mask
-        context = self._context(*fields, encoded, masks, neighbors, training)
+        context = self._context(query, key, value, encoded, masks, neighbors, training)
         kernel, bias = self._weights("out")
         result = multiply(context, kernel, bias, self.group)
         if contaminated is None:
