@@ -149,11 +149,8 @@ def require_memory_for(
     Args:
         spec: The spec of the run.
         where: Its name in messages.
-        train: As in `estimate`.
-        validation: As in `estimate`.
-        predict: As in `estimate`.
-        threads: As in `estimate`.
-        accelerator: As in `estimate`.
+        train, validation, predict: Sizes of the clouds, as in `estimate`.
+        threads, accelerator: As in `estimate`.
         refuse_above: Estimate by free memory above which the run is refused. Below
             it, a run that may not fit is a warning.
 

@@ -1,0 +1,13 @@
+from .calibration import ReliabilityCounts as ReliabilityCounts
+from .calibration import Temperature as Temperature
+from .calibration import fit_temperature as fit_temperature
+from .class_groups import group_classes as group_classes
+from .classifier import Classifier as Classifier
+from .classifier import CloudPrediction as CloudPrediction
+from .inference import Inference as Inference
+from .outcomes import Outputs as Outputs
+from .outcomes import PredictedCloud as PredictedCloud
+from .outcomes import read_outcomes as read_outcomes
+from .votes import CellPrediction as CellPrediction
+from .votes import predict_cells as predict_cells
+from .writing import write_prediction as write_prediction

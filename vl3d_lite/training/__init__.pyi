@@ -1,0 +1,12 @@
+from .checkpoints import Progress as Progress
+from .compilation import compiles as compiles
+from .initial_weights import transfer_weights as transfer_weights
+from .joined_optimizer import JoinedOptimizer as JoinedOptimizer
+from .loop import TrainingLoop as TrainingLoop
+from .loop import compile_model as compile_model
+from .losses import PointCrossEntropy as PointCrossEntropy
+from .losses import loss_weights as loss_weights
+from .memory import Memory as Memory
+from .memory import estimate as estimate
+from .optimizers import build_optimizer as build_optimizer
+from .remedies import require_memory_for as require_memory_for
