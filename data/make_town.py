@@ -1,11 +1,11 @@
-"""Simulate an airborne laser scan of a small town; write it as three LAZ blocks.
+"""Simulate an airborne laser scan of a small town and write three LAZ blocks.
 
     python data/make_town.py [--output DIR] [--seed N]
 
-``simulator/`` holds the parts: `terrain`, convex `solids`, the `town` made of them,
-and the `scanner`, which finds where a pulse enters and leaves a solid: walls, roofs,
-cars and lamps stop it; crowns and hedges are porous and take a share of it now and
-then. Lengths are meters, angles radians, coordinates local to ``ORIGIN``.
+``simulator/`` contains the parts: `terrain`, convex `solids`, the `town` made of them,
+and the `scanner`, which intersects pulses with solids. Walls, roofs, cars and lamps are
+opaque; crowns and hedges are porous, and leaves in them reflect shares of a pulse.
+Lengths are in meters, angles in radians, coordinates relative to ``ORIGIN``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SEED = 7
 
 
 def write_block(path: Path, points: dict[str, np.ndarray]) -> None:
-    """Write LAS 1.4, point format 6: the same bytes for the same points."""
+    """Write LAS 1.4, point format 6; the same points give the same bytes."""
     header = laspy.LasHeader(version="1.4", point_format=6)
     header.creation_date = datetime.date(2024, 10, 1)
     header.system_identifier = "SIMULATED"
@@ -39,7 +39,9 @@ def write_block(path: Path, points: dict[str, np.ndarray]) -> None:
     header.scales, header.offsets = np.full(3, SCALE), np.array(ORIGIN)
     header.global_encoding.gps_time_type = GpsTimeType.STANDARD
     header.global_encoding.wkt = True
-    wkt = CRS.from_epsg(EPSG).to_wkt("WKT1_GDAL")  # the WKT that LAS 1.4 names
+    wkt = CRS.from_epsg(EPSG).to_wkt(
+        "WKT1_GDAL"
+    )  # the version of WKT that LAS 1.4 requires
     header.vlrs.append(WktCoordinateSystemVlr(wkt))
     las = laspy.LasData(header)
     las.points = laspy.ScaleAwarePointRecord.zeros(len(points["x"]), header=header)

@@ -16,8 +16,9 @@ HALF_ANGLE, ROLL, PULSES_PER_SWEEP = np.radians(20.0), np.radians(0.4), 600
 SCAN_ANGLE_UNIT = 0.006  # degrees, LAS 1.4
 RANGE_NOISE, DEAD_RANGE, MAX_RETURNS = 0.025, 0.5, 4
 VEGETATION_BANDS = 0.5, 2.0  # upper ends of low and of medium vegetation
-MEAN_GROUND, MARGIN = 105.0, 15.0  # tall things and relief shift a ray this far
-FIRST_GPS_SECOND = 411_800_000.0  # autumn 2024; LAS leaves out the first 1e9
+# m; tall objects and relief shift the hit of a pulse by up to the margin.
+MEAN_GROUND, MARGIN = 105.0, 15.0
+FIRST_GPS_SECOND = 411_800_000.0  # autumn 2024; LAS subtracts 1e9
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Pulses:
     line: np.ndarray
 
     def at(self, ranges):
-        """Points ``(n, 3)`` at the given ranges, one a pulse."""
+        """Points ``(n, 3)`` at the given ranges, one per pulse."""
         return self.origins + ranges[:, None] * self.directions
 
     def __getitem__(self, rows):
         return Pulses(*(values[rows] for values in vars(self).values()))
 
     def reach_ground(self):
-        """Range at which each pulse would meet the bare terrain, by fixed point."""
+        """Range from each pulse to the bare terrain, by fixed-point iteration."""
         ranges = np.full(len(self.line), FLYING_HEIGHT - MEAN_GROUND)
         for _ in range(7):
             x, y, _ = self.at(ranges).T
@@ -47,7 +48,7 @@ class Pulses:
 
 
 def fly(number, offset):
-    """The pulses of one flight line; angles include the roll, right is positive."""
+    """The pulses of one flight line; angles include the roll, positive to the right."""
     index = np.arange(int(FLIGHT_SECONDS * PULSE_RATE))
     seconds = index / PULSE_RATE
     ahead = np.array([np.cos(FLIGHT_YAW), np.sin(FLIGHT_YAW), 0.0])
@@ -63,7 +64,7 @@ def fly(number, offset):
 
 
 def fly_over(extent):
-    """The pulses of all flight lines that aim at an extent or near it."""
+    """The pulses of all flight lines that point at an extent or close to it."""
     lines = []
     for number, offset in enumerate(FLIGHT_OFFSETS, start=1):
         line = fly(number, offset)
@@ -78,18 +79,18 @@ def is_within(xyz, extent, margin=0.0):
     return np.all((xyz[:, :2] >= low) & (xyz[:, :2] < high), axis=1)
 
 
-def meet_solids(solids, pulses, ground, seed):
-    """Every place where a pulse meets a solid.
+def hit_solids(solids, pulses, ground, seed):
+    """All hits of pulses on solids.
 
-    A solid draws from a generator of its own, so that one more hit on one solid
-    leaves the others' random numbers as they were.
+    Each solid has its own random generator, so an additional hit on one solid does
+    not change the random numbers of the others.
 
     Args:
         ground: Range to the bare ground, ``(n,)``.
 
     Returns:
-        ``(hits,)`` each: pulse, range, share of the energy it takes, reflectance
-        times cosine of incidence, class code.
+        ``(hits,)`` each: pulse, range, share of the remaining energy that the hit
+        takes, reflectance times cosine of incidence, class code.
     """
     tree, hits = KDTree(pulses.at(ground)[:, :2]), []
     lean = np.tan(HALF_ANGLE + ROLL)
@@ -119,11 +120,11 @@ def meet_solids(solids, pulses, ground, seed):
 
 
 def record(pulse, ranges, taken, pulse_count):
-    """Which hits become returns.
+    """Select the hits that become returns.
 
-    A pulse starts with energy 1 and every hit takes its share of what is left. It
-    is recorded where that is at least 0.1, the receiver is ready again, and fewer
-    than four returns came before.
+    A pulse starts with energy 1, and every hit takes its share of the remaining
+    energy. A hit is recorded if this energy is above 0.1, the dead time after the
+    last return is over, and the pulse has fewer than four returns.
 
     Returns:
         Row of the hit, energy of the echo, return number, ``(returns,)`` each, in
@@ -163,7 +164,7 @@ def scan(town, extent, seed):
     bare *= -np.sum(pulses.directions * normal, axis=1)
     count = len(ground)
     floor = np.arange(count), ground, np.ones(count), bare, np.full(count, GROUND)
-    hits = meet_solids(town.solids, pulses, ground, seed)
+    hits = hit_solids(town.solids, pulses, ground, seed)
     hits = [np.concatenate(pair) for pair in zip(hits, floor, strict=True)]
     row, echo, number = record(*hits[:3], count)
     pulse, ranges, _, brightness, code = (values[row] for values in hits)

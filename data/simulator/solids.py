@@ -1,4 +1,4 @@
-"""Convex solids: what a pulse can enter and leave, as sets of planes."""
+"""Convex solids as sets of planes, with their intersections with pulses."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,11 @@ class Solid:
         center: ``(3,)``.
         normals: ``(m, 3)``, unit, outward.
         offsets: ``(m,)``.
-        radius: Of a sphere about the center that holds the solid.
+        radius: Radius of a sphere around the center that contains the solid.
         code: ASPRS class; vegetation is split into height bands later.
         reflectance: 0 to 1, at the scanner's wavelength.
-        free_path: Mean way of a pulse between two leaves; 0 for a hard solid.
+        free_path: Mean distance in m of a pulse between two leaves; 0 for an opaque
+            solid.
     """
 
     center: np.ndarray
@@ -30,7 +31,9 @@ class Solid:
     free_path: float = 0.0
 
     def cross(self, origins, directions):
-        """Where rays enter and leave; a ray that misses enters after it leaves.
+        """Ranges at which rays enter and leave the solid.
+
+        For a ray that misses the solid, the entry is behind the exit.
 
         Args:
             origins, directions: ``(n, 3)``; directions are unit vectors.
@@ -50,7 +53,7 @@ class Solid:
 
 
 def solid(x, y, z, yaw, faces, radius, **looks):
-    """A solid from ``faces`` (nx, ny, nz, offset) in a frame turned by `yaw`."""
+    """A solid from ``faces`` (nx, ny, nz, offset) in a frame rotated by `yaw`."""
     faces = np.asarray(faces, dtype=float)
     faces = faces / np.linalg.norm(faces[:, :3], axis=1, keepdims=True)
     cos, sin = np.cos(yaw), np.sin(yaw)
@@ -60,7 +63,7 @@ def solid(x, y, z, yaw, faces, radius, **looks):
 
 
 def box(x, y, z, yaw, length, width, height, **looks):
-    """A box that stands on ``z``."""
+    """A box with its bottom at ``z``."""
     faces = [(1, 0, 0, length / 2), (-1, 0, 0, length / 2), (0, 0, 1, height)]
     faces += [(0, 1, 0, width / 2), (0, -1, 0, width / 2), (0, 0, -1, 0)]
     radius = np.sqrt(length**2 / 4 + width**2 / 4 + height**2)
@@ -68,7 +71,7 @@ def box(x, y, z, yaw, length, width, height, **looks):
 
 
 def roof(x, y, z, yaw, length, width, shape, pitch, **looks):
-    """A gable, hip or shed roof over eaves at ``z``; a shed's is half as steep."""
+    """A gable, hip or shed roof over eaves at ``z``; a shed roof has half the slope."""
     half, rise = (length / 2, width / 2), np.tan(pitch)
     faces = [(0, 0, -1, 0)]
     if shape == "shed":
@@ -83,7 +86,7 @@ def roof(x, y, z, yaw, length, width, shape, pitch, **looks):
 
 
 def crown(rng, x, y, z, radius, height, shape, **looks):
-    """An uneven crown from ``z`` up: a ``cone``, or else an ellipsoid."""
+    """An irregular crown with its bottom at ``z``: a ``cone`` or an ellipsoid."""
     if shape == "cone":
         turns = 2 * np.pi * np.arange(11) / 11
         slant = np.full(11, radius / height)

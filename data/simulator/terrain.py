@@ -3,7 +3,7 @@
 import numpy as np
 
 STREET_YAW, BEND, BEND_LENGTH = 0.3, 5.0, 40.0  # radians, meters, meters
-STREET_HALF_WIDTH, STREET_EDGE = 3.8, 5.6  # of the asphalt; with the pavement
+STREET_HALF_WIDTH, STREET_EDGE = 3.8, 5.6  # m, of the asphalt; with the pavement
 HILLS = (7, 55, 105, 35), (5, 210, 45, 28), (6, 215, 150, 30)  # height, x, y, spread
 
 
@@ -13,7 +13,7 @@ def terrain(x, y):
     for height, east, north, spread in HILLS:
         squares = (x - east) ** 2 + (y - north) ** 2
         z = z + height * np.exp(-squares / (2 * spread**2))
-    for _ in range(2):  # steepens the banks, flattens the treads; stays monotone
+    for _ in range(2):  # steeper banks, flatter terraces; the map stays monotone
         z = z - 0.8 * 3.0 / (2 * np.pi) * np.sin(2 * np.pi * z / 3.0)
     return z
 
@@ -27,14 +27,14 @@ def terrain_normal(x, y):
 
 
 def to_street(x, y):
-    """Street coordinates ``u, v``, in which the bent streets are straight."""
+    """Street coordinates ``u, v``, in which the curved streets are straight."""
     u = np.cos(STREET_YAW) * x + np.sin(STREET_YAW) * y
     v = -np.sin(STREET_YAW) * x + np.cos(STREET_YAW) * y
     return u, v - BEND * np.sin(u / BEND_LENGTH)
 
 
 def from_street(u, v):
-    """Local ``x, y`` of street coordinates, and the street's yaw there."""
+    """Local ``x, y`` of street coordinates, and the yaw of the street there."""
     v = v + BEND * np.sin(u / BEND_LENGTH)
     x = np.cos(STREET_YAW) * u - np.sin(STREET_YAW) * v
     y = np.sin(STREET_YAW) * u + np.cos(STREET_YAW) * v
@@ -47,7 +47,8 @@ def ground_reflectance(x, y, avenues, streets):
 
     Args:
         x, y: ``(n,)``.
-        avenues: ``u`` of their axes. `streets`: ``v`` of theirs.
+        avenues: ``u`` of the axes of avenues.
+        streets: ``v`` of the axes of streets.
     """
     u, v = to_street(x, y)
     to_avenue = np.abs(u[:, None] - avenues).min(axis=1)

@@ -1,6 +1,6 @@
-"""What stands on the ground: houses, flats, parks, trees, hedges, cars, lamps.
+"""Objects on the ground: houses, apartments, parks, trees, hedges, cars, lamps.
 
-Places are street coordinates ``u, v``, in which streets are straight.
+Positions are street coordinates ``u, v``, in which streets are straight.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ ACROSS = np.pi / 2
 
 
 class Town:
-    """Every solid of the town that belongs to a seed.
+    """All solids of the town of a seed.
 
-    Blocks of houses, flats and parks take turns between the streets; buildings
-    come first, so that what grows or parks later keeps off them.
+    Blocks of houses, apartments and parks alternate between the streets. Buildings
+    of a block are placed first, so that plants and cars avoid them.
     """
 
     def __init__(self, seed: int):
@@ -38,7 +38,7 @@ class Town:
                 self.avenue(south, north, west)
 
     def is_free(self, x: float, y: float, margin: float) -> bool:
-        """Whether no building stands within `margin` of a place."""
+        """Whether no building is within `margin` of a position."""
         for east, north, yaw, length, width in self._footprints:
             along = np.cos(yaw) * (x - east) + np.sin(yaw) * (y - north)
             across = -np.sin(yaw) * (x - east) + np.cos(yaw) * (y - north)
@@ -75,14 +75,14 @@ class Town:
             self.grow(start + 1, end - 1, *ends, rng.integers(4, 7), 0.9)
 
     def _cut(self, west: float, east: float) -> Iterator[tuple[float, float]]:
-        """Parcels of 13 to 20 m along a street, until less than 12 m is left."""
+        """Parcels of 13 to 20 m along a street, while 12 m or more remain."""
         while east - west > 12:
             end = min(west + self.rng.uniform(13, 20), east)
             yield west, end
             west = end
 
     def flats(self, west: float, east: float, south: float, north: float) -> None:
-        """A long block of flats, and a parking lot with trees before it."""
+        """A long apartment building, and a parking lot with trees in front of it."""
         rng, middle = self.rng, (west + east) / 2
         length, eaves = (east - west) * rng.uniform(0.55, 0.75), rng.uniform(6, 9.5)
         shape = rng.choice(["flat", "gable", "hip"])
@@ -130,13 +130,13 @@ class Town:
         count: int,
         tall: float = 1.1,
     ) -> None:
-        """As many trees as shrubs, anywhere between the edges."""
+        """Equal numbers of trees and shrubs at random positions between the edges."""
         places = self.rng.uniform([west, south], [east, north], (count, 2, 2))
         for tree, shrub in places:
             self.tree(*tree, tall)
             self.shrub(*shrub)
 
-    # Things
+    # Objects
 
     def building(
         self,
@@ -148,7 +148,7 @@ class Town:
         eaves: float,
         shape: str,
     ) -> None:
-        """Walls, a roof that overhangs them, and what stands on the roof."""
+        """Walls, a roof with an overhang, and a chimney or a superstructure."""
         x, y, yaw = from_street(u, v)
         yaw, z = yaw + turn, terrain(x, y) + eaves
         self._footprints.append((x, y, yaw, length, width))
@@ -171,7 +171,7 @@ class Town:
         self.solids.append(box(east, north, z, yaw, 0.8, 0.6, chimney, **walls))
 
     def tree(self, u: float, v: float, tall: float) -> None:
-        """A trunk and a crown; branches may reach over roofs and cars."""
+        """A trunk and a crown, which may extend over roofs and cars."""
         x, y, _ = from_street(u, v)
         if not self.is_free(x, y, 0.8):
             return
@@ -186,7 +186,7 @@ class Town:
         self._crown(*body, free_path=(0.5, 1.5))
 
     def shrub(self, u: float, v: float) -> None:
-        """A round bush or, as often, a patch of tall grass and flowers."""
+        """A round bush or, with equal probability, a patch of tall grass."""
         x, y, _ = from_street(u, v)
         if not self.is_free(x, y, 0.3):
             return
@@ -202,7 +202,7 @@ class Town:
         self.solids.append(crown(self.rng, *body, **looks))
 
     def hedge(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """A clipped hedge between two places, in pieces of about 2 m."""
+        """A clipped hedge between two positions, in pieces of about 2 m."""
         height, width = self.rng.uniform(0.8, 2.1), self.rng.uniform(0.7, 1.2)
         looks = {"reflectance": self.rng.uniform(0.3, 0.5), "free_path": 0.3}
         along = np.subtract(end, start)
@@ -216,7 +216,7 @@ class Town:
                 self.solids.append(box(x, y, *piece, code=VEGETATION, **looks))
 
     def car(self, u: float, v: float, turn: float) -> None:
-        """A car (body and cabin) or, one time in eight, a van."""
+        """A car (body and cabin) or, in one of eight cases, a van."""
         x, y, yaw = from_street(u, v)
         yaw += turn + self.rng.normal(0, 0.04)
         if not self.is_free(x, y, 1.2):
@@ -233,7 +233,7 @@ class Town:
             self.solids.append(box(x, y, *cabin, **glass))
 
     def lamp(self, u: float, v: float) -> None:
-        """A lamp post with its lamp on an arm over the street."""
+        """A lamp post with a lamp on an arm over the street."""
         x, y, yaw = from_street(u, v)
         z, height = terrain(x, y), self.rng.uniform(5.0, 7.5)
         metal = {"code": OTHER, "reflectance": 0.5}

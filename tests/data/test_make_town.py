@@ -1,4 +1,4 @@
-"""The shipped town: made by its program, and worth learning from."""
+"""The shipped town: the script reproduces it, and it is not trivial to classify."""
 
 import importlib
 import sys
@@ -31,7 +31,7 @@ def shipped():
 
 
 def local(las, program):
-    """Float64 ``(n, 3)`` in the town's own coordinates."""
+    """Coordinates relative to the town's origin, float64 ``(n, 3)``."""
     return np.stack([las.x, las.y, las.z], axis=1) - program.ORIGIN
 
 
@@ -46,7 +46,7 @@ def groups(las):
 
 
 def mean_iou(table):
-    """Of a ``(4, 4)`` confusion matrix, in loops."""
+    """Mean IoU of a ``(4, 4)`` confusion matrix, in loops."""
     scores = []
     for k in range(4):
         union = table[k].sum() + table[:, k].sum() - table[k, k]
@@ -55,7 +55,7 @@ def mean_iou(table):
 
 
 def best_mean_iou_of_height(height, truth):
-    """The best any assignment of 0.1 m height bins to classes does, by ascent."""
+    """Best mean IoU of any assignment of 0.1 m height bins to classes, by ascent."""
     bins = np.clip((height + 1.0) / 0.1, 0, 250).astype(int)
     counts = np.zeros((251, 4))
     np.add.at(counts, (bins, truth), 1)
@@ -90,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert first.read_bytes() != other.read_bytes()
 
 
-def test_the_shipped_files_are_what_the_program_makes(program, shipped, tmp_path):
+def test_the_script_reproduces_the_shipped_files(program, shipped, tmp_path):
     """A last digit of `sin` may move a few points; a changed program moves many."""
     program.make_town(tmp_path)
     for name, las in shipped.items():
@@ -116,7 +116,7 @@ def test_all_files_together_stay_below_six_megabytes():
     assert sum(sizes) < 6e6
 
 
-def test_blocks_do_not_overlap_and_hold_their_points(program, shipped):
+def test_blocks_do_not_overlap_and_contain_their_points(program, shipped):
     for name, las in shipped.items():
         west, south, east, north = program.BLOCKS[name]
         x, y, _ = local(las, program).T
@@ -142,7 +142,7 @@ def test_a_block_is_las_1_4_with_crs_and_utm_sized_coordinates(shipped, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_class_has_enough_points_to_be_learned(shipped, name):
+def test_every_class_has_enough_points_for_training(shipped, name):
     codes = np.asarray(shipped[name].classification)
     assert set(np.unique(codes)) == set(GROUPS)
     shares = np.bincount(groups(shipped[name])) / len(codes)
@@ -224,13 +224,13 @@ def test_range_noise_is_two_to_three_centimeters(shipped, program, terrain):
     assert 0.02 < spread < 0.03
 
 
-def test_terrain_has_relief_so_that_elevation_alone_tells_little(shipped):
+def test_terrain_has_relief_so_that_elevation_is_not_a_class(shipped):
     for las in shipped.values():
         ground = np.asarray(las.z)[np.asarray(las.classification) == 2]
         assert np.ptp(ground) > 5
 
 
-def test_intensity_tells_asphalt_from_lawn_but_not_every_class(shipped):
+def test_intensity_separates_asphalt_and_lawn_but_not_all_classes(shipped):
     las = shipped["town_train"]
     intensity = np.asarray(las.intensity, dtype=float)
     ground = np.asarray(las.classification) == 2
