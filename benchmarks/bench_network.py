@@ -194,7 +194,7 @@ def main():
     parameters = made["ours, graph"][2].count_params()
     points = BATCH * STAGES[0][0]
     lines = [
-        f"Threads: {arguments.threads}. {parameters:,} parameters, {points:,} points a "
+        f"Threads: {arguments.threads}. {parameters:,} parameters, {points:,} points per "
         f"batch; medians of {arguments.rounds} rounds taken in turns. MB: peak of a "
         "process that does nothing else (imports take about 450).",
         "",
