@@ -49,7 +49,7 @@ def wkt_record(crs):
         ("EPSG:32618+8228", [1, 1, FOOT]),  # meters, heights in feet
     ],
 )
-def test_wkt_says_the_unit_of_plane_and_height(code, expected, las):
+def test_wkt_gives_the_units_of_plane_and_height(code, expected, las):
     insert_vlr(las, wkt_record(pyproj.CRS(code)))
     np.testing.assert_allclose(factors(las), expected, rtol=1e-12)
 
@@ -75,7 +75,7 @@ def test_wkt_in_an_extended_record_counts(las):
         ([], [1, 1, 1]),
     ],
 )
-def test_geotiff_keys_say_the_unit(pairs, expected, old_las):
+def test_geotiff_keys_give_the_unit(pairs, expected, old_las):
     insert_vlr(old_las, geo_keys(*pairs))
     np.testing.assert_allclose(factors(old_las), expected, rtol=1e-12)
 
@@ -133,7 +133,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_system_is_logged_and_taken_as_meters(what, las, caplog):
+def test_an_invalid_system_is_logged_and_meters_are_assumed(what, las, caplog):
     insert_vlr(las, BROKEN[what])
     with caplog.at_level(logging.WARNING):
         assert factors(las) == [1, 1, 1]
@@ -147,7 +147,7 @@ def test_a_broken_directory_of_keys_is_harmless(data, las):
     assert factors(las) == [1, 1, 1]
 
 
-def test_broken_wkt_leaves_the_word_to_geotiff_keys(las):
+def test_geotiff_keys_replace_invalid_wkt(las):
     insert_vlr(las, geo_keys((3072, 2261)))
     insert_vlr(las, BROKEN["no WKT"])
     np.testing.assert_allclose(factors(las)[0], US_FOOT, rtol=1e-12)
@@ -185,7 +185,7 @@ def test_degrees_that_no_record_names_are_seen_by_their_spacing(step, tmp_path):
         factors(tmp_path / "town.laz")
 
 
-def test_a_dense_local_scan_is_taken_to_be_in_meters(tmp_path):
+def test_a_dense_local_scan_is_assumed_to_be_in_meters(tmp_path):
     las = laspy.LasData(laspy.LasHeader(point_format=6, version="1.4"))
     las.header.scales = [1e-4] * 3
     las.xyz = np.random.default_rng(0).uniform(0, 0.03, (900, 3))

@@ -113,7 +113,9 @@ def test_points_counted_the_old_way_alone_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(("cut", "missing"), [(1, 1), (34, 1), (34 * 7 + 5, 8)])
-def test_a_truncated_file_says_how_many_points_are_missing(cut, missing, tmp_path):
+def test_the_error_of_a_truncated_file_counts_the_missing_points(
+    cut, missing, tmp_path
+):
     path = make_las(tmp_path / "cut.las", "1.2", 3, count=100)
     path.write_bytes(path.read_bytes()[:-cut])
     message = f" {missing} of 100 points are missing"

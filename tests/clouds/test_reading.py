@@ -225,7 +225,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path):
         list(reading.read_records(header))
 
 
-def test_a_lack_of_memory_says_how_much_is_needed(tmp_path, monkeypatch):
+def test_an_error_of_memory_names_the_amount_needed(tmp_path, monkeypatch):
     path = make_las(tmp_path / "a.las")
 
     def refuse(*_):
@@ -236,7 +236,7 @@ def test_a_lack_of_memory_says_how_much_is_needed(tmp_path, monkeypatch):
         read_las(path)
 
 
-def test_a_summary_says_what_a_file_holds(tmp_path):
+def test_a_summary_describes_a_file(tmp_path):
     path = make_las(tmp_path / "a.laz", "1.3", 3, extra=EXTRA)
     summary = describe_las(path, count_codes=True)
     assert (summary.version, summary.point_format) == ("1.3", 3)
@@ -316,7 +316,7 @@ def test_clouds_are_read_without_keras():
     assert subprocess.check_output(run, text=True).strip() == "set()"
 
 
-def test_a_shut_folder_under_a_glob_is_told(tmp_path, monkeypatch):
+def test_an_unreadable_folder_under_a_glob_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     make_las(tmp_path / "a.las")
     make_las(tmp_path / "sub/b.las")

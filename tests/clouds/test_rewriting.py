@@ -151,9 +151,7 @@ EXTRA = [
 
 def test_an_existing_dimension_is_refused(tmp_path, target):
     source = make_las(tmp_path / "in.las", extra=EXTRA)
-    with pytest.raises(
-        DataError, match=r"already has a dimension .*--replace"
-    ):
+    with pytest.raises(DataError, match=r"already has a dimension .*--replace"):
         write_las(source, target, {"prediction": (codes(), "u2")})
     assert list(tmp_path.iterdir()) == [source]
 
@@ -244,7 +242,7 @@ def test_values_of_another_number_are_refused(count, tmp_path, target):
 
 
 @pytest.mark.parametrize("code", [25832, 2261])
-def test_a_raised_format_says_its_system_in_wkt(code, tmp_path, target):
+def test_a_raised_format_holds_its_system_as_wkt(code, tmp_path, target):
     source = make_las(tmp_path / "in.las", "1.2", 3, crs=pyproj.CRS.from_epsg(code))
     insert_vlr(source, vlr_bytes(b"mine", 4, b"kept"))
     log = []

@@ -276,7 +276,7 @@ def test_a_broken_input_leaves_no_output(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["las", "laz"])
-def test_a_full_disk_is_told_and_leaves_nothing(suffix, tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_nothing(suffix, tmp_path):
     source = make_las(tmp_path / f"in.{suffix}", count=20_000)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -313,7 +313,7 @@ def test_an_output_that_cannot_be_written_names_the_remedy(
     assert os.listdir(tmp_path) == ["in.las"]
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     source = make_las(tmp_path / "in.las")
     with pytest.raises(ResourceError, match="create the folder first"):
         write_las(source, tmp_path / "none" / "out.las", {})

@@ -91,7 +91,7 @@ def test_balanced_centers_are_near_every_class_alike():
 
 
 @pytest.mark.parametrize("way", ["balanced", "random"])
-def test_drawn_centers_lie_within_half_a_reach_of_a_labelled_point(way):
+def test_drawn_centers_are_within_half_a_radius_of_a_labeled_point(way):
     clouds, drawn = centers_of(way, 60)
     distances = []
     for cloud, center in drawn:

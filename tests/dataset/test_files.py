@@ -51,7 +51,7 @@ def test_degrees_are_refused_before_the_points_are_read(tmp_path, spec):
             check_clouds([path], spec, count_classes=count_classes)
 
 
-def test_every_bad_cloud_is_told_at_once(tmp_path, place):
+def test_all_bad_clouds_are_reported_together(tmp_path, place):
     loaded = read_spec(place / "spec.yaml", ["features=[height, intensitty]"])
     good, bad = tmp_path / "good.laz", tmp_path / "bad.laz"
     write_place(good, 0, n=600)

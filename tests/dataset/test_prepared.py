@@ -84,7 +84,7 @@ def test_a_prepared_cloud_holds_one_row_a_cell():
     np.testing.assert_array_equal(result.xyz, cells.local)
 
 
-def test_another_grid_groups_the_points_anew_where_they_are():
+def test_another_grid_groups_the_same_points_differently():
     cloud, spec = make_cloud(), make_spec()
     shift = grid_shift(spec, 3)
     result = prepare_cloud(cloud, spec, grid=3)
@@ -179,7 +179,7 @@ def test_a_coordinate_that_is_not_finite_names_the_file():
         reduce_cloud(cloud, 1.0)
 
 
-def test_threads_change_nothing_and_progress_is_told():
+def test_threads_change_nothing_and_progress_is_reported():
     reports = []
     one = prepare_cloud(make_cloud(), make_spec())
     two = prepare_cloud(

@@ -29,7 +29,7 @@ def test_a_constant_feature_becomes_zero():
     assert np.abs(scaling.apply(cloud.features)[:, 0]).max() == 0
 
 
-def test_features_of_one_value_are_told_where_they_varied_in_training():
+def test_constant_features_are_found_where_they_varied_in_training():
     spec = make_spec()
     scaling = FeatureScaling.fit([prepared(spec)])
     cloud = prepared(spec, seed=1)

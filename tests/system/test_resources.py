@@ -53,7 +53,7 @@ def test_memory_is_what_the_container_leaves(tmp_path):
     assert resources.memory_limit(tmp_path, meminfo) == 4000 * 1024
 
 
-def test_too_little_memory_is_told_with_a_remedy(monkeypatch):
+def test_too_little_memory_is_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setattr(resources, "memory_limit", lambda: 2**30)
     resources.require_memory(2**30, "reading", "tile it")
     with pytest.raises(

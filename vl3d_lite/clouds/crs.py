@@ -146,9 +146,9 @@ def geo_keys(header: FileHeader) -> dict[int, float]:
     data, doubles = header.data(GEO_KEYS) or b"", header.data(DOUBLES) or b""
     keys = np.frombuffer(data[: len(data) // 8 * 8], "<u2").reshape(-1, 4)[1:].tolist()
     sizes = np.frombuffer(doubles[: len(doubles) // 8 * 8], "<f8").tolist()
-    found: dict[int, float] = {key: value for key, place, _, value in keys if not place}
-    for key, place, count, index in keys:
-        if place == DOUBLES[1] and count == 1 and index < len(sizes):
+    found: dict[int, float] = {key: value for key, tag, _, value in keys if not tag}
+    for key, tag, count, index in keys:
+        if tag == DOUBLES[1] and count == 1 and index < len(sizes):
             found[key] = sizes[index]
     return found
 

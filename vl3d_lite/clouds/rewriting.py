@@ -138,12 +138,12 @@ class Rewriting:
                 f"{self.point_format}, since a class code is above {LARGEST_OLD_CODE}"
             )
         self.first_extra = standard_length(self.point_format)
-        place = self.first_extra + sum(stop - start for start, stop in self.spans)
+        position = self.first_extra + sum(stop - start for start, stop in self.spans)
         self.added = []
         for name, extra in added.items():
-            self.added.append((name, extra, place))
-            place += np.dtype(extra.dtype).itemsize
-        self.record_length = place
+            self.added.append((name, extra, position))
+            position += np.dtype(extra.dtype).itemsize
+        self.record_length = position
 
     def apply(self, start: int, records: np.ndarray, out: np.ndarray) -> None:
         """Convert point records of the input to those of the copy.
@@ -158,13 +158,13 @@ class Rewriting:
             _copy(records, 0, out, 0, old)
         else:
             self._convert(records, out)
-        place = self.first_extra
+        position = self.first_extra
         for first, last in self.spans:
-            _copy(records, first, out, place, last - first)
-            place += last - first
+            _copy(records, first, out, position, last - first)
+            position += last - first
         stop = start + len(records)
-        for name, extra, place in self.added:
-            field = np.ndarray(len(out), extra.dtype, out, place, out.strides[:1])
+        for name, extra, position in self.added:
+            field = np.ndarray(len(out), extra.dtype, out, position, out.strides[:1])
             field[:] = extra.part(name, start, stop)
         if self.classification is not None:
             codes = self._codes(start, records)
@@ -209,11 +209,11 @@ class Rewriting:
 
 
 def _copy(
-    source: np.ndarray, start: int, target: np.ndarray, place: int, length: int
+    source: np.ndarray, start: int, target: np.ndarray, position: int, length: int
 ) -> None:
     dtype = f"V{length}"
     taken = np.ndarray(len(source), dtype, source, start, source.strides[:1])
-    np.ndarray(len(target), dtype, target, place, target.strides[:1])[:] = taken
+    np.ndarray(len(target), dtype, target, position, target.strides[:1])[:] = taken
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -28,14 +28,14 @@ class PreparedCloud:
             holds the height over the mean of a field-sized block, to which the
             scaling is fitted; each field replaces it by its own heights.
         feature_names: ``C`` names.
-        labels: ``(N,)`` int32 class indices; -1 ignored or unlabelled.
+        labels: ``(N,)`` int32 class indices; -1 ignored or unlabeled.
         cell_of_point: ``(n,)`` int32, the cell of each point of the file.
         point_counts: ``(N,)`` int32, points in each cell.
         source_weights: ``(N,)`` float32, not negative, the mean of a cell's
             points; None where the spec has none.
         grid: Number of the grid.
         point_labels: ``(n,)`` int16 class index of each point of the file; -1
-            ignored or unlabelled.
+            ignored or unlabeled.
     """
 
     name: str

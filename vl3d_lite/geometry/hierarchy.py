@@ -71,7 +71,7 @@ def build_hierarchy(
         radii: Largest distance of a neighbor at each level in meters.
         interlevel_neighbors: Cells' parents and children, or the nearest points.
         interpolate: Whether `up` names the three nearest coarse points, not
-            one: the parent, or where `interlevel_neighbors` says so the nearest.
+            one: the parent, or the nearest if `interlevel_neighbors` is "nearest".
         threads: Threads that search.
         progress: Called with (points searched so far, points of all levels).
     """
