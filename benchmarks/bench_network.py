@@ -194,9 +194,9 @@ def main():
     parameters = made["ours, graph"][2].count_params()
     points = BATCH * STAGES[0][0]
     lines = [
-        f"Threads: {arguments.threads}. {parameters:,} parameters, {points:,} points per "
-        f"batch; medians of {arguments.rounds} rounds taken in turns. MB: peak of a "
-        "process that does nothing else (imports take about 450).",
+        f"Threads: {arguments.threads}. {parameters:,} parameters, {points:,} points "
+        f"per batch; medians of {arguments.rounds} rounds taken in turns. MB: peak of "
+        "a process that does nothing else (imports take about 450).",
         "",
         "| | form | points/s | times the literal | first call, s | peak MB |",
         "|---|---|--:|--:|--:|--:|",

@@ -59,7 +59,7 @@ SPECS = {
     ),
 }
 GOALS = {"memory": 0.25, "time": 0.30}
-# Tells the estimate and, at its end, the most memory the process held.
+# Prints the estimate and, at its end, the peak memory of the process.
 CODE = """
 import json, re, sys
 from pathlib import Path

@@ -104,7 +104,7 @@ def measure_fields(name: str, points: int) -> dict:
     training, places, missing = 0, np.zeros(len(STAGES)), np.zeros(len(STAGES))
     for inputs, _ in batches.epoch(0):
         training += int((inputs["neighbors_0"][..., 0] >= 0).sum())
-    anew = time.process_time() - begin
+    again = time.process_time() - begin
     for inputs, _ in batches.epoch(1):
         for number in range(len(STAGES)):
             rows = inputs[f"neighbors_{number}"]
@@ -118,7 +118,7 @@ def measure_fields(name: str, points: int) -> dict:
         "overlap a vote": prediction / cells / 2,
         "filled": prediction / len(sweep.sweep) / STAGES[0],
         "first, Mp/s": prediction / first / 1e6,
-        "anew, Mp/s": training / anew / 1e6,
+        "again, Mp/s": training / again / 1e6,
         "missing": [round(float(m), 3) for m in missing / places],
     }
 
@@ -130,7 +130,7 @@ def measure_trees(points: int) -> dict:
     sweep = SweepBatches(prepared, spec, FeatureScaling.fit([prepared]), votes=1)
     extractor = FieldExtractor(prepared, spec)
     chosen = range(0, len(sweep.sweep), 4)
-    seconds = {"cut": 0.0, "trees": 0.0, "coarse anew": 0.0}
+    seconds = {"cut": 0.0, "trees": 0.0, "coarse again": 0.0}
     total, found, near = 0, 0, 0
     for number in chosen:
         center, rows = sweep.sweep.centers[number], sweep.sweep.rows[number]
@@ -148,7 +148,7 @@ def measure_trees(points: int) -> dict:
         for level in (2, 3):
             begin = time.process_time()
             again = neighbors_within(field.xyz[level], 16)
-            seconds["coarse anew"] += time.process_time() - begin
+            seconds["coarse again"] += time.process_time() - begin
             lost = (field.neighbors[level] < 0).sum(axis=1)
             for row, count in enumerate(lost.tolist()):
                 others = again[row, 16 - count :] if count else again[row, :0]
@@ -160,7 +160,7 @@ def measure_trees(points: int) -> dict:
                 near += int((gaps < KERNEL_REACH * GRID_SIZE * 2**level).sum())
     return {
         **{f"{name}, s/Mp": s / total * 1e6 for name, s in seconds.items()},
-        "of slots filled anew, inside the kernel": near / max(found, 1),
+        "of slots filled again, inside the kernel": near / max(found, 1),
     }
 
 
@@ -229,13 +229,13 @@ def report(points: int, repeats: int) -> str:
         f"{datetime.date.today()}, {MACHINE}, one thread on one core; a block of "
         f"{points} points, cells of {GRID_SIZE} m, stages of {STAGES} points, 16 "
         f"neighbors, two votes; CPU seconds, medians of {repeats} runs. Mp = million "
-        "field points. Targets: 0.3 Mp/s the first time, 1.5 drawn anew. Farthest "
+        "field points. Targets: 0.3 Mp/s the first time, 1.5 drawn again. Farthest "
         "sampling: one run on a tenth of the block.",
         "",
         f"    taskset -c 0 python -m benchmarks.bench_preparation --points {points}",
         "",
         "| fields | cells | fields | overlap a vote | slots filled | first, Mp/s | "
-        "anew, Mp/s | neighbors the border cuts off, by level | peak MB |",
+        "again, Mp/s | neighbors the border cuts off, by level | peak MB |",
         "|---|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for name in FIELDS:
@@ -246,7 +246,7 @@ def report(points: int, repeats: int) -> str:
         lines.append(
             f"| {name} | {r['cells']:.0f} | {r['fields']:.0f} | "
             f"{r['overlap a vote']:.2f} | {r['filled']:.0%} | {r['first, Mp/s']:.2f} | "
-            f"{r['anew, Mp/s']:.2f} | {missing} | {r['peak MB']:.0f} |"
+            f"{r['again, Mp/s']:.2f} | {missing} | {r['peak MB']:.0f} |"
         )
     trees = run_apart("trees", points, repeats)
     cut = trees["cut, s/Mp"]
@@ -257,15 +257,15 @@ def report(points: int, repeats: int) -> str:
         f"| cut out, all levels | {cut:.2f} | 1.0 |",
         f"| trees in the field at every level | {trees['trees, s/Mp']:.2f} | "
         f"{trees['trees, s/Mp'] / cut:.1f} |",
-        f"| trees at levels 3 and 4 alone | {trees['coarse anew, s/Mp']:.2f} | "
-        f"{trees['coarse anew, s/Mp'] / cut:.1f} |",
+        f"| trees at levels 3 and 4 alone | {trees['coarse again, s/Mp']:.2f} | "
+        f"{trees['coarse again, s/Mp'] / cut:.1f} |",
         "",
-        "Searching the coarse levels anew would fill what the border cut off. Of those "
-        f"neighbors {trees['of slots filled anew, inside the kernel']:.0%} lie within "
-        f"the kernel ({KERNEL_REACH} spacings); for that the time of a field is not "
-        "spent, and they stay missing.",
+        "A new search on the coarse levels would add the neighbors that the border "
+        f"removed. {trees['of slots filled again, inside the kernel']:.0%} of them "
+        f"lie within the kernel ({KERNEL_REACH} spacings); this gain does not justify "
+        "the time, so they stay missing.",
         "",
-        "| search, all cells among themselves | s a million cells |",
+        "| search, all cells among themselves | s per million cells |",
         "|---|--:|",
     ]
     search = run_apart("search", points, repeats)

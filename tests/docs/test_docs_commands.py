@@ -1,8 +1,8 @@
-"""The commands of the pages are run as they stand, on small clouds.
+"""The commands of the pages run unchanged on small clouds.
 
-Training is cut short by `--set`, and what lies there is replaced; everything else
-is what a reader types. Left out are docker and Slurm, and commands on data of
-others (`$D`); that those are written as they can be typed is for `test_readme.py`.
+`--set` shortens trainings, and existing outputs are overwritten; everything else is
+what a reader types. Docker and Slurm commands are excluded, and so are commands on
+data that does not ship (`$D`); `test_readme.py` checks their syntax.
 """
 
 import json
@@ -22,7 +22,7 @@ from vl3d_lite.spec.reader import read_spec
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Pages that need another machine, or data that the project may not ship.
+# Pages that need another machine, or data that the project does not ship.
 ELSEWHERE = {"docker.md": "docker ", "results.md": "$D", "ablations.md": "$D"}
 SMALL = [
     *("--set", "training.epochs=1", "--set", "training.steps_per_epoch=2"),
@@ -43,7 +43,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """Verb and arguments of each command of a page that can be run here."""
+    """Name and arguments of each command of a page that can run here."""
     for block in blocks(page, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -54,7 +54,7 @@ def commands(page):
 RUNNABLE = [page for page in PAGES if list(commands(page))]
 
 
-def test_no_command_escapes():
+def test_every_command_is_recognized():
     for page in PAGES:
         text = re.sub(r"<!-- ci:(\w+) -->.*?<!-- /ci:\1 -->", "", page.read_text())
         for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
@@ -71,7 +71,7 @@ def test_no_command_escapes():
 
 
 def write_part(source, target):
-    """A corner of a cloud, with every class code."""
+    """Write a corner of a cloud that has every class code."""
     las = laspy.read(source)
     inside = (las.x < las.x.min() + 45) & (las.y < las.y.min() + 45)
     las.points = las.points[inside]
@@ -79,18 +79,21 @@ def write_part(source, target):
     las.write(target)
 
 
-def here(verb, *rest):
-    """Run a command in this process; patterns are filled in as a shell does."""
+def run_here(command, *rest):
+    """Run a command in this process and expand patterns as a shell does."""
     words = []
     for word in rest:
         found = sorted(map(str, Path().glob(word))) if "*" in word else []
         words += found or [word]
-    assert app([verb, *words, *MORE.get(verb, [])], standalone_mode=False) in (None, 0)
+    assert app([command, *words, *MORE.get(command, [])], standalone_mode=False) in (
+        None,
+        0,
+    )
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
-    """Where a reader sits: a clone, scans, a spec and runs."""
+    """A folder as a reader has it: configs, scans, a spec and data."""
     folder = tmp_path_factory.mktemp("desk")
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "data").mkdir()
@@ -111,10 +114,10 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def town(desk):
-    """The desk with `runs/town`, `runs/a` and `runs/b`, of the quickstart."""
+    """The folder with `runs/town`, `runs/a` and `runs/b` of the quickstart spec."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
-        here("run", "configs/quickstart.yaml", "--run", "runs/town")
+        run_here("run", "configs/quickstart.yaml", "--run", "runs/town")
         for name in ("a", "b"):
             shutil.copytree("runs/town", f"runs/{name}")
     return desk
@@ -126,16 +129,16 @@ def test_the_commands_of_a_page_run_one_after_the_other(
 ):
     desk = shutil.copytree(town, tmp_path / "desk")
     monkeypatch.chdir(desk)
-    for verb, *rest in commands(page):
-        if verb == "convert":
+    for command, *rest in commands(page):
+        if command == "convert":
             Path("town.yaml").unlink()
-        here(verb, *rest)
-        told = capsys.readouterr().out
-        if verb in {"plan", "inspect", "compare", "doctor", "verify"}:
-            assert told.strip(), verb
-        if verb == "plan" or "--dry-run" in rest:
-            assert "full fields" in told
-            assert ("s per step" in told) == ("--measure" in rest)
+        run_here(command, *rest)
+        output = capsys.readouterr().out
+        if command in {"plan", "inspect", "compare", "doctor", "verify"}:
+            assert output.strip(), command
+        if command == "plan" or "--dry-run" in rest:
+            assert "full fields" in output
+            assert ("s per step" in output) == ("--measure" in rest)
         for option in ("--output", "--html", "--run", "--split-into"):
             if option in rest:
                 assert Path(rest[rest.index(option) + 1]).exists(), rest
@@ -143,7 +146,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(
         exec(compile(block, page.name, "exec"), {})
 
 
-PIECES = [
+FRAGMENTS = [
     pytest.param(block, id=f"{page.name} {number}")
     for page in PAGES
     for number, block in enumerate(blocks(page, "yaml"))
@@ -151,8 +154,8 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize("block", PIECES)
-def test_a_piece_of_a_spec_fits_into_one(block):
+@pytest.mark.parametrize("block", FRAGMENTS)
+def test_a_fragment_of_a_spec_is_valid(block):
     changes = [
         f"{section}.{key}={json.dumps(value)}"
         for section, entries in yaml.safe_load(block).items()
