@@ -87,6 +87,8 @@ def gradients(layer, inputs, training=False, mode="eager", cotangents="random"):
     call = {"training": training} if takes_training(layer) else {}
     if not layer.built:
         apply(layer, inputs, **call)
+    if not layer.trainable_weights and not any(map(is_float, leaves(inputs))):
+        cotangents = None  # nothing to differentiate by
     before = snapshot(layer)
     backend = keras.backend.backend()
     function = {

@@ -6,7 +6,6 @@ import pytest
 from keras import ops
 from scipy.special import softmax
 
-from tests.contracts import check_layer
 from tests.model.test_network import logits_of, make_batch
 from tests.model.test_symmetry import make
 from vl3d_lite.model.ensemble import ProbabilityMean, combine_networks, rebuilt
@@ -26,12 +25,6 @@ def other_weights(model, seed):
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(0, 0.05, variable.shape).astype("float32"))
     return model
-
-
-def test_the_mean_keeps_the_contract_of_layers(tmp_path):
-    rng = np.random.default_rng(0)
-    logits = [rng.normal(0, 3, (2, 5, 4)).astype("float32") for _ in range(3)]
-    check_layer(ProbabilityMean(), logits, tmp_path)
 
 
 def test_the_mean_of_logits_is_that_of_probabilities():

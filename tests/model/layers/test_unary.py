@@ -8,7 +8,6 @@ from tests.contracts import (
     MODES,
     assert_same,
     check_garbage,
-    check_layer,
     gradients,
     run,
 )
@@ -50,19 +49,6 @@ def weights_of(layer):
         weight.name: keras.ops.convert_to_numpy(weight).astype("float64")
         for weight in layer.weights
     }
-
-
-@pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_keeps_the_contract_of_every_layer(inputs, tmp_path, normalization):
-    layer = UnaryBlock(
-        6,
-        negative_slope=0.2,
-        normalization=normalization,
-        momentum=0.8,
-        kernel_initializer="he_normal",
-        kernel_regularizer=keras.regularizers.L2(1e-4),
-    )
-    check_layer(layer, inputs, tmp_path)
 
 
 @pytest.mark.parametrize("training", [False, True])

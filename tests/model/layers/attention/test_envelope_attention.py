@@ -107,16 +107,6 @@ def expected_of(layer, inputs, arrays=None):
     return gva_by_loops(*geometry, layer.groups, layer.scale, False, gate)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_keeps_the_contract_of_every_layer(inputs, weighted, tmp_path):
-    layer = attention(kernel_regularizer=keras.regularizers.L2(1e-4))
-    check_layer(layer, inputs[: 3 + weighted], tmp_path, relative=2e-5)
-
-
-def test_gva_with_source_weights_keeps_it_too(inputs, tmp_path):
-    check_layer(grouped(), inputs, tmp_path, relative=2e-5)
-
-
 def test_dropout_keeps_it_too(inputs, tmp_path):
     layer = attention(dropout=0.3, seed=7, positional_bias=False)
     check_layer(layer, inputs[:3], tmp_path, relative=2e-5, random=True)

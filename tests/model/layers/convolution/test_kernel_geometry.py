@@ -7,7 +7,6 @@ import pytest
 from tests.contracts import (
     MODES,
     assert_finite,
-    check_layer,
     gradients,
     numpy_of,
     run,
@@ -60,10 +59,6 @@ def test_centers_may_be_another_set(rng):
     expected = geometry_by_loops(X.astype(float), N, centers.astype(float), Q, 1.0)
     np.testing.assert_array_equal(nearest, expected[0])
     np.testing.assert_allclose(weights, expected[1], rtol=0, atol=1e-6)
-
-
-def test_keeps_the_contract(rng, tmp_path):
-    check_layer(KernelGeometryLayer(1.0, **SHELLS), list(field(rng)), tmp_path)
 
 
 @pytest.mark.parametrize("mode", MODES)

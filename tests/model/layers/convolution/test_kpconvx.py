@@ -11,7 +11,6 @@ from tests.contracts import (
     assert_finite,
     assert_same,
     check_garbage,
-    check_layer,
     gradients,
     numpy_of,
     run,
@@ -297,31 +296,6 @@ def test_geometry_may_be_handed_in(influence):
     np.testing.assert_array_equal(received, run(layer, [X, F, N]))
     halved = run(layer, [X, F, N, nearest, weights / 2])
     assert np.abs(halved - received).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "random"),
-    [
-        ({}, False),
-        (
-            # Groups of 2 leave 4 modulations a kernel point to normalize.
-            {"blocks": 2, "order": "apple", "modulation_norm": True, "groups": 2},
-            False,
-        ),
-        ({"deformable": True, "drop_path": 0.5, "output_channels": 12}, True),
-        ({"attention": False, "activation": "gelu", "initializer": "he_normal"}, False),
-    ],
-)
-def test_keeps_the_contract(arguments, random, tmp_path):
-    layer = KPConvXLayer(**{**SMALL, **arguments})
-    check_layer(layer, field(), tmp_path, random=random)
-
-
-def test_a_strided_layer_with_geometry_keeps_the_contract(tmp_path):
-    X, F, N = field()
-    nearest, weights = run(KernelGeometryLayer(1.1, **SHELLS), [X, N])
-    inputs = [X, F, N[:, :6], nearest[:, :6], weights[:, :6]]
-    check_layer(KPConvXLayer(**SMALL, strided=True), inputs, tmp_path)
 
 
 def test_dropping_every_path_leaves_the_input():

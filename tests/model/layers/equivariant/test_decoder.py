@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import check_layer, restore, snapshot
+from tests.contracts import restore, snapshot
 from tests.oracles_equivariant import (
     GROUPS,
     JAX,
@@ -388,16 +388,6 @@ def test_the_check_finds_attention_that_does_not_commute():
     with pytest.raises(DeepLearningException, match=r"is not equivariant under"):
         layer.check_equivariance()
     assert 0 <= make().check_equivariance(samples=2) < 1e-4
-
-
-def test_keeps_the_contract_of_a_layer(tmp_path):
-    layer = make("D3", multiplicity=2)
-    rng = np.random.default_rng(0)
-    inputs = {
-        "tgt": rng.normal(size=(2, 4, 12)).astype("float32"),
-        "memory": rng.normal(size=(2, 5, 12)).astype("float32"),
-    }
-    check_layer(layer, inputs, tmp_path, relative=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.contracts import check_layer
 from tests.oracles_equivariant import KINDS, LIMITS, call, matrices, numpy_of, shake
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import (
@@ -103,23 +102,6 @@ def test_copies_are_pooled_and_stacked_by_element():
     rows = np.arange(6, dtype="int32").reshape(2, 3, 1)
     repeated = call(RepeatedCopies("C4"), {"inputs": rows})
     np.testing.assert_array_equal(repeated, np.tile(rows, (4, 1, 1)))
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        TurnedCopies("C4"),
-        RepeatedCopies("C4"),
-        PooledCopies("C4"),
-        StackedCopies("C4"),
-        InvariantPooling(("C4", 1), 2),
-        RegularLift("C4", 2),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_keeps_the_contract_of_a_layer(layer, tmp_path):
-    shape = (4, 5, 4) if "Pool" in type(layer).__name__ else (4, 5, 3)
-    check_layer(layer, (drawn(*shape).astype("float32"),), tmp_path)
 
 
 def test_errors_name_the_argument():

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.contracts import check_layer
 from tests.oracles_equivariant import (
     GROUPS,
     KINDS,
@@ -50,12 +49,6 @@ def test_starts_as_wide_as_the_dense_matrix(scheme):
     layer.build((None, 160))
     expected = 2 / (160 + 240) if scheme[0] == "x" else 2 / 160
     assert np.var(numpy_of(layer.kernel)) == pytest.approx(expected, rel=0.1)
-
-
-@pytest.mark.parametrize("evaluation", ["dense", "spectral"])
-def test_keeps_the_contract_of_a_layer(evaluation, tmp_path):
-    layer = EquivariantLinear(("D3", 2), 3, evaluation=evaluation)
-    check_layer(layer, (drawn(2, 4, 12).astype("float32"),), tmp_path)
 
 
 def test_errors_name_the_argument():

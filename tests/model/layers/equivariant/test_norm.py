@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.contracts import check_layer
 from tests.oracles_equivariant import GROUPS, KINDS, LIMITS, call, shake
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import EquivariantLayerNorm, EquivariantRMSNorm
@@ -61,11 +60,6 @@ def test_scales_every_copy_of_every_irrep(name, count):
         assert np.abs(change).max() > 1e-2
     overlap = np.array(seen) @ np.array(seen).T
     assert np.abs(overlap - np.diag(np.diag(overlap))).max() < 1e-4
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_keeps_the_contract_of_a_layer(norm, tmp_path):
-    check_layer(norm(("D3", 2)), (drawn(2, 4, 12).astype("float32"),), tmp_path)
 
 
 def test_the_layer_norm_goes_without_a_bias():
