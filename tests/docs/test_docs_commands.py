@@ -85,10 +85,8 @@ def run_here(command, *rest):
     for word in rest:
         found = sorted(map(str, Path().glob(word))) if "*" in word else []
         words += found or [word]
-    assert app([command, *words, *MORE.get(command, [])], standalone_mode=False) in (
-        None,
-        0,
-    )
+    arguments = [command, *words, *MORE.get(command, [])]
+    assert app(arguments, standalone_mode=False) in (None, 0)
 
 
 @pytest.fixture(scope="module")
