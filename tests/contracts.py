@@ -1,8 +1,8 @@
-"""What every layer must keep, whatever the backend.
+"""The contract of every layer, on every backend.
 
 `inputs` is what the layer is called with: a list (``layer(inputs)``), a tuple
-(``layer(*inputs)``) or a dict (``layer(**inputs)``) of NumPy arrays. Everything
-that comes back is NumPy.
+(``layer(*inputs)``) or a dict (``layer(**inputs)``) of NumPy arrays. All
+results are NumPy arrays.
 """
 
 import keras
@@ -13,7 +13,7 @@ MODES = ("eager", "graph", "jit")
 
 
 def apply(layer, inputs, **call):
-    """Call the layer the way its `inputs` ask for."""
+    """Call the layer with a list, a tuple or a dict of inputs."""
     if isinstance(inputs, dict):
         return layer(**inputs, **call)
     if isinstance(inputs, tuple):
@@ -78,7 +78,7 @@ def gradients(layer, inputs, training=False, mode="eager", cotangents="random"):
         training: As in the layer's call.
         mode: One of `MODES`. Torch runs eagerly in each of them.
         cotangents: Arrays of the outputs' shapes; "random" draws them, always
-            the same; None asks for no gradients.
+            the same; None computes no gradients.
 
     Returns:
         ``(output, weight_gradients, input_gradients)``: the second a dict from
@@ -261,7 +261,7 @@ def check_layer(layer, inputs, tmp_path, relative=1e-5, half=True, random=False)
         layer: A fresh layer, not built.
         inputs: See the module; float32 and int32 arrays with a batch axis.
         tmp_path: Folder for the saved model.
-        relative: Agreement asked for, of the largest absolute value.
+        relative: Required agreement, relative to the largest absolute value.
         half: False skips mixed precision.
         random: True for a layer that draws numbers in training, which XLA draws
             differently: modes are then compared in inference only.
@@ -326,17 +326,17 @@ def check_modes(layer, inputs, relative=1e-5, random=False):
 
 
 def check_garbage(layer, clean, dirty, real, training, mode, relative=1e-5):
-    """Check that garbage has no say in the real points.
+    """Check that values of padding do not affect the real points.
 
     Args:
         layer: A layer whose output is ``(B, M, C)``.
         clean: Inputs of one size.
-        dirty: The same with NaN, 1e9 or other indices where nobody looks; or
+        dirty: The same with NaN, 1e9 or other indices in padding; or
             with more missing neighbors.
         real: ``(B, M)`` bool, the points to compare.
         training: As in the layer's call.
         mode: One of `MODES`.
-        relative: Agreement asked for.
+        relative: Required agreement.
     """
     size = outputs_of(run(layer, clean))[0].shape
     cotangent = np.random.default_rng(1).normal(size=size) * real[..., None]

@@ -1,4 +1,4 @@
-"""What the layers of the KPConvX family must compute: loops in float64.
+"""The layers of the KPConvX family in loops, in float64.
 
 Written from the formulas; nothing of the package is imported.
 """
@@ -89,7 +89,7 @@ def sigmoid(values):
 
 
 def normalize(values, real, bn, training):
-    """Batch-normalize the real points; what the others give is of no matter."""
+    """Batch-normalize the real points; the others may have any value."""
     listed = np.array([values[b, i] for b, i in np.ndindex(*real.shape) if real[b, i]])
     if training:
         mean = listed.mean(axis=0)

@@ -56,7 +56,7 @@ def mlp_by_loops(name, offset, weights):
 def gva_by_loops(
     coordinates, features, neighbors, weights, groups, scale, training, softmax=None
 ):
-    """Grouped vector attention; a weight that is not there is an option not taken.
+    """Grouped vector attention; a missing weight switches its option off.
 
     `softmax` gives the weights of a point's present neighbors from their logits
     ``(n, G)``, distances ``(n,)`` and rows ``(b, [j, ...])``; None for the plain one.
@@ -203,8 +203,8 @@ def gqa_by_loops(query, key, value, attends, weights):
             masses = np.exp(np.array(logits) - max(logits, default=0.0))
             for j, mass in zip(chosen, masses, strict=True):
                 scores[b, u, i, j] = mass / masses.sum()
-                told = projected("value", value[b, j], u // repeats)
-                context += scores[b, u, i, j] * told
+                attended = projected("value", value[b, j], u // repeats)
+                context += scores[b, u, i, j] * attended
             output[b, i] += context @ weights["attention_output"]["kernel"][u]
         output[b, i] += weights["attention_output"].get("bias", 0.0)
     return output, scores

@@ -8,7 +8,7 @@ LONG = np.longdouble
 
 
 def envelope_by_formula(distance, rcut):
-    """Fall from 1 to 0; three derivatives vanish at the cutoff."""
+    """Fade from 1 to 0; three derivatives vanish at the cutoff."""
     x = min(LONG(distance) / LONG(rcut), LONG(1))
     return (1 - x) ** 4 * (1 + 4 * x + 10 * x**2 + 20 * x**3 + 35 * x**4)
 
@@ -35,7 +35,7 @@ def gated_softmax_by_loops(
 
 
 def gate_of_gva(z_bias_raw, radius, source_weights=None):
-    """Make the `softmax` of `gva_by_loops` that "envelope" stands for."""
+    """Make the envelope-gated `softmax` of `gva_by_loops`."""
 
     def softmax(logits, distances, rows):
         envelope = [[envelope_by_formula(r, radius) for r in distances]]
@@ -53,7 +53,7 @@ def gate_of_gva(z_bias_raw, radius, source_weights=None):
 def envelope_attention_by_loops(
     coordinates, features, neighbors, weights, heads, radius, source_weights=None
 ):
-    """Give the output ``(B, R, C)`` and alpha ``(B, R, K, H)``, both float64.
+    """Return the output ``(B, R, C)`` and alpha ``(B, R, K, H)``, both float64.
 
     Weights without ``hidden_kernel`` have no positional bias.
     """

@@ -1,4 +1,4 @@
-"""Random weights, turned inputs and a decoder layer in loops."""
+"""Random weights, rotated inputs and a decoder layer in loops."""
 
 import math
 
@@ -9,12 +9,12 @@ from keras import ops
 JAX = keras.backend.backend() == "jax"
 KINDS = ["float32"] if JAX else ["float32", "float64"]
 LIMITS = {"float32": 1e-5, "float64": 1e-12}
-# Eager JAX compiles every operation of every shape anew, for minutes in all.
+# Eager JAX compiles every operation again for every shape, for minutes in all.
 GROUPS = ["C4", "D4"] if JAX else ["C1", "C2", "C4", "C8", "D1", "D4"]
 
 
 def shake(layer, seed=0):
-    """Draw every weight anew, norms and biases included."""
+    """Draw every weight again, norms and biases included."""
     rng = np.random.default_rng(seed)
     for weight in layer.trainable_weights:
         value = ops.convert_to_numpy(weight)
@@ -37,7 +37,7 @@ def call(layer, inputs, **more):
 
 
 def matrices(name):
-    """The group's matrices in the plane, in the order the layers have."""
+    """The group's matrices in the plane, in the order of the layers."""
     turns = int(name[1:])
     result = []
     for mirror in range(2 if name[0] == "D" else 1):
@@ -54,7 +54,7 @@ def matrices(name):
 
 
 def find(elements, matrix):
-    """The place of a matrix among the elements."""
+    """Return the index of a matrix among the elements."""
     return next(i for i, own in enumerate(elements) if np.allclose(own, matrix))
 
 
@@ -131,14 +131,14 @@ def attention(layer, query, memory, name, mask, positions=None, listed=None):
 
 
 def encode(layer, offset, elements):
-    """What an offset adds to key and value: two ``(multiplicity, |G|)``."""
+    """Return what an offset adds to key and value: two ``(multiplicity, |G|)``."""
     kernel, bias = numpy_of(layer.offsets.kernel), numpy_of(layer.offsets.bias)
     results = []
     for weights in (layer.position_key_kernel, layer.position_value_kernel):
         own = np.zeros((layer.in_rep.multiplicity, len(elements)))
         for h, matrix in enumerate(elements):
-            turned = np.array([*(matrix.T @ offset[:2]), *offset[2:]])
-            hidden = gelu(turned @ kernel / layer.position_scale + bias)
+            rotated = np.array([*(matrix.T @ offset[:2]), *offset[2:]])
+            hidden = gelu(rotated @ kernel / layer.position_scale + bias)
             own[:, h] = hidden @ numpy_of(weights)
         results.append(own)
     return results

@@ -41,7 +41,7 @@ CHANGES = {
     ],
     "a fading softmax": ["model.gva.softmax=envelope"],
     "no blocks": ["model.stages.1.blocks=[]", "model.stages.0.blocks=[gva]"],
-    "turned copies": ["model.symmetry=C4"],
+    "rotated copies": ["model.symmetry=C4"],
     "equivariant head": [
         "model.decoder={type: equivariant_transformer, group: C3, multiplicity: 6, "
         "heads: 2}"
@@ -104,11 +104,11 @@ def test_every_layer_belongs_to_a_stage(place):
     assert stages == {0, 1}
 
 
-def test_turned_copies_cost_as_often_what_they_keep_and_no_parameters(place):
+def test_rotated_copies_multiply_memory_but_not_parameters(place):
     def kept(symmetry):
         spec = read_spec(place / "spec.yaml", [f"model.symmetry={symmetry}"]).spec
         costs = network_cost(spec.model, 5, 4)[:-1]
         return sum(cost.per_point for cost in costs), count_parameters(spec.model, 5, 4)
 
-    plain, turned = kept("none"), kept("D4")
-    assert turned == (8 * plain[0], plain[1])
+    plain, rotated = kept("none"), kept("D4")
+    assert rotated == (8 * plain[0], plain[1])

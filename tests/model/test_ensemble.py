@@ -1,4 +1,4 @@
-"""Several networks as one, on every backend."""
+"""Ensembles, on every backend."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def shares(logits):
 
 
 def other_weights(model, seed):
-    """Change a network's weights; those of one shape do not become equal."""
+    """Change the weights of a network, each differently."""
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         variable.assign_add(rng.normal(0, 0.05, variable.shape).astype("float32"))

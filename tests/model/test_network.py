@@ -1,4 +1,4 @@
-"""Networks of every spec: they build, ignore padding, and travel."""
+"""Networks of every spec: they build, ignore padding, and are saved and loaded."""
 
 import importlib.util
 import os
@@ -81,7 +81,7 @@ def make_model(
 
 
 def make_batch(shapes, real=(40, 10)):
-    """Two random fields; what follows the `real` points of a level is padding."""
+    """Two random fields; points after the first `real` ones of a stage are padding."""
     rng = np.random.default_rng(11)
     batch = {}
     for name, (shape, kind) in shapes.items():

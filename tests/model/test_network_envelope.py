@@ -42,7 +42,7 @@ def batch():
     return result
 
 
-def test_source_weights_of_one_are_as_good_as_none(batch):
+def test_source_weights_of_one_equal_no_source_weights(batch):
     model, bare = make_gated(), make_gated(weighted=False)
     bare.set_weights(model.get_weights())
     expected = logits_of(bare, {k: v for k, v in batch.items() if k in SHAPES})

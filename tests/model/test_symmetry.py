@@ -1,4 +1,4 @@
-"""Networks that see turned copies, and heads that attend from every direction."""
+"""Networks that see rotated copies, and heads that attend from every direction."""
 
 import keras
 import numpy as np
@@ -39,8 +39,8 @@ def make(backbone, symmetry="none", **changes):
     return make_model(neighbors=wide, symmetry=symmetry, **settings, **changes)
 
 
-def turned(batch, matrix):
-    """The same fields, turned about their axis; neighbors stay."""
+def rotated(batch, matrix):
+    """Rotate the fields about their axis; neighbors stay."""
     result = dict(batch)
     for name in ("xyz_0", "xyz_1"):
         result[name] = (batch[name].astype("float64") @ matrix.T).astype("float32")
@@ -48,7 +48,7 @@ def turned(batch, matrix):
 
 
 def settled(model):
-    """Give batch statistics something to say."""
+    """Draw batch statistics that change the result."""
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if "moving" in weight.path or "bias" in weight.path:
@@ -60,7 +60,7 @@ def settled(model):
     ("backbone", "symmetry"),
     [("convolution", "C8"), ("attention", "D4"), ("head", "C4")],
 )
-def test_logits_do_not_change_when_the_cloud_is_turned(backbone, symmetry):
+def test_logits_do_not_change_when_the_cloud_rotates(backbone, symmetry):
     model, shapes = make(backbone, symmetry)
     settled(model)
     batch = near(make_batch(shapes))
@@ -72,10 +72,10 @@ def test_logits_do_not_change_when_the_cloud_is_turned(backbone, symmetry):
     group = get_group(symmetry)
     for element in {1, group.rotations % group.order} - {0}:
         matrix = group.matrices[element]
-        result = logits_of(model, turned(batch, matrix))[:, :40]
+        result = logits_of(model, rotated(batch, matrix))[:, :40]
         np.testing.assert_allclose(result, expected, rtol=0, atol=1e-4 * scale)
         assert (result.argmax(-1) == expected.argmax(-1)).mean() >= 0.9999
-        moved = logits_of(plain, turned(batch, matrix))[:, :40]
+        moved = logits_of(plain, rotated(batch, matrix))[:, :40]
         assert np.abs(moved - before).max() > 1e-3 * spread
 
 
@@ -84,14 +84,14 @@ def near(batch):
     return {**batch, "xyz_0": 0.5 * batch["xyz_0"], "xyz_1": 0.5 * batch["xyz_1"]}
 
 
-def test_turns_outside_the_group_have_a_say():
+def test_rotations_outside_the_group_change_the_logits():
     model, shapes = make("convolution", "C4")
     batch = near(make_batch(shapes))
     angle = np.deg2rad(30)
     cos, sin = np.cos(angle), np.sin(angle)
     matrix = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     before = logits_of(model, batch)
-    moved = np.abs(logits_of(model, turned(batch, matrix)) - before).max()
+    moved = np.abs(logits_of(model, rotated(batch, matrix)) - before).max()
     assert moved > 1e-3 * np.abs(before).max()
 
 
@@ -106,7 +106,7 @@ def test_symmetry_holds_in_training_and_after_it(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     expected = logits_of(model, batch)
-    again = logits_of(loaded, turned(batch, get_group("C4").matrices[1]))
+    again = logits_of(loaded, rotated(batch, get_group("C4").matrices[1]))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(again, expected, rtol=0, atol=1e-4 * scale)
 
@@ -208,12 +208,12 @@ def validate(changes, **more):
         ),
     ],
 )
-def test_what_does_not_go_together_is_told(match, changes, more):
+def test_incompatible_settings_are_errors(match, changes, more):
     with pytest.raises(ValidationError, match=match):
         validate(changes, **more)
 
 
-def test_a_field_too_wide_for_full_attention_is_told():
+def test_a_field_too_large_for_full_attention_is_an_error():
     stages = [
         {"points": 8192, "channels": 8, "blocks": ["kpconvd"]},
         {"points": 2048, "channels": 8, "blocks": ["kpconvd"]},

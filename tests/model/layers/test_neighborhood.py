@@ -99,7 +99,7 @@ def test_the_fast_form_agrees_where_neighbors_are_present(features, neighbors):
     assert_finite(gathered)
 
 
-def test_an_unknown_batch_size_is_no_obstacle(features, neighbors):
+def test_the_batch_size_may_be_unknown(features, neighbors):
     ports = [keras.Input((7, 3)), keras.Input((5, 4), dtype="int32")]
     model = keras.Model(ports, Gather()(*ports))
     assert model.output_shape == (None, 5, 4, 3)

@@ -88,7 +88,7 @@ def test_pooling_nothing_gives_zeros_and_no_gradient(pool_inputs):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("garbage", [np.nan, 1e9, -np.inf])
-def test_pooling_ignores_rows_that_nobody_lists(pool_inputs, mode, garbage):
+def test_pooling_ignores_unlisted_rows(pool_inputs, mode, garbage):
     features, down = pool_inputs
     dirty = features.copy()
     dirty[:, -1] = garbage
@@ -153,7 +153,7 @@ def test_upsampling_takes_coordinates_with_one_neighbor_too(weighted_inputs):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("garbage", [np.nan, 1e9])
-def test_upsampling_ignores_rows_that_nobody_lists(weighted_inputs, mode, garbage):
+def test_upsampling_ignores_unlisted_rows(weighted_inputs, mode, garbage):
     features, up, fine, coarse = weighted_inputs
     dirty_features, dirty_coarse = features.copy(), coarse.copy()
     dirty_features[:, -1] = garbage

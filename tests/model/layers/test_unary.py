@@ -93,7 +93,7 @@ def test_gradients_match_the_formula(inputs, training):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e9])
-def test_padded_points_have_no_say(inputs, real, garbage, training, mode):
+def test_padded_points_have_no_effect(inputs, real, garbage, training, mode):
     features, neighbors = inputs
     dirty = np.where(real[..., None], features, np.float32(garbage))
     layer = randomized(UnaryBlock(6), inputs)

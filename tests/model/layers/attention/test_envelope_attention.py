@@ -1,4 +1,4 @@
-"""EnvelopeGatedAttention, source weights, and what does not jump."""
+"""EnvelopeGatedAttention, source weights, and continuity at the radius."""
 
 import keras
 import numpy as np
@@ -107,7 +107,7 @@ def expected_of(layer, inputs, arrays=None):
     return gva_by_loops(*geometry, layer.groups, layer.scale, False, gate)
 
 
-def test_dropout_keeps_it_too(inputs, tmp_path):
+def test_dropout_keeps_the_contract(inputs, tmp_path):
     layer = attention(dropout=0.3, seed=7, positional_bias=False)
     check_layer(layer, inputs[:3], tmp_path, relative=2e-5, random=True)
     assert np.abs(run(layer, inputs[:3], True) - run(layer, inputs[:3])).max() > 1e-2
@@ -167,7 +167,7 @@ def test_gradients_match_the_formula(options, inputs):
 
 
 @pytest.mark.parametrize("mode", MODES[::2])
-def test_missing_neighbors_and_padded_points_have_no_say(kind, inputs, real, mode):
+def test_missing_neighbors_and_padded_points_have_no_effect(kind, inputs, real, mode):
     layer = randomized(kind(), inputs)
     garbage = np.resize(np.float32([np.nan, 1e9]), (ROWS, 1))
     missing = np.tile(np.int32([-1, ROWS, ROWS + 5]), (2, ROWS, 1))
@@ -207,13 +207,13 @@ def test_moving_the_whole_field_changes_nothing(kind, inputs):
     assert_same(run(layer, moved), run(layer, inputs))
 
 
-def test_a_source_of_weight_zero_is_as_good_as_not_listed(kind, inputs):
+def test_a_source_of_weight_zero_equals_an_unlisted_source(kind, inputs):
     layer = randomized(kind(), inputs)
     ones = np.ones_like(inputs[3])
-    muted = ones.copy()
-    muted[:, 3] = 0
+    zeroed = ones.copy()
+    zeroed[:, 3] = 0
     unlisted = np.where(inputs[2] == 3, -1, inputs[2])
-    one = run(layer, [*inputs[:3], muted])
+    one = run(layer, [*inputs[:3], zeroed])
     other = run(layer, [*inputs[:2], unlisted, ones])
     assert_same(one, other, 1e-6)
     assert np.abs(one - run(layer, [*inputs[:3], ones]))[:, 0].max() > 1e-2
@@ -225,7 +225,7 @@ def test_no_source_weights_are_ones(kind, inputs):
     assert_same(run(layer, inputs[:3]), run(layer, [*inputs[:3], ones]), 0)
 
 
-def test_columns_of_source_weights_are_as_good_as_rows(kind, inputs):
+def test_columns_of_source_weights_equal_rows(kind, inputs):
     layer = randomized(kind(), inputs)
     column = [*inputs[:3], inputs[3][..., None]]
     np.testing.assert_array_equal(run(layer, column), run(layer, inputs))
@@ -240,7 +240,7 @@ def test_far_coordinates_keep_their_differences_under_half_precision(kind, input
 
 
 def crossing(layer, distances, listed_within):
-    """Outputs of a point while its third neighbor walks away along x.
+    """Return outputs of a point while its third neighbor moves away along x.
 
     The neighbor is listed while its distance is below `listed_within`, as a
     search by radius has it.
@@ -263,7 +263,7 @@ def test_the_output_does_not_jump_when_a_neighbor_crosses_the_radius(kind):
     assert np.abs(np.diff(outputs, axis=0)).max() < 1e-6 * np.abs(outputs).max()
 
 
-def test_it_does_feel_the_neighbor_nearer_by(kind):
+def test_the_output_depends_on_near_neighbors(kind):
     distances = np.linspace(0.1, 1.0, 50)
     outputs = crossing(kind(), distances * RADIUS, listed_within=RADIUS)
     assert np.abs(outputs[0] - outputs[-1]).max() > 0.05 * np.abs(outputs).max()

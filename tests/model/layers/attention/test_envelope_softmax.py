@@ -1,4 +1,4 @@
-"""Envelope-gated softmax: formula, limits, garbage, continuity."""
+"""Envelope-gated softmax: formula, limits, invalid values, continuity."""
 
 import keras
 import numpy as np
@@ -177,12 +177,12 @@ def test_not_a_number_where_something_is_shows(edges):
         assert np.isnan(softmax_of(dirty)[there]).all()
 
 
-def test_a_source_of_weight_zero_is_as_good_as_removed(edges):
+def test_a_source_of_weight_zero_equals_a_removed_source(edges):
     edges[3] = np.abs(edges[3]) + 0.1
-    muted = np.arange(NODES * NEIGHBORS) % NEIGHBORS == 1
+    zeroed = np.arange(NODES * NEIGHBORS) % NEIGHBORS == 1
     one, other = [value.copy() for value in edges], [value.copy() for value in edges]
-    one[3][muted] = 0
-    other[4][muted] = False
+    one[3][zeroed] = 0
+    other[4][zeroed] = False
     np.testing.assert_array_equal(softmax_of(one), softmax_of(other))
     assert np.abs(softmax_of(one) - softmax_of(edges)).max() > 0.1
 
@@ -294,7 +294,7 @@ def test_slopes_match_finite_differences(edges):
 
 @pytest.mark.parametrize("logit", [0.0, 30.0, 300.0, -30.0])
 def test_others_do_not_jump_when_a_neighbor_leaves(logit):
-    """As first published, the eps counts from the largest logit, and the neighbor
+    """In its first version, eps is relative to the largest logit, and the neighbor
     that stays jumps from 0 to 0.2 the moment that one of 30 has left."""
     inside = np.nextafter(np.float32(1), np.float32(0))
     distances = np.append(np.linspace(0.5, inside, 400), [1.0, 1.5]).astype("float32")

@@ -1,4 +1,4 @@
-"""Grouped-query attention: the formula, every mask, what stands behind a mask."""
+"""Grouped-query attention: the formula, every mask, masked values."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ MASKS = [
 
 
 def make(heads=(4, 2), build=True, **options):
-    """A layer of head size 4 whose weights, biases too, are random.
+    """Make a layer of head size 4 with random weights and biases.
 
     Keras rounds ``1 / sqrt(head_dim)`` to float32; that of 4 is exact.
     """

@@ -87,7 +87,7 @@ def expected_of(layer, inputs, training=False):
 
 
 def loops_of(layer, inputs, arrays, training=False):
-    """What the formula gives for these weights, coordinates and features."""
+    """Return the result of the formula for these weights, coordinates and features."""
     softmax = None
     if layer.softmax == "envelope":
         softmax = gate_of_gva(arrays["z_bias_raw"], layer.radius, *inputs[3:])
@@ -189,7 +189,7 @@ def test_per_channel_weights_start_at_the_form_without_them(inputs):
 
 
 def with_garbage(inputs, real):
-    """Add missing neighbors in front; put NaN and 1e9 where nobody looks."""
+    """Add missing neighbors in front; put NaN and 1e9 into padding."""
     coordinates, features, neighbors = inputs
     garbage = np.resize(np.float32([np.nan, 1e9]), (ROWS, 1))
     missing = np.tile(np.int32([-1, ROWS, ROWS + 5]), (2, ROWS, 1))
@@ -201,7 +201,7 @@ def with_garbage(inputs, real):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_missing_neighbors_and_padded_points_have_no_say(
+def test_missing_neighbors_and_padded_points_have_no_effect(
     options, inputs, real, training
 ):
     layer = randomized(options, inputs)
@@ -217,7 +217,7 @@ def test_they_have_none_in_compiled_training(name, inputs, real, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("training", [False, True])
-def test_appended_padded_points_have_no_say(inputs, training, mode):
+def test_appended_padded_points_have_no_effect(inputs, training, mode):
     layer = randomized({"groups": GROUPS}, inputs)
     cotangent = np.random.default_rng(5).normal(size=(2, ROWS, WIDTH))
     wider = np.pad(cotangent, ((0, 0), (0, 3), (0, 0)))

@@ -1,4 +1,4 @@
-"""The tail of grouped vector attention."""
+"""The last step of grouped vector attention."""
 
 import keras
 import numpy as np
@@ -41,7 +41,7 @@ def test_has_no_weights(operands):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_computes_in_the_float_type_of_its_policy(operands, dtype):
     if dtype == "float64" and keras.backend.backend() == "jax":
-        pytest.skip("JAX has no float64 unless it is asked for")
+        pytest.skip("JAX has no float64 by default")
     result = TORFGVALayer(dtype=dtype)(operands)
     assert keras.backend.standardize_dtype(result.dtype) == dtype
     tolerance = {"float16": 5e-3, "bfloat16": 4e-2}.get(dtype, 1e-6)

@@ -62,7 +62,7 @@ def test_centers_may_be_another_set(rng):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_missing_neighbor_has_influence_zero_whatever_lies_there(rng, mode):
+def test_a_missing_neighbor_has_influence_zero(rng, mode):
     X, N = field(rng)
     layer = KernelGeometryLayer(1.0, **SHELLS, influence="constant")
     clean = run(layer, [X, N], mode=mode)

@@ -58,7 +58,7 @@ def randomized(layer, inputs, seed=7):
 
 
 def weights_of(layer):
-    """Hand the layer's weights to the oracle, in its names."""
+    """Return the layer's weights under the names of the oracle."""
 
     def array(weight):
         return numpy_of(weight.value).astype("float64")
@@ -204,7 +204,7 @@ def test_gradients_match_differences_of_the_formula(form, training):
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("mode", MODES)
-def test_garbage_where_nobody_looks_has_no_say(mode, training):
+def test_values_of_padding_have_no_effect(mode, training):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, deformable=True), [X, F, N])
     dirty = [X.copy(), F.copy(), N.copy()]
@@ -220,7 +220,7 @@ def test_garbage_where_nobody_looks_has_no_say(mode, training):
     ("order", "mode"),
     [*(("vl3d", mode) for mode in MODES), ("apple", "eager")],
 )
-def test_appended_missing_neighbors_and_padded_points_have_no_say(
+def test_appended_missing_neighbors_and_padded_points_have_no_effect(
     order, mode, training
 ):
     X, F, N = field()
@@ -246,7 +246,7 @@ def test_appended_missing_neighbors_and_padded_points_have_no_say(
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-def test_strided_layers_ignore_garbage_in_points_that_nobody_lists(training):
+def test_strided_layers_ignore_values_of_unlisted_points(training):
     X, F, N = field()
     layer = KPConvXLayer(**SMALL, strided=True)
     randomized(layer, [X, F, N, X])
@@ -287,7 +287,7 @@ def test_permuting_points_permutes_the_result(training):
 
 
 @pytest.mark.parametrize("influence", ["linear", "constant", "gaussian"])
-def test_geometry_may_be_handed_in(influence):
+def test_geometry_may_be_an_input(influence):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, influence=influence), [X, F, N])
     geometry = KernelGeometryLayer(1.1, **SHELLS, influence=influence)
@@ -390,7 +390,7 @@ def test_the_signature_is_the_seeds():
 BUILT = ("Q", "W", "Phi", "phi", "Psi", "psi", "Atilde", "btilde", "Ahat", "bhat")
 
 
-def test_weights_have_the_seeds_shapes_and_flags_tell_when_they_exist():
+def test_weights_have_the_seeds_shapes_and_flags_show_which_exist():
     layer = KPConvXLayer(blocks=3, DH=20, groups=4)
     assert layer.mq == 21
     assert layer.Q_initializer.mq == 21
@@ -445,7 +445,7 @@ def test_a_configuration_of_vl3d_loads():
     assert again.get_config() == layer.get_config()
 
 
-def test_every_block_and_tensor_is_drawn_anew():
+def test_every_block_and_tensor_has_its_own_initial_values():
     initializer = keras.initializers.GlorotUniform(seed=4)
     layer = KPConvXLayer(blocks=2, DH=CHANNELS, initializer=initializer)
     run(layer, field())

@@ -1,4 +1,4 @@
-"""The operator and its written gradient, against loops and their slopes."""
+"""The operator and its hand-written gradient, against loops."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from tests.oracles import operator_by_loops, slope_along
 from vl3d_lite.model.layers.convolution.kpconvx_operator import CHUNK, kpconvx_operator
 
 BATCH, ROWS, CHANNELS, POINTS, WIDTH = 2, 6, 4, 5, 2
-# Eager JAX compiles every operation of every shape anew.
+# Eager JAX compiles every operation again for every shape.
 JAX = keras.backend.backend() == "jax"
 OWN_MODES = MODES[-1:] if JAX else MODES
 COUNTS = [CHUNK + 1] if JAX else [1, CHUNK, CHUNK + 1, 2 * CHUNK + 1]
@@ -18,7 +18,7 @@ NAMES = ("features", "influence", "weights", "modulations")
 
 
 class Operator(keras.layers.Layer):
-    """Features, influence, weights and perhaps modulations come in as inputs."""
+    """Features, influence, weights and optionally modulations are inputs."""
 
     def __init__(self, neighbors, nearest, finite=False, **kwargs):
         super().__init__(**kwargs)
@@ -85,7 +85,7 @@ def test_output_and_gradients_are_the_formula_and_its_slopes(
 
 
 @pytest.mark.parametrize("mode", OWN_MODES)
-def test_rows_that_nobody_lists_may_hold_anything(mode):
+def test_values_of_unlisted_rows_have_no_effect(mode):
     neighbors, nearest, values = make_case(9, modulated=True)
     neighbors[neighbors == ROWS - 1] = -1
     values[1][neighbors < 0] = 0

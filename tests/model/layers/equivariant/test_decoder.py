@@ -53,19 +53,19 @@ def draw(layer, queries=5, tokens=7, seed=4):
     return inputs
 
 
-def turn(layer, inputs, element):
-    turned = dict(inputs)
+def rotate(layer, inputs, element):
+    rotated = dict(inputs)
     rho, matrix = layer.in_rep.rho(element), layer.group.matrices[element]
     for name in ("tgt", "memory"):
-        turned[name] = inputs[name] @ rho.T
+        rotated[name] = inputs[name] @ rho.T
     for name in ("tgt_positions", "memory_positions"):
         if name in inputs:
-            turned[name] = inputs[name] @ matrix.T
-    return turned
+            rotated[name] = inputs[name] @ matrix.T
+    return rotated
 
 
 def worst(layer, inputs, **more):
-    """The largest error of equivariance, of the largest output.
+    """Return the largest error of equivariance, relative to the largest output.
 
     Under a turn and a mirror that generate the group, dropout drawing the same.
     """
@@ -76,7 +76,7 @@ def worst(layer, inputs, **more):
     group = layer.group
     for element in {1 % group.order, group.rotations % group.order}:
         restore(layer, state)
-        result = call(layer, turn(layer, inputs, element), **more)
+        result = call(layer, rotate(layer, inputs, element), **more)
         errors.append(np.abs(result - expected @ layer.in_rep.rho(element).T).max())
     return max(errors) / np.abs(expected).max()
 
@@ -129,7 +129,7 @@ def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
 @pytest.mark.parametrize(
     ("name", "places"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
 )
-def test_positions_and_neighbors_turn_along(name, places, kind):
+def test_positions_and_neighbors_rotate_with_the_field(name, places, kind):
     layer = make(
         name,
         self_attn=places[0],
@@ -140,10 +140,10 @@ def test_positions_and_neighbors_turn_along(name, places, kind):
     inputs = draw(layer)
     assert worst(layer, inputs) <= LIMITS[kind]
     assert layer.check_equivariance(samples=1) < 1e-4
-    # Orientation has a say: features alone turned, or positions alone.
-    plain, turned = call(layer, inputs), turn(layer, inputs, 1)
+    # Orientation matters: features alone rotated, or positions alone.
+    plain, rotated = call(layer, inputs), rotate(layer, inputs, 1)
     for names in (("tgt", "memory"), ("tgt_positions", "memory_positions")):
-        mixed = {**inputs, **{one: turned[one] for one in names}}
+        mixed = {**inputs, **{one: rotated[one] for one in names}}
         back = call(layer, mixed)
         assert np.abs(back - plain).max() > 1e-2
         assert np.abs(back - plain @ layer.in_rep.rho(1).T).max() > 1e-2
@@ -210,7 +210,7 @@ def test_stays_equivariant_through_training_and_saving(name, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["full", "local"])
-def test_masked_memory_has_no_say(place):
+def test_masked_memory_has_no_effect(place):
     layer = make(multihead_attn=place, position_units=3)
     inputs = draw(layer)
     keep = np.ones((2, 7), bool)
@@ -238,7 +238,7 @@ def test_masked_memory_has_no_say(place):
 
 @pytest.mark.parametrize("place", ["full"] if JAX else ["full", "local"])
 @pytest.mark.parametrize("garbage", [np.nan] if JAX else [np.nan, np.inf])
-def test_tokens_have_no_say_in_queries_they_are_hidden_from(garbage, place):
+def test_hidden_tokens_do_not_affect_queries(garbage, place):
     layer = make(self_attn=place, multihead_attn=place, position_units=3)
     inputs = draw(layer)
     if place == "local":
@@ -356,7 +356,7 @@ def test_given_attention_is_trained_and_saved(foreign, tmp_path):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Plain(keras.layers.Layer):
-    """A foreign attention that knows the contract and nothing of spectra."""
+    """A given attention that is called on fields, not on spectra."""
 
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)

@@ -51,7 +51,7 @@ def test_irreps_are_an_orthonormal_basis_in_which_only_rows_move(name):
             np.testing.assert_allclose(kept, moved, atol=1e-14)
 
 
-def test_quarter_turns_have_no_rounding():
+def test_quarter_rotations_have_no_rounding():
     for name in ("C4", "D4", "C8"):
         step = 2 if name == "C8" else 1
         values = get_group(name).matrices[::step]

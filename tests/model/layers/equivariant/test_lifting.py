@@ -1,4 +1,4 @@
-"""Lifting to the regular representation, pooling out of it, and turned copies."""
+"""Lifting to the regular representation, pooling out of it, and rotated copies."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def drawn(*shape, seed=5):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_scalars_repeat_and_vectors_turn(name, kind):
+def test_scalars_repeat_and_vectors_rotate(name, kind):
     layer = RegularLift(name, 3, dtype=kind)
     scalars, vectors = drawn(2, 4, 5), drawn(2, 4, 2, 3)
     plain = call(layer, {"scalars": scalars, "vectors": vectors})
@@ -36,8 +36,8 @@ def test_scalars_repeat_and_vectors_turn(name, kind):
         expected = scalars @ numpy_of(layer.kernel)
         expected = expected + np.einsum("brva,avc->brc", seen, kernel)
         np.testing.assert_allclose(plain[..., h::order], expected, atol=LIMITS[kind])
-        turned = vectors @ layer.group.matrices[h].T
-        result = call(layer, {"scalars": scalars, "vectors": turned})
+        rotated = vectors @ layer.group.matrices[h].T
+        result = call(layer, {"scalars": scalars, "vectors": rotated})
         expected = plain @ layer.out_rep.rho(h).T
         np.testing.assert_allclose(result, expected, atol=LIMITS[kind])
 
@@ -51,8 +51,8 @@ def test_pooled_numbers_do_not_see_the_group(name, kind):
     shake(layer)
     plain = call(layer, {"inputs": x})
     for element in range(layer.in_rep.group.order):
-        turned = call(layer, {"inputs": x @ layer.in_rep.rho(element).T})
-        np.testing.assert_allclose(turned, plain, rtol=0, atol=LIMITS[kind])
+        rotated = call(layer, {"inputs": x @ layer.in_rep.rho(element).T})
+        np.testing.assert_allclose(rotated, plain, rtol=0, atol=LIMITS[kind])
     # More than the mean over the group is heard.
     order = layer.in_rep.group.order
     mean = x.reshape(2, 5, 4, order).mean(-1).repeat(order, axis=-1)
@@ -61,7 +61,7 @@ def test_pooled_numbers_do_not_see_the_group(name, kind):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_turn_moves_the_copies_only(name):
+def test_a_rotation_permutes_the_copies(name):
     group = get_group(name)
     xyz = drawn(2, 6, 3)
     copies = call(TurnedCopies(name), {"inputs": xyz})
@@ -70,20 +70,20 @@ def test_a_turn_moves_the_copies_only(name):
     for h, matrix in enumerate(matrices(name)):
         np.testing.assert_allclose(copies[h][..., :2], xyz[..., :2] @ matrix, atol=1e-6)
     for g in range(group.order):
-        turned = call(TurnedCopies(name), {"inputs": xyz @ group.matrices[g].T})
-        turned = turned.reshape(copies.shape)
+        rotated = call(TurnedCopies(name), {"inputs": xyz @ group.matrices[g].T})
+        rotated = rotated.reshape(copies.shape)
         for h in range(group.order):
             np.testing.assert_allclose(
-                turned[group.product[g, h]], copies[h], atol=1e-6
+                rotated[group.product[g, h]], copies[h], atol=1e-6
             )
 
 
-def test_quarter_turns_lose_no_bit():
+def test_quarter_rotations_are_exact():
     group = get_group("D4")
     xyz = (1e3 * drawn(1, 50, 3)).astype("float32")
     copies = call(TurnedCopies("D4"), {"inputs": xyz})
-    turned = (xyz @ group.matrices[3].T).astype("float32")
-    again = call(TurnedCopies("D4"), {"inputs": turned})
+    rotated = (xyz @ group.matrices[3].T).astype("float32")
+    again = call(TurnedCopies("D4"), {"inputs": rotated})
     order = [group.product[3, h] for h in range(8)]
     np.testing.assert_array_equal(again[order], copies)
 

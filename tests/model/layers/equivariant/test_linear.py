@@ -1,4 +1,4 @@
-"""The linear map: tied, commuting, the same however it is evaluated."""
+"""The linear map: tied and equivariant, equal in both evaluations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The norms: one scale a copy of an irrep, one mean square a point."""
+"""The norms: one scale per copy of an irrep, one mean square per point."""
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ def test_commutes_with_the_group(name, norm, kind):
     expected = call(layer, {"inputs": x})
     for element in range(layer.group.order):
         rho = layer.in_rep.rho(element)
-        turned = call(layer, {"inputs": x @ rho.T})
-        np.testing.assert_allclose(turned, expected @ rho.T, atol=LIMITS[kind])
+        rotated = call(layer, {"inputs": x @ rho.T})
+        np.testing.assert_allclose(rotated, expected @ rho.T, atol=LIMITS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
