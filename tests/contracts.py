@@ -7,9 +7,21 @@ results are NumPy arrays.
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 MODES = ("eager", "graph", "jit")
+
+
+def slow_but(values, *quick):
+    """Mark the values of a parametrization as slow, apart from the quick ones.
+
+    Every layer meets all modes in its contract, so other tests need one quick mode.
+    """
+    return [
+        value if value in quick else pytest.param(value, marks=pytest.mark.slow)
+        for value in values
+    ]
 
 
 def apply(layer, inputs, **call):
@@ -248,7 +260,9 @@ def model_of(layer, inputs):
     return keras.Model(ports, apply(layer, rebuilt(inputs, ports)))
 
 
-def check_layer(layer, inputs, tmp_path, relative=1e-5, half=True, random=False):
+def check_layer(
+    layer, inputs, tmp_path, relative=1e-5, half=True, random=False, modes=MODES
+):
     """Check the contract of every layer.
 
     The output's shape is the promised one; configurations make the round trip
@@ -265,6 +279,7 @@ def check_layer(layer, inputs, tmp_path, relative=1e-5, half=True, random=False)
         half: False skips mixed precision.
         random: True for a layer that draws numbers in training, which XLA draws
             differently: modes are then compared in inference only.
+        modes: Modes to compare, "eager" first.
     """
     assert not layer.built
     kind = type(layer)
@@ -286,7 +301,7 @@ def check_layer(layer, inputs, tmp_path, relative=1e-5, half=True, random=False)
     again = loaded([ops.convert_to_tensor(leaf) for leaf in leaves(inputs)])
     assert_same([numpy_of(value) for value in outputs_of(again)], output, relative)
 
-    check_modes(layer, inputs, relative, random)
+    check_modes(layer, inputs, relative, random, modes)
     if half:
         for policy in ("mixed_float16", "mixed_bfloat16"):
             mixed = kind.from_config({**layer.get_config(), "dtype": policy})
@@ -309,17 +324,17 @@ def _promised_shapes(layer, shapes):
     return [tuple(shape) for shape in promised] if many else [tuple(promised)]
 
 
-def check_modes(layer, inputs, relative=1e-5, random=False):
+def check_modes(layer, inputs, relative=1e-5, random=False, modes=MODES):
     """Check that eager, graph and jit agree and that every weight learns."""
     for training in (False, True) if takes_training(layer) and not random else (False,):
-        results = {mode: gradients(layer, inputs, training, mode) for mode in MODES}
+        results = {mode: gradients(layer, inputs, training, mode) for mode in modes}
         output, by_weight, by_input = results["eager"]
         assert_finite(output)
         missing = {weight.path for weight in layer.trainable_weights} - set(by_weight)
         assert not missing, f"no gradient reaches {missing}"
         assert_finite(list(by_weight.values()))
         assert_finite([slope for slope in by_input if slope is not None])
-        for mode in MODES[1:]:
+        for mode in modes[1:]:
             other = results[mode]
             assert_same(other[0], output, relative)
             assert_same_slopes(other[1], by_weight, 10 * relative)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SPEC
+from tests.contracts import slow_but
 from vl3d_lite.dataset.batches import batch_spec, empty_batch
 from vl3d_lite.model.layers import (
     GroupedVectorAttentionLayer,
@@ -134,7 +135,7 @@ def test_every_block_builds_and_learns(block, order):
 
 @pytest.mark.parametrize("down", DOWNSAMPLING)
 @pytest.mark.parametrize("up", UPSAMPLING)
-@pytest.mark.parametrize("deformable", [False, True])
+@pytest.mark.parametrize("deformable", slow_but([False, True], False))
 def test_what_padding_holds_does_not_reach_real_points(down, up, deformable):
     model, shapes = make_model(
         downsampling=down,

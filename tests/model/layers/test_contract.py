@@ -92,13 +92,13 @@ class Case:
         make: Makes a fresh layer.
         inputs: Makes its inputs; see `tests.contracts`.
         options: Further arguments of `check_layer`.
-        slow: Whether the case repeats much of another one.
+        variant: Whether the layer has a first case elsewhere.
     """
 
     make: Callable[[], keras.layers.Layer]
     inputs: Callable[[], Any]
     options: dict = field(default_factory=dict)
-    slow: bool = False
+    variant: bool = False
 
 
 # Attention sums many products: modes differ by more than one rounding.
@@ -116,7 +116,7 @@ CASES = {
         LOOSE,
     ),
     "EnvelopeGatedAttention without source weights": Case(
-        lambda: layers.EnvelopeGatedAttention(2.5, heads=2), points, LOOSE, slow=True
+        lambda: layers.EnvelopeGatedAttention(2.5, heads=2), points, LOOSE, variant=True
     ),
     "EquivariantLayerNorm": Case(
         lambda: layers.EquivariantLayerNorm(("D3", 2)), lambda: (drawn(2, 4, 12),)
@@ -127,7 +127,7 @@ CASES = {
     "EquivariantLinear, dense": Case(
         lambda: layers.EquivariantLinear(("D3", 2), 3, evaluation="dense"),
         lambda: (drawn(2, 4, 12),),
-        slow=True,
+        variant=True,
     ),
     "EquivariantMultiHeadAttention": Case(
         lambda: layers.EquivariantMultiHeadAttention(("C4", 2), 2, position_units=3),
@@ -166,7 +166,7 @@ CASES = {
         lambda: layers.GroupedQueryAttentionLayer(4, 4, 2),
         lambda: (drawn(FIELDS, 5, CHANNELS), drawn(FIELDS, 7, CHANNELS, seed=1)),
         LOOSE,
-        slow=True,
+        variant=True,
     ),
     "GroupedVectorAttentionLayer": Case(
         lambda: layers.GroupedVectorAttentionLayer(
@@ -181,7 +181,7 @@ CASES = {
         ),
         points,
         LOOSE,
-        slow=True,
+        variant=True,
     ),
     "GroupedVectorAttentionLayer, envelope": Case(
         lambda: layers.GroupedVectorAttentionLayer(
@@ -189,7 +189,7 @@ CASES = {
         ),
         lambda: points(source_weights()),
         LOOSE,
-        slow=True,
+        variant=True,
     ),
     "GroupedVectorAttentionLayer with dropout": Case(
         lambda: layers.GroupedVectorAttentionLayer(
@@ -197,7 +197,7 @@ CASES = {
         ),
         points,
         RANDOM,
-        slow=True,
+        variant=True,
     ),
     "InvariantPooling": Case(
         lambda: layers.InvariantPooling(("C4", 1), 2), lambda: (drawn(4, 5, 4),)
@@ -216,7 +216,7 @@ CASES = {
             modulation_norm=True,
         ),
         points,
-        slow=True,
+        variant=True,
     ),
     "KPConvXLayer, deformable": Case(
         lambda: layers.KPConvXLayer(
@@ -229,7 +229,7 @@ CASES = {
         ),
         points,
         {"random": True},
-        slow=True,
+        variant=True,
     ),
     "KPConvXLayer without attention": Case(
         lambda: layers.KPConvXLayer(
@@ -241,12 +241,12 @@ CASES = {
             initializer="he_normal",
         ),
         points,
-        slow=True,
+        variant=True,
     ),
     "KPConvXLayer, strided": Case(
         lambda: layers.KPConvXLayer(**KERNEL, DH=16, groups=2, strided=True),
         strided_inputs,
-        slow=True,
+        variant=True,
     ),
     "KernelGeometryLayer": Case(
         lambda: layers.KernelGeometryLayer(1.0, **SHELLS), lambda: points()[::2]
@@ -258,7 +258,7 @@ CASES = {
     "LiftedOffsets of all pairs": Case(
         lambda: layers.LiftedOffsets("C4", 3, activation="tanh"),
         lambda: (drawn(2, 4, 2), drawn(2, 5, 2, seed=1)),
-        slow=True,
+        variant=True,
     ),
     "NeighborMaxPool": Case(
         layers.NeighborMaxPool,
@@ -272,7 +272,7 @@ CASES = {
     "NeighborUpsample from the nearest": Case(
         layers.NeighborUpsample,
         lambda: [drawn(FIELDS, COARSE, CHANNELS), rows(POINTS, COARSE, 1)],
-        slow=True,
+        variant=True,
     ),
     "PooledCopies": Case(lambda: layers.PooledCopies("C4"), lambda: (drawn(4, 5, 4),)),
     "ProbabilityMean": Case(
@@ -284,7 +284,7 @@ CASES = {
         lambda: (drawn(2, 5, 3), drawn(2, 5, 2, 3, seed=1)),
     ),
     "RegularLift of scalars": Case(
-        lambda: layers.RegularLift("C4", 2), lambda: (drawn(4, 5, 3),), slow=True
+        lambda: layers.RegularLift("C4", 2), lambda: (drawn(4, 5, 3),), variant=True
     ),
     "RepeatedCopies": Case(
         lambda: layers.RepeatedCopies("C4"), lambda: (drawn(4, 5, 3),)
@@ -307,25 +307,29 @@ CASES = {
     "UnaryBlock with layer normalization": Case(
         lambda: layers.UnaryBlock(6, normalization="layer"),
         lambda: points()[1:],
-        slow=True,
+        variant=True,
     ),
     "UnaryBlock without normalization": Case(
         lambda: layers.UnaryBlock(6, normalization="none"),
         lambda: points()[1:],
-        slow=True,
+        variant=True,
     ),
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=[pytest.mark.slow] * case.slow)
-        for name, case in CASES.items()
-    ],
-)
+QUICK = {name: case for name, case in CASES.items() if not case.variant}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_layers_keep_the_contract(case, tmp_path):
     check_layer(case.make(), case.inputs(), tmp_path, **case.options)
+
+
+@pytest.mark.parametrize("case", QUICK.values(), ids=QUICK)
+def test_layers_keep_the_contract_in_eager_mode(case, tmp_path):
+    options = {**case.options, "half": False, "modes": ["eager"]}
+    check_layer(case.make(), case.inputs(), tmp_path, **options)
 
 
 def test_every_layer_is_checked():
@@ -335,5 +339,5 @@ def test_every_layer_is_checked():
         if isinstance(value := getattr(layers, name), type)
         and issubclass(value, keras.layers.Layer)
     }
-    checked = {type(case.make()) for case in CASES.values() if not case.slow}
+    checked = {type(case.make()) for case in QUICK.values()}
     assert checked == exported | {ProbabilityMean}

@@ -4,7 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from tests.contracts import assert_finite, assert_same, gradients, numpy_of, run
+from tests.contracts import (
+    assert_finite,
+    assert_same,
+    gradients,
+    numpy_of,
+    run,
+    slow_but,
+)
 from tests.oracles import gather_by_loops
 from vl3d_lite.model.layers import (
     flat_rows,
@@ -70,7 +77,7 @@ def test_flat_rows_point_into_their_own_field(features, neighbors):
     assert rows[1, 0].tolist() == [7 + index for index in neighbors[1, 0]]
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("mode", slow_but(["eager", "graph", "jit"], "eager"))
 def test_gathers_what_the_loop_gathers(features, neighbors, mode):
     gathered = run(Gather(), (features, neighbors), mode=mode)
     np.testing.assert_array_equal(gathered, gather_by_loops(features, neighbors))
@@ -137,7 +144,7 @@ def test_settling_leaves_every_bit(rng, dtype, first):
     assert result.tobytes() == values.tobytes()
 
 
-@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
+@pytest.mark.parametrize("mode", slow_but(["eager", "graph", "jit"], "eager"))
 def test_settling_has_a_gradient_of_one(features, mode):
     inputs = features, np.full((2, 7, 4), -1, "int32")
     np.testing.assert_array_equal(run(Settle(), inputs, mode=mode), features)

@@ -11,6 +11,7 @@ from tests.contracts import (
     check_garbage,
     gradients,
     run,
+    slow_but,
 )
 from tests.oracles_attention import max_pool_by_loops, upsample_by_loops
 from vl3d_lite.errors import DeepLearningException
@@ -86,7 +87,7 @@ def test_pooling_nothing_gives_zeros_and_no_gradient(pool_inputs):
     assert_same(slopes[0], np.zeros(features.shape), 0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("garbage", [np.nan, 1e9, -np.inf])
 def test_pooling_ignores_unlisted_rows(pool_inputs, mode, garbage):
     features, down = pool_inputs
@@ -96,7 +97,7 @@ def test_pooling_ignores_unlisted_rows(pool_inputs, mode, garbage):
     check_garbage(NeighborMaxPool(), [features, down], [dirty, down], real, False, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_pooling_ignores_appended_missing_neighbors(pool_inputs, mode):
     features, down = pool_inputs
     missing = np.tile(np.int32([-1, FINE, FINE + 5]), (2, COARSE, 1))
@@ -151,7 +152,7 @@ def test_upsampling_takes_coordinates_with_one_neighbor_too(weighted_inputs):
     assert_same(result, upsample_by_loops(features, up[..., :1]), 0)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("garbage", [np.nan, 1e9])
 def test_upsampling_ignores_unlisted_rows(weighted_inputs, mode, garbage):
     features, up, fine, coarse = weighted_inputs

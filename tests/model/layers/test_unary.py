@@ -10,6 +10,7 @@ from tests.contracts import (
     check_garbage,
     gradients,
     run,
+    slow_but,
 )
 from tests.oracles_attention import slope_by_differences, unary_by_loops
 from vl3d_lite.errors import DeepLearningException
@@ -90,7 +91,7 @@ def test_gradients_match_the_formula(inputs, training):
         assert received == pytest.approx(expected, rel=2e-4, abs=2e-4), name
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e9])
 def test_padded_points_have_no_effect(inputs, real, garbage, training, mode):

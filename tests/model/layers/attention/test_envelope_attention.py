@@ -13,6 +13,7 @@ from tests.contracts import (
     gradients,
     numpy_of,
     run,
+    slow_but,
 )
 from tests.oracles_attention import gva_by_loops, slope_by_differences
 from tests.oracles_envelope import envelope_attention_by_loops, gate_of_gva
@@ -166,7 +167,7 @@ def test_gradients_match_the_formula(options, inputs):
         assert received == pytest.approx(expected, rel=tolerance, abs=tolerance), name
 
 
-@pytest.mark.parametrize("mode", MODES[::2])
+@pytest.mark.parametrize("mode", slow_but(MODES[::2], "eager"))
 def test_missing_neighbors_and_padded_points_have_no_effect(kind, inputs, real, mode):
     layer = randomized(kind(), inputs)
     garbage = np.resize(np.float32([np.nan, 1e9]), (ROWS, 1))

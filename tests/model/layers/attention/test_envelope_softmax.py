@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import MODES, gradients, numpy_of, run
+from tests.contracts import MODES, gradients, numpy_of, run, slow_but
 from tests.oracles_envelope import envelope_by_formula, gated_softmax_by_loops
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import (
@@ -79,7 +79,7 @@ def softmax_of(edges, mode="eager", kind="float32"):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_matches_the_formula(edges, kind, mode):
     alpha = softmax_of(edges, mode, kind)
     assert alpha.dtype == kind
@@ -109,7 +109,7 @@ def test_what_is_not_there_gets_exactly_zero(edges):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_large_logits_have_finite_values_and_slopes(edges, sign, mode):
     rng = np.random.default_rng(1)
     edges[0] = sign * 300.0 + rng.normal(size=edges[0].shape)
@@ -137,7 +137,7 @@ def test_large_logits_are_as_exact_as_small_ones(edges, kind):
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("garbage", GARBAGE, ids=str)
 def test_garbage_where_nothing_is_changes_neither_values_nor_slopes(
     edges, garbage, mode

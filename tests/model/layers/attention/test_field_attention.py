@@ -10,6 +10,7 @@ from tests.contracts import (
     assert_same,
     check_garbage,
     run,
+    slow_but,
 )
 from tests.oracles_attention import gqa_by_loops
 from vl3d_lite.errors import DeepLearningException
@@ -80,7 +81,7 @@ def test_matches_the_formula(inputs, real, position):
     np.testing.assert_allclose(found[0].sum(-1)[:, real[0]], 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_what_padding_holds_has_no_effect(inputs, real, mode):
     layer = randomized(inputs)
     dirty = [value.copy() for value in inputs]

@@ -11,6 +11,7 @@ from tests.contracts import (
     check_garbage,
     gradients,
     run,
+    slow_but,
 )
 from tests.oracles_attention import gva_by_loops, slope_by_differences
 from tests.oracles_envelope import gate_of_gva
@@ -208,14 +209,14 @@ def test_missing_neighbors_and_padded_points_have_no_effect(
     check_garbage(layer, inputs, with_garbage(inputs, real), real, training, "eager")
 
 
-@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("mode", slow_but(MODES[1:], "jit"))
 @pytest.mark.parametrize("name", ["ptv2", "everything"])
 def test_they_have_none_in_compiled_training(name, inputs, real, mode):
     layer = randomized({"groups": GROUPS, **OPTIONS[name]}, inputs)
     check_garbage(layer, inputs, with_garbage(inputs, real), real, True, mode)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("training", [False, True])
 def test_appended_padded_points_have_no_effect(inputs, training, mode):
     layer = randomized({"groups": GROUPS}, inputs)

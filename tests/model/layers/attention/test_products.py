@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.contracts import MODES, gradients
+from tests.contracts import MODES, gradients, slow_but
 from vl3d_lite.model.layers.attention.products import (
     encode_offsets,
     narrow_matmul,
@@ -72,7 +72,7 @@ class Product(keras.layers.Layer):
         return self.function(*inputs)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("name", CASES)
 def test_products_and_gradients_are_the_sums_and_their_slopes(name, mode):
     function, oracle, values = CASES[name]

@@ -10,6 +10,7 @@ from tests.contracts import (
     gradients,
     numpy_of,
     run,
+    slow_but,
 )
 from tests.oracles import geometry_by_loops, shells_by_loops
 from vl3d_lite.errors import DeepLearningException
@@ -61,7 +62,7 @@ def test_centers_may_be_another_set(rng):
     np.testing.assert_allclose(weights, expected[1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_a_missing_neighbor_has_influence_zero(rng, mode):
     X, N = field(rng)
     layer = KernelGeometryLayer(1.0, **SHELLS, influence="constant")

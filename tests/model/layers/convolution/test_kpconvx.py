@@ -14,6 +14,7 @@ from tests.contracts import (
     gradients,
     numpy_of,
     run,
+    slow_but,
 )
 from tests.oracles import kpconvx_by_loops, slope_along
 from vl3d_lite.errors import DeepLearningException
@@ -104,7 +105,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_but(FORMS, "vl3d", "apple"))
 def test_matches_the_formula(form, training):
     arguments, options = FORMS[form]
     inputs = field(dtype=DTYPE)
@@ -145,7 +146,9 @@ def test_strided_centers_match_the_formula(training):
 
 @pytest.mark.skipif(JAX, reason="JAX has float64 off")
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("form", ["vl3d", "wider", "apple", "apple normalized"])
+@pytest.mark.parametrize(
+    "form", slow_but(["vl3d", "wider", "apple", "apple normalized"], "vl3d")
+)
 def test_gradients_match_differences_of_the_formula(form, training):
     arguments, options = FORMS[form]
     X, F, N = inputs = field(dtype="float64")
@@ -203,7 +206,7 @@ def test_gradients_match_differences_of_the_formula(form, training):
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_values_of_padding_have_no_effect(mode, training):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, deformable=True), [X, F, N])
@@ -218,7 +221,11 @@ def test_values_of_padding_have_no_effect(mode, training):
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(
     ("order", "mode"),
-    [*(("vl3d", mode) for mode in MODES), ("apple", "eager")],
+    [
+        ("vl3d", "eager"),
+        ("apple", "eager"),
+        *(pytest.param("vl3d", mode, marks=pytest.mark.slow) for mode in MODES[1:]),
+    ],
 )
 def test_appended_missing_neighbors_and_padded_points_have_no_effect(
     order, mode, training

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import MODES, assert_same, gradients
+from tests.contracts import MODES, assert_same, gradients, slow_but
 from tests.oracles import operator_by_loops, slope_along
 from vl3d_lite.model.layers.convolution.kpconvx_operator import CHUNK, kpconvx_operator
 
@@ -56,10 +56,10 @@ def by_loops(neighbors, nearest, features, influence, *tables):
     return operator_by_loops(features, neighbors, nearest, influence, *tables)
 
 
-@pytest.mark.parametrize("mode", OWN_MODES)
+@pytest.mark.parametrize("mode", slow_but(OWN_MODES, OWN_MODES[0]))
 @pytest.mark.parametrize("finite", [False, True], ids=["any features", "finite"])
 @pytest.mark.parametrize("modulated", [False, True], ids=["depthwise", "modulated"])
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", slow_but(COUNTS, 9))
 def test_output_and_gradients_are_the_formula_and_its_slopes(
     count, modulated, finite, mode
 ):
@@ -84,7 +84,7 @@ def test_output_and_gradients_are_the_formula_and_its_slopes(
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4), name
 
 
-@pytest.mark.parametrize("mode", OWN_MODES)
+@pytest.mark.parametrize("mode", slow_but(OWN_MODES, OWN_MODES[0]))
 def test_values_of_unlisted_rows_have_no_effect(mode):
     neighbors, nearest, values = make_case(9, modulated=True)
     neighbors[neighbors == ROWS - 1] = -1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import restore, snapshot
+from tests.contracts import restore, slow_but, snapshot
 from tests.oracles_equivariant import (
     GROUPS,
     JAX,
@@ -107,7 +107,7 @@ def test_reproduces_the_golden_vectors(form):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 @pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("name", slow_but(GROUPS, "C4"))
 def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
     layer = make(
         name,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.contracts import slow_but
 from tests.oracles_equivariant import KINDS, LIMITS, call, matrices, numpy_of, shake
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import (
@@ -23,7 +24,7 @@ def drawn(*shape, seed=5):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(NAMES, "C4", "D4"))
 def test_scalars_repeat_and_vectors_rotate(name, kind):
     layer = RegularLift(name, 3, dtype=kind)
     scalars, vectors = drawn(2, 4, 5), drawn(2, 4, 2, 3)
@@ -43,7 +44,7 @@ def test_scalars_repeat_and_vectors_rotate(name, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(NAMES, "C4", "D4"))
 def test_pooled_numbers_do_not_see_the_group(name, kind):
     layer = InvariantPooling((name, 4), 3, dtype=kind)
     x = drawn(2, 5, layer.in_rep.size)
@@ -60,7 +61,7 @@ def test_pooled_numbers_do_not_see_the_group(name, kind):
     assert apart > 1e-2 or name == "C1"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(NAMES, "C4", "D4"))
 def test_a_rotation_permutes_the_copies(name):
     group = get_group(name)
     xyz = drawn(2, 6, 3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.contracts import slow_but
 from tests.oracles_equivariant import (
     GROUPS,
     KINDS,
@@ -22,7 +23,7 @@ def drawn(*shape, seed=1):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("evaluation", ["dense", "spectral"])
-@pytest.mark.parametrize("name", [*GROUPS, "C3", "D3"])
+@pytest.mark.parametrize("name", slow_but([*GROUPS, "C3", "D3"], "C4", "D3"))
 def test_multiplies_by_the_dense_matrix_of_its_kernel(name, evaluation, kind):
     layer = EquivariantLinear((name, 3), 5, evaluation=evaluation, dtype=kind)
     x = drawn(2, 4, layer.in_rep.size)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.contracts import slow_but
 from tests.oracles_equivariant import GROUPS, KINDS, LIMITS, call, shake
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers import EquivariantLayerNorm, EquivariantRMSNorm
@@ -16,7 +17,7 @@ def drawn(*shape):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", [*GROUPS, "D3"])
+@pytest.mark.parametrize("name", slow_but([*GROUPS, "D3"], "C4", "D3"))
 def test_commutes_with_the_group(name, norm, kind):
     layer = norm((name, 3), dtype=kind)
     x = drawn(2, 4, layer.in_rep.size)
