@@ -984,7 +984,7 @@ def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkey
 def test_tensorboard_logs_need_tensorboard(place, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     spec = read_spec(place / "spec.yaml", [*SHORT, "training.tensorboard=true"])
-    with pytest.raises(SpecError, match="pip install tensorboard"):
+    with pytest.raises(SpecError, match=r'pip install "vl3d-lite\[tensorboard\]"'):
         pipeline.train(spec, RunFolder(tmp_path / "run"), OPTIONS)
     assert not (tmp_path / "run").exists()
 

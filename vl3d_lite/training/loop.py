@@ -47,7 +47,7 @@ def require_tensorboard(spec: Spec) -> None:
     if spec.training.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise SpecError(
             "`training.tensorboard` needs the package tensorboard; install it with "
-            "`pip install tensorboard`, or set it to false"
+            '`pip install "vl3d-lite[tensorboard]"`, or set it to false'
         )
 
 
