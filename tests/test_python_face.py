@@ -32,6 +32,14 @@ NAMES = [
     "write_las",
 ]
 FUNCTIONS = [name for name in NAMES if name not in ("__version__", "errors", "model")]
+EXAMPLES = [
+    *(
+        pytest.param(n, marks=pytest.mark.slow if n == "train" else ())
+        for n in FUNCTIONS
+    ),
+    "LoadedRun.classify",
+    "model.layers",
+]
 WRITE = "prediction.write=[prediction, confidence, probabilities]"
 
 
@@ -117,9 +125,7 @@ def test_files_are_read_and_written_without_keras():
     assert not {"keras", "tensorflow", "open3d"} & loaded
 
 
-@pytest.mark.parametrize(
-    "name", [*FUNCTIONS, "LoadedRun.classify", "model.layers"], ids=str
-)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_a_name_runs(desk_with_run, name):
     described = dict(examples())[name]
     test = doctest.DocTestParser().get_doctest(
@@ -302,3 +308,25 @@ def test_the_notebook_runs(tmp_path):
     texts = str(notebook.cells)
     assert "image/png" in texts
     assert "% as labelled" in texts
+
+
+@pytest.mark.slow
+def test_mypy_knows_the_types(tmp_path):
+    (tmp_path / "user.py").write_text(
+        "import vl3d_lite\n"
+        'run = vl3d_lite.load_run(vl3d_lite.train("town.yaml", "runs/town"))\n'
+        'cloud = vl3d_lite.read_las("scan.laz", dimensions=run.dimensions)\n'
+        "reveal_type(run.classify(cloud.xyz, cloud.attributes)[0].dtype)\n"
+        "vl3d_lite.unknown\n"
+    )
+    config = ("--config-file", ROOT / "pyproject.toml")
+    shown = subprocess.run(
+        [sys.executable, "-m", "mypy", *config, tmp_path / "user.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    own = [line for line in shown.splitlines() if "user.py" in line]
+    assert len(own) == 2, shown
+    assert 'user.py:4: note: Revealed type is "numpy.dtype[Any]"' in own[0]
+    assert 'user.py:5: error: Module has no attribute "unknown"' in own[1]
