@@ -39,9 +39,8 @@ class LiteralKPConvX(KPConvXLayer):
     """KPConvX that computes its geometry in each block."""
 
     def call(self, inputs, training=False, mask=False):
-        return super().call(
-            inputs[:3], training=training
-        )  # without the shared geometry
+        # Without the geometry that the blocks of a level share.
+        return super().call(inputs[:3], training=training)
 
     def _geometry(self, X, N, rest):
         offsets = rows_of(X, N) - X[:, :, None]
@@ -53,7 +52,7 @@ class LiteralKPConvX(KPConvXLayer):
         return nearest, ops.where(is_present(N, X), influence, 0.0)
 
     def _block(self, *arguments):
-        name = "vl3d_lite.model.layers.convolution.kpconvx.kpconvx_operator"
+        name = "vl3d_lite.model.layers.convolution.kpconvx_blocks.kpconvx_operator"
         with mock.patch(name, operator):
             return super()._block(*arguments)
 
