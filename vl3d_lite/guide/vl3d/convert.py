@@ -15,7 +15,7 @@ from vl3d_lite.guide.vl3d.dropped import as_lines, dropped
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
 
 WIDTH = 86  # characters of a comment, after `# `
-LONG = 100  # characters of a section; a longer one begins on a line of its own
+MAX_LINE = 88  # characters; the value of a longer line is on the next line
 PREDICT = (
     "trained models of VL3D cannot be read. Train with this program, then run "
     "`vl3d-lite predict RUN CLOUD... --output FOLDER`"
@@ -85,7 +85,7 @@ class Conversion:
                 lines += [f"  {key}: {_flow(entry)}" for key, entry in value.items()]
             else:
                 flow = _flow(value)
-                short = len(name) + len(flow) < LONG
+                short = len(f"{name}: {flow}") <= MAX_LINE
                 lines += [f"{name}: {flow}"] if short else [f"{name}:", f"  {flow}"]
         return [*lines, *(f"# {n}: {line}" for n, (line, _) in self.missing.items())]
 
