@@ -25,6 +25,7 @@ def prepare_backend(seed: int, threads: int) -> None:
         return
     import tensorflow as tf
 
+    # TensorFlow prints driver warnings where it finds no GPU.
     with silenced_stderr():
         devices = tf.config.list_physical_devices("GPU")
     try:
@@ -33,6 +34,7 @@ def prepare_backend(seed: int, threads: int) -> None:
     except RuntimeError:
         logger.debug("TensorFlow is already initialized; its number of threads stays")
     for device in devices:
+        # Otherwise TensorFlow reserves the whole memory of the GPU.
         tf.config.experimental.set_memory_growth(device, True)
 
 

@@ -56,6 +56,7 @@ def _layers(model: ModelSpec, n_features: int, n_classes: int) -> Iterator[Layer
     if model.decoder.type == "equivariant_transformer":
         yield from _rotated(_encoder(model, n_features), copies)
         yield from _equivariant(model)
+        # The decoder pools the group, so the head runs once.
         width, copies = model.decoder.multiplicity, 1
     else:
         yield from _rotated(_encoder(model, n_features), copies)
@@ -109,6 +110,7 @@ def _equivariant(model: ModelSpec) -> Iterator[LayerCost]:
         yield LayerCost(
             "other", channels * multiplicity + multiplicity, channels + width, 0, level
         )
+    # Attention to the memory always exists.
     attentions = 1 + (decoder.self_attention != "none")
     hidden, units = math.ceil(decoder.dim_feedforward / order), decoder.position_units
     with_bias = decoder.bias
@@ -138,6 +140,7 @@ def _scales(group: str) -> int:
 
 
 def _unary(inputs: int, outputs: int, level: int) -> LayerCost:
+    # The gradient keeps input, product, normalized and activated output.
     parameters = inputs * outputs + NORM * outputs
     return LayerCost("unary", parameters, inputs + 3 * outputs, 0, level)
 
@@ -162,6 +165,7 @@ def _kpconvx(
     kernel = model.kpconvx
     points = sum(kernel.shell_points)
     hidden = round(kernel.hidden_ratio * channels)
+    # Strided layers always have the order of VL3D.
     apple = kernel.order == "apple" and not strided
     parameters = points * (AXES + channels)
     parameters += channels * hidden + hidden + NORM * hidden

@@ -53,6 +53,7 @@ class ProbabilityMean(keras.layers.Layer):
             )
 
     def call(self, logits):
+        # In log space, since the exponential of a large logit overflows.
         logs = ops.log_softmax(ops.stack(logits), axis=-1)  # (M, ..., C)
         return ops.logsumexp(logs, axis=0) - math.log(len(logits))
 
@@ -96,7 +97,7 @@ def member_prefix(number: int) -> str:
 
 
 def rebuilt(model: keras.Model, build: Callable[[], keras.Model]) -> keras.Model:
-    """Build a network anew and give it the weights of another.
+    """Build a network again, with the weights of a given one.
 
     Args:
         model: A network or an ensemble.
@@ -141,6 +142,7 @@ def _member(network, inputs, rescaling, prefix):
         return clones[-1][1]
 
     def call(layer, *args, **kwargs):
+        # Layers that read the features read the rescaled ones.
         args, kwargs = keras.tree.map_structure(
             lambda value: rescaled if value is inputs[FEATURES] else value,
             (args, kwargs),
@@ -161,6 +163,7 @@ def _member(network, inputs, rescaling, prefix):
         clone_function=renamed,
         call_function=call,
     )
+    # `clone_model` draws new weights.
     for layer, copy in clones:
         if getattr(layer, "weights", None):
             copy.set_weights(layer.get_weights())

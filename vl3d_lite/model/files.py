@@ -26,6 +26,7 @@ def load_model(path: Path) -> keras.Model:
             "or train again"
         )
     try:
+        # Safe mode refuses files that would execute code.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     # Keras raises whatever its readers raise: KeyError, TypeError, OSError...
     except Exception as error:

@@ -64,6 +64,7 @@ def load_kernels(path: Path, like: list[LayerKernel]) -> list[LayerKernel]:
         DataError: The file is missing, damaged, or belongs to another network.
     """
     try:
+        # A pickle could execute code.
         with np.load(path, allow_pickle=False) as file:
             return [
                 LayerKernel(

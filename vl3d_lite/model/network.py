@@ -60,6 +60,7 @@ def build_network(
         name: keras.Input(shape, dtype=np.dtype(dtype).name, name=name)
         for name, (shape, dtype) in inputs.items()
     }
+    # Keras holds the policy globally: the caller's is restored.
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -83,6 +84,7 @@ def _build(model, inputs, n_classes, spacings):
             features = PooledCopies(group, name="pool_symmetry")(features)
     if model.dropout:
         features = layers.Dropout(model.dropout, name="head_dropout")(features)
+    # Half-precision logits would round the loss and the confidences.
     logits = layers.Dense(n_classes, dtype="float32", name="logits")(features)
     return keras.Model(inputs, logits, name="vl3d_lite")
 
@@ -162,10 +164,12 @@ def _blocks(model, features, inputs, level, spacing, weights):
     xyz, neighbors = inputs[f"xyz_{level}"], inputs[f"neighbors_{level}"]
     geometry = []
     convolves = {"kpconvx", "kpconvd"} & set(stage.blocks)
+    # Rigid kernels of a stage share their geometry; a deformable one has its own.
     if convolves and not model.kpconvx.deformable:
         geometry = KernelGeometryLayer(
             **_kernel_arguments(model, spacing), name=f"geometry_{level}"
         )([xyz, neighbors])
+    # Neighbors by count have no radius; the kernel's is that of their support.
     radius = stage.neighbor_radius or model.kpconvx.kernel_radius * spacing
     weights = [] if weights is None else [weights]
     context = StageContext(
@@ -181,6 +185,7 @@ def _kpconvx(model, context, features, name, attention=True):
     return KPConvXLayer(
         **_kernel_arguments(model, context.spacing),
         DH=round(kernel.hidden_ratio * features.shape[-1]),
+        # Without attention there are no groups; 1 divides any width.
         groups=kernel.groups if attention else 1,
         deformable=kernel.deformable,
         drop_path=kernel.drop_path,
@@ -262,6 +267,7 @@ def _gqa(model, context, features, name):
 def _regularizer(penalty: RegularizerSpec | None):
     if penalty is None:
         return None
+    # "l1_l2" penalizes with both.
     factors = {part: penalty.strength for part in penalty.name.split("_")}
     return keras.regularizers.L1L2(**factors)
 
@@ -275,11 +281,13 @@ def _constraint(constraint: ConstraintSpec | None):
 
 
 def _normalized(features, name):
+    # PyTorch's epsilon, which the papers use; Keras has 1e-3.
     return layers.LayerNormalization(epsilon=1e-5, name=f"{name}_norm")(features)
 
 
 def _residual(features, change, drop_path, name):
     if drop_path:
+        # One draw per field: a sample skips the whole block.
         change = layers.Dropout(
             drop_path, noise_shape=(None, 1, 1), name=f"{name}_drop_path"
         )(change)

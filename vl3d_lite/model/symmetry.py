@@ -99,6 +99,7 @@ def _columns(inputs, skips, group):
         up = rotated_inputs(up, group)
     features = skips[-1]
     for level in reversed(range(len(skips) - 1)):
+        # Each row of `up` lists the parent first.
         above = NeighborUpsample(name=f"parents_{level}")(
             [features, up[f"up_{level}"][..., :1]]
         )

@@ -55,6 +55,7 @@ def flat_rows(neighbors, features):
     batch, rows = ops.shape(features)[:2]
     neighbors = ops.cast(neighbors, "int32")
     own = ops.where(is_present(neighbors, features), neighbors, 0)
+    # Fields are stacked, so that one gather serves all of them.
     first = ops.arange(batch, dtype="int32") * rows
     return own + ops.reshape(first, (-1, 1, 1))
 

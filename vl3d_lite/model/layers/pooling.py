@@ -45,6 +45,7 @@ class NeighborMaxPool(keras.layers.Layer):
         features, down = inputs
         present = is_present(down, features)[..., None]  # (B, M, K, 1)
         gathered = gather_neighbors(features, down)  # (B, M, K, C)
+        # Missing slots are 0, which would win over negative features.
         lowest = ops.where(present, gathered, float("-inf"))
         highest = ops.max(lowest, axis=2)
         return ops.where(ops.any(present, axis=2), highest, 0.0)
@@ -96,6 +97,7 @@ class NeighborMeanPool(keras.layers.Layer):
         features, down = inputs
         total = ops.sum(gather_neighbors(features, down), axis=2)
         count = ops.sum(ops.cast(is_present(down, features), total.dtype), axis=2)
+        # A point without a neighbor has total 0, and stays 0.
         return total / ops.maximum(count, 1)[..., None]
 
     def compute_output_shape(self, input_shape):
@@ -170,6 +172,7 @@ class NeighborUpsample(keras.layers.Layer):
     def _inverse_distances(self, up, fine, coarse):
         present = is_present(up, coarse)
         offsets = gather_neighbors(coarse, up) - ops.expand_dims(fine, 2)
+        # 1 m where missing: a distance of 0 has no finite gradient.
         offsets = ops.where(present[..., None], offsets, 1.0)
         squared = ops.sum(ops.square(offsets), axis=-1)
         weights = ops.where(present, ops.rsqrt(ops.maximum(squared, 1e-12)), 0.0)

@@ -67,7 +67,7 @@ class UnaryBlock(keras.layers.Layer):
             )
         if not 0 <= negative_slope <= 1:
             raise DeepLearningException(
-                f"{self.name}: `negative_slope` must lie in [0, 1]. "
+                f"{self.name}: `negative_slope` must be in [0, 1]. "
                 f"Received: negative_slope={negative_slope}"
             )
         if normalization not in NORMALIZATIONS:
@@ -77,7 +77,7 @@ class UnaryBlock(keras.layers.Layer):
             )
         if not 0 <= momentum <= 1:
             raise DeepLearningException(
-                f"{self.name}: `momentum` must lie in [0, 1]. "
+                f"{self.name}: `momentum` must be in [0, 1]. "
                 f"Received: momentum={momentum}"
             )
         self.units = units
@@ -110,6 +110,7 @@ class UnaryBlock(keras.layers.Layer):
     def call(self, inputs, training=False):
         features, neighbors = inputs
         real = is_real(neighbors, ops.shape(features)[1])  # (B, R)
+        # Zeros first, so that NaN of padding reaches neither product nor gradient.
         features = ops.where(real[..., None], features, 0.0)
         outputs = self.dense(features)
         if self.normalization == "batch":
@@ -117,6 +118,7 @@ class UnaryBlock(keras.layers.Layer):
         elif self.normalization == "layer":
             outputs = self.norm(outputs)
         outputs = ops.leaky_relu(outputs, self.negative_slope)
+        # A normalization or a bias shifts the zeros of padding.
         return ops.where(real[..., None], outputs, 0.0)
 
     def compute_output_shape(self, input_shape):

@@ -128,6 +128,7 @@ class FieldAttentionLayer(keras.layers.Layer):
         return (output, *scores) if options else output
 
     def _encode(self, coordinates, real):
+        # Angles of tens of radians lose their fraction in half precision.
         precise = keras.backend.result_type(self.compute_dtype, "float32")
         coordinates = ops.where(real[..., None], ops.cast(coordinates, precise), 0.0)
         angles = ops.matmul(

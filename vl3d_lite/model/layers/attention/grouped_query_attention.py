@@ -260,7 +260,7 @@ class GroupedQueryAttentionLayer(keras.layers.Layer):
         if dtype != "bool":
             raise DeepLearningException(
                 f"{self.name}: `{name}` must be boolean, True where a query "
-                f"attends. Received: {dtype}; turn an additive mask into "
+                f"attends. Received: {dtype}; convert an additive mask by "
                 "`mask == 0`"
             )
         if len(mask.shape) not in ranks:

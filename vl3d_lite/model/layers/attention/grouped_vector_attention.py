@@ -148,7 +148,11 @@ class GroupedVectorAttentionLayer(NeighborAttention):
         self.softmax = softmax
         self.radius = radius
         self.norm = keras.layers.BatchNormalization(
-            momentum=momentum, epsilon=1e-5, dtype=self.dtype_policy, name="norm"
+            # PyTorch's epsilon, which the papers use; Keras has 1e-3.
+            momentum=momentum,
+            epsilon=1e-5,
+            dtype=self.dtype_policy,
+            name="norm",
         )
         # The softmax runs at least in float32, and so does its dropout.
         self.attention_dropout = self._make_dropout(self._at_least_float32())
@@ -212,6 +216,7 @@ class GroupedVectorAttentionLayer(NeighborAttention):
         projected, real = self._project(features, neighbors)  # (B, R, 3C)
         channels = self.value_kernel.shape[-1]
         both = projected[..., : 2 * channels]
+        # One normalization of joined queries and keys is one pass less.
         both = ops.relu(self.norm(both, training=training, mask=real))
         value = projected[..., 2 * channels :] + self._cast(self.value_bias)
         return both[..., :channels], both[..., channels:], value
@@ -284,6 +289,7 @@ class GroupedVectorAttentionLayer(NeighborAttention):
             alpha = envelope_gated_softmax(logits, z_bias_raw=self.z_bias_raw, **gate)
         else:
             present = gate["present"][..., None]
+            # Finite, since a row of infinities has a softmax of NaN.
             logits = ops.where(present, logits, -1e30)
             alpha = ops.where(present, ops.softmax(logits, axis=2), 0.0)
         if self.attention_dropout is not None:

@@ -5,6 +5,7 @@ import numpy as np
 
 from vl3d_lite.errors import DeepLearningException
 
+# Multiples of it never repeat a direction, so points of a shell keep apart.
 GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 
 

@@ -201,6 +201,7 @@ class KPConvXLayer(KPConvXBlocks):
         n_x, D = shapes[0][-1], shapes[1][-1]
         apple = self.order == "apple"
         blocks, width = self.blocks, self.mq * (D // self.groups)
+        # In the precision of the coordinates that it is compared with.
         self.Q = self.add_weight(
             name="Q",
             shape=(self.mq, n_x),

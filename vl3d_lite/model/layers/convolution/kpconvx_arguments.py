@@ -11,6 +11,7 @@ from vl3d_lite.model.layers.convolution.kernel_geometry import check_kernel
 ORDERS = ("vl3d", "apple")
 # Model files of version 0.1 hold the old names.
 OLD_ORDERS = {"seed": "vl3d", "official": "apple"}
+# The seed's default is a layer; one shared instance is recognized by identity.
 LEAKY_RELU = keras.layers.LeakyReLU()
 
 

@@ -113,6 +113,7 @@ class KPConvXBlocks(keras.layers.Layer):
         return ops.cast(self.activation(values), self.compute_dtype)
 
     def _drop(self, values):
+        # One draw per sample for the whole block.
         shape = (ops.shape(values)[0], 1, 1)
         drawn = keras.random.uniform(shape, seed=self.seed_generator)
         scale = ops.where(drawn >= self.drop_path, 1.0 / (1.0 - self.drop_path), 0.0)

@@ -100,6 +100,7 @@ class _Factors:
             self.width = modulations.shape[-1] // self.points
 
     def forward(self):
+        # Without it XLA recomputes the features for every neighbor.
         features = materialize(self.features, self.neighbors)
         modulations = self.modulations
         total = 0.0

@@ -154,6 +154,7 @@ class EquivariantMultiHeadAttention(SpectralAttention):
         check_width(self.name, "query", query_shape, self.in_rep.size)
         check_width(self.name, "memory", memory_shape or query_shape, self.in_rep.size)
         multiplicity, order = self.in_rep.multiplicity, self.group.order
+        # Each of the four maps has the variance of its own dense matrix.
         initializer = tied_initializer(
             self.init_scheme, self.in_rep.size, self.in_rep.size
         )

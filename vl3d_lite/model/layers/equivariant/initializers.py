@@ -33,6 +33,7 @@ def tied_initializer(scheme, fan_in, fan_out):
     """
     variance = 2 / (fan_in + fan_out) if scheme.startswith("xavier") else 2 / fan_in
     if scheme.endswith("uniform"):
+        # A uniform distribution on [-a, a] has the variance a^2 / 3.
         limit = math.sqrt(3 * variance)
         return keras.initializers.RandomUniform(-limit, limit)
     return keras.initializers.RandomNormal(stddev=math.sqrt(variance))

@@ -168,6 +168,7 @@ class InvariantPooling(keras.layers.Layer):
         )
 
     def call(self, inputs):
+        # The activation acts on the field itself, not on its spectrum.
         hidden = self.activation(self.inner(inputs))
         lead = ops.shape(hidden)[:-1]
         order = self.in_rep.group.order

@@ -139,6 +139,7 @@ def masked_softmax(logits, mask, axis):
     """
     if mask is not None:
         logits = ops.where(mask, logits, -1e30)
+    # The largest logit cancels; its gradient need not be computed.
     top = ops.stop_gradient(ops.max(logits, axis=axis, keepdims=True))
     weights = ops.exp(logits - top)
     if mask is not None:

@@ -61,6 +61,7 @@ class _EquivariantNorm(keras.layers.Layer):
             for block in spectrum
         ]
         mean = sum(squares[1:], squares[0]) / self.in_rep.size
+        # Inner products are equal in both bases, so the spectrum has the field's norm.
         inverse = ops.cast(ops.rsqrt(mean + self.eps), dtype)
         result, first = [], 0
         for block, irrep in zip(spectrum, self.group.irreps, strict=True):

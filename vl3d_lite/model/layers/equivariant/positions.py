@@ -93,6 +93,7 @@ class LiftedOffsets(keras.layers.Layer):
     def call(self, query_positions, memory_positions, neighbors=None):
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         kernel = lift_vectors(ops.cast(self.kernel, dtype), self.group) / self.scale
+        # Projected before the difference: T + S products instead of T S.
         queries = product(ops.cast(query_positions, dtype), kernel)
         tokens = product(ops.cast(memory_positions, dtype), kernel)
         if neighbors is None:

@@ -132,6 +132,7 @@ def _combine(tensors, weights):
     """Sum tensors times numbers, without the terms of weight zero."""
     total = None
     for tensor, weight in zip(tensors, weights, strict=True):
+        # Cosines of right angles are of that size instead of 0.
         if abs(weight) < 1e-14:
             continue
         term = tensor * float(weight)
