@@ -1,4 +1,4 @@
-"""The decision whether compiling a network with XLA pays. No Keras.
+"""The decision whether to compile a network with XLA, without Keras.
 
 Training (`training.compilation`) and prediction (`prediction.inference`) apply it;
 `plan` and the memory estimate use it before Keras is loaded.
@@ -18,16 +18,16 @@ PREDICTION_BREAK_EVEN = 1_000_000
 def pays_to_compile(
     spec: Spec, points: int, break_even: int, *, backend: str, accelerator: bool
 ) -> bool:
-    """Whether a network is compiled with XLA, as ``training.jit`` sets it.
+    """Return whether to compile a network with XLA, following ``training.jit``.
 
-    ``on`` and ``off`` are obeyed. ``auto`` compiles on an accelerator, and on a CPU
-    where the work is long enough to repay the time XLA takes to compile. It never
+    ``on`` and ``off`` decide alone. ``auto`` compiles on an accelerator, and on a CPU
+    if the work is long enough to repay the time XLA takes to compile. It never
     compiles with PyTorch, which has no XLA here.
 
     Args:
         spec: The spec; only ``training.jit`` is read.
         points: Field points of the whole work.
-        break_even: Field points from which compiling pays on a CPU.
+        break_even: Field points from which compiling saves time on a CPU.
         backend: Name of the Keras backend: ``tensorflow``, ``jax`` or ``torch``.
         accelerator: Whether a GPU or TPU computes.
     """
@@ -40,5 +40,5 @@ def pays_to_compile(
 
 
 def steps_to_break_even(spec: Spec) -> int:
-    """Training steps from which compiling pays on a CPU."""
+    """Return the number of training steps from which compiling saves time on a CPU."""
     return math.ceil(TRAINING_BREAK_EVEN / spec.points_per_batch)
