@@ -167,7 +167,7 @@ def load_pipeline() -> ModuleType:
     This takes seconds, so a command calls it after every check that can refuse.
     """
     with silenced_stderr():
-        from vl3d_lite import pipeline
+        import vl3d_lite.pipeline as pipeline
     return pipeline
 
 

@@ -91,12 +91,12 @@ def training(folder: Path) -> Iterator[dict]:
     _write_cloud(cloud)
     (folder / "spec.yaml").write_text(SPEC.replace("CLOUD", cloud.name))
     with silenced_stderr():
-        from vl3d_lite import pipeline
+        from vl3d_lite.pipeline import train
         from vl3d_lite.runs.options import Options
     run = RunFolder(folder / "run")
     began = time.monotonic()
     options = Options(threads=cpu_limit(), quiet=True)
-    pipeline.train(read_spec(folder / "spec.yaml"), run, options)
+    train(read_spec(folder / "spec.yaml"), run, options)
     seconds = time.monotonic() - began
     loss = float(read_history(run.history)[-1]["loss"])
     yield {"step": "training", "loss": loss, "seconds": seconds, "file": cloud.suffix}

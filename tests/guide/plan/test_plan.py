@@ -1,4 +1,4 @@
-"""What a plan tells before a run, and what it refuses."""
+"""What a plan prints before a run, and which runs it refuses."""
 
 import subprocess
 import sys
@@ -144,10 +144,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, tmp_path):
     "command", [["plan"], ["train", "--run", "new"]], ids=lambda command: command[0]
 )
 def test_a_run_beyond_memory_ends_with_exit_code_4(place, tmp_path, command):
-    verb, *rest = command
+    name, *rest = command
     result = subprocess.run(
         [
-            *(sys.executable, "-m", "vl3d_lite", verb, place / "spec.yaml"),
+            *(sys.executable, "-m", "vl3d_lite", name, place / "spec.yaml"),
             *("--set", "training.batch_size=2000000", *rest),
         ],
         capture_output=True,

@@ -50,9 +50,9 @@ def test_a_converted_spec_trains_and_predicts(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     write(folder / "vl3d.json", hierarchical())
     here("convert", "vl3d.json")
-    told = capsys.readouterr()
-    assert told.out == "spec  vl3d.yaml\n"
-    assert "Dropped, " in told.err
+    printed = capsys.readouterr()
+    assert printed.out == "spec  vl3d.yaml\n"
+    assert "Dropped, " in printed.err
     here("check", "vl3d.yaml")
     here("train", "vl3d.yaml", "--run", "run", *SHORT)
     here("predict", "run", "train.laz", "--output", "out", "--quiet")

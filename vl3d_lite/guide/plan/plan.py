@@ -12,6 +12,7 @@ from vl3d_lite.guide.plan.warnings import find_warnings
 from vl3d_lite.model.cost import count_parameters
 from vl3d_lite.spec.reader import LoadedSpec
 from vl3d_lite.spec.schema.clouds import feature_columns
+from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.training.compilation import compiles
 from vl3d_lite.training.memory import Memory, steps_per_epoch
 from vl3d_lite.training.remedies import require_memory_for
@@ -91,11 +92,7 @@ def plan(
     ]
     predict = [header_facts(path, spec, read) for path in loaded.clouds["predict"]]
     clouds = [*read, *predict]
-    sizes = {
-        group: [CloudSize(c.points, c.cells) for c in clouds if c.group == group]
-        for group in GROUPS
-    }
-    sizes["train"] *= spec.training.augmentation.grids
+    sizes = _sizes(clouds, spec)
     steps = steps_per_epoch(spec, sum(size.cells[0] for size in sizes["train"]))
     columns = len(feature_columns(spec.features))
     parameters = count_parameters(spec.model, columns, len(spec.classes))
@@ -119,6 +116,16 @@ def plan(
         warnings=find_warnings(spec, read, steps),
         timing=measure_timing(loaded, clouds, steps, threads) if measure else None,
     )
+
+
+def _sizes(clouds: Sequence[CloudFacts], spec: Spec) -> dict[str, list[CloudSize]]:
+    """Sizes of the prepared clouds by group; training clouds count once per grid."""
+    sizes = {
+        group: [CloudSize(c.points, c.cells) for c in clouds if c.group == group]
+        for group in GROUPS
+    }
+    sizes["train"] *= spec.training.augmentation.grids
+    return sizes
 
 
 def _disk_bytes(loaded: LoadedSpec, parameters: int) -> float:
