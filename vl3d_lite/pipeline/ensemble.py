@@ -50,7 +50,7 @@ def ensemble(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
         SpecError: There are fewer than two runs, one is named twice, they differ in
             more than seed, clouds and settings, or the new folder is in use.
         DataError: One is not a trained run, or a validation cloud is damaged.
-        InterruptedRunError: A signal came; the message says whether the run is
+        InterruptedRunError: A signal came; the message states whether the run is
             written.
     """
     _require_free(run, overwrite=options.overwrite)
