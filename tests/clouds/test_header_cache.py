@@ -137,6 +137,7 @@ def test_a_file_made_of_records_fills_no_memory(tmp_path, parsed, monkeypatch):
     assert parsed == {"a.las": 2}
 
 
+@pytest.mark.slow
 def test_train_and_predict_parse_each_header_once(place, tmp_path, parsed):
     from vl3d_lite import pipeline
     from vl3d_lite.runs.folder import RunFolder
