@@ -1,1 +1,6 @@
 """From clouds to grid cells, receptive fields and batches."""
+
+import lazy_loader
+
+# Lazy: each command loads the parts that it needs.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

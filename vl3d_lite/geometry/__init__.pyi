@@ -1,0 +1,15 @@
+from .eigenvalues import density as density
+from .eigenvalues import eigenvalue_features as eigenvalue_features
+from .height import height_above_minimum as height_above_minimum
+from .height import height_above_opening as height_above_opening
+from .hierarchy import Hierarchy as Hierarchy
+from .hierarchy import Level as Level
+from .hierarchy import build_hierarchy as build_hierarchy
+from .neighbors import make_tree as make_tree
+from .neighbors import nearest as nearest
+from .neighbors import neighbors_within as neighbors_within
+from .regions import BoxTree as BoxTree
+from .regions import Shape as Shape
+from .subsampling import Cells as Cells
+from .subsampling import farthest_points as farthest_points
+from .subsampling import grid_cells as grid_cells

@@ -1,0 +1,15 @@
+from .background import LookAhead as LookAhead
+from .background import prefetch as prefetch
+from .interrupts import Interrupts as Interrupts
+from .resources import cpu_limit as cpu_limit
+from .resources import has_gpu as has_gpu
+from .resources import memory_limit as memory_limit
+from .resources import require_memory as require_memory
+from .stderr import silenced_stderr as silenced_stderr
+from .version import __version__ as __version__
+from .writing import output_errors as output_errors
+from .writing import replacing as replacing
+from .writing import replacing_entries as replacing_entries
+from .writing import write_bytes as write_bytes
+from .writing import write_json as write_json
+from .writing import write_text as write_text
