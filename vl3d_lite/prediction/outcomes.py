@@ -93,7 +93,7 @@ class Outputs:
         self.folder = folder
         self.listing = folder / LISTING
         self.targets = {source: folder / _output_name(source) for source in sources}
-        self.outcomes = {item.output: item for item in read_outcomes(folder)}
+        self.outcomes = {item.output: item for item in self._listed(overwrite)}
         self._refuse(resume or overwrite)
         finished = {
             source
@@ -103,6 +103,15 @@ class Outputs:
         self.remaining = [source for source in sources if source not in finished]
         for source in finished:
             logger.info("%s: is predicted already", source)
+
+    def _listed(self, overwrite: bool) -> list[PredictedCloud]:
+        try:
+            return read_outcomes(self.folder)
+        except DataError as error:
+            if not overwrite:
+                raise
+            logger.warning("%s. A new list is started", error)
+            return []
 
     def _refuse(self, may_exist: bool) -> None:
         names = [target.name for target in self.targets.values()]
