@@ -130,6 +130,7 @@ def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
 
 
 def _limits(metadata: tuple[Any, ...]) -> tuple[Any, ...]:
+    # Other metadata, such as pydantic's, sets no limit on a value.
     known = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
     return tuple(limit for limit in metadata if isinstance(limit, known))
 

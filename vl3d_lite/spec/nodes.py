@@ -183,6 +183,7 @@ class _Builder:
     def build(self, node: yaml.Node, path: str, depth: int) -> Node | None:
         position = self.position(node)
         self.nodes += 1
+        # Each limit is reported once, at the node that reaches it.
         if self.nodes == LARGEST_TREE:
             self.add_error(
                 position, f"a spec must have at most {LARGEST_TREE:,} values"

@@ -21,8 +21,9 @@ from vl3d_lite.spec.schema.clouds import CloudsSpec
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.sections import SectionReader
 
-__all__ = ["LoadedSpec", "dump_spec", "json_schema", "read_spec"]
+__all__ = ["CloudGroup", "LoadedSpec", "dump_spec", "json_schema", "read_spec"]
 
+CloudGroup = Literal["train", "validation", "predict"]
 _SPEC = kind_of(Spec)
 
 
@@ -52,7 +53,7 @@ def read_spec(
     path: str | Path,
     overrides: Sequence[str] = (),
     check_files: bool = True,
-    needs: Sequence[Literal["train", "validation", "predict"]] = (),
+    needs: Sequence[CloudGroup] = (),
 ) -> LoadedSpec:
     """Read a spec and report all errors at once.
 
@@ -92,6 +93,7 @@ def read_spec(
     if errors or section is None:
         lines = dict.fromkeys(str(error) for error in sorted(errors))
         raise SpecError("\n".join(lines))
+    # The section was built without validation, which sets defaults and freezes it.
     spec = Spec.model_validate(section.model_dump(exclude_unset=True))
     warnings = tuple(
         f"{reader.nearest(location)}: `{key_name(location)}`: {message}"
