@@ -57,7 +57,7 @@ COMMANDS: tuple[tuple[Callable, str, str], ...] = (
     (
         runs.verify,
         "vl3d-lite verify runs/town",
-        "vl3d-lite verify models/als --quiet",
+        "vl3d-lite verify models/als_dense --quiet",
     ),
     (
         runs.export,
