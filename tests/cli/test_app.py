@@ -245,6 +245,7 @@ def test_an_output_that_cannot_be_written_is_exit_code_4(place):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_quiet_logs_nothing_and_logs_never_reach_stdout(trained, place, tmp_path):
     args = "predict", trained.root, place / "test.laz", "--output", tmp_path / "out"
     result = vl3d(*args, "--quiet")
@@ -256,6 +257,7 @@ def test_quiet_logs_nothing_and_logs_never_reach_stdout(trained, place, tmp_path
     assert loud.stdout == result.stdout
 
 
+@pytest.mark.slow
 def test_training_logs_to_stderr(place, tmp_path):
     short = ["--set", "training.epochs=1", "--set", "training.steps_per_epoch=1"]
     result = vl3d("train", place / "spec.yaml", "--run", tmp_path / "run", *short)
@@ -270,6 +272,7 @@ def variables(run):
         return {name: file[name] for name in file.files if name != "progress"}
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(place, tmp_path):
     spec = place / "spec.yaml"
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -288,6 +291,7 @@ def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(place, tmp_path):
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_exits_143(place, tmp_path):
     spec, run = place / "spec.yaml", tmp_path / "run"
     process = start("train", spec, "--run", run, "--quiet", *LONG)

@@ -120,6 +120,7 @@ def hamlet(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_a_spec_of_these_choices_runs_to_the_end(
     hamlet, tmp_path, monkeypatch, overrides

@@ -35,6 +35,7 @@ def examined(folder):
     )
 
 
+@pytest.mark.slow
 def test_training_works_without_a_library_of_open3d(tmp_path):
     missing = "libusb-1.0.so.0: cannot open shared object file"
     shadow(tmp_path, "open3d", f"raise OSError({missing!r})")

@@ -88,6 +88,7 @@ def test_nearly_all_fields_of_the_chosen_radius_are_full(cells):
     assert (sample_field_sizes(prepared, smaller, 200)[:, 0] == 4096).mean() < 0.9
 
 
+@pytest.mark.slow
 def test_the_fields_that_sweep_the_validation_cloud_are_full_too(cells, monkeypatch):
     def chosen(**options):
         sizes = choose_sizes([cells], CLASSES, 0.5, terrestrial=False, **options)

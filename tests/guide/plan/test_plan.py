@@ -251,6 +251,7 @@ def test_disk_use_counts_the_dimensions_written(place, usual):
     assert usual.disk > source + 4 * usual.parameters
 
 
+@pytest.mark.slow
 def test_measured_steps_give_the_times_of_the_run(place):
     found = planned(place, measure=True)
     timing = found.timing

@@ -447,6 +447,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         convert(tmp_path / "vl3d.json")
 
 
+@pytest.mark.slow
 def test_no_nonsensical_value_causes_a_traceback(tmp_path):
     whole = hierarchical()
 

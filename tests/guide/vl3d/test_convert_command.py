@@ -46,6 +46,7 @@ def folder(tmp_path, place):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_converted_spec_trains_and_predicts(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     write(folder / "vl3d.json", hierarchical())
@@ -59,6 +60,7 @@ def test_a_converted_spec_trains_and_predicts(folder, monkeypatch, capsys):
     assert (folder / "out/train.laz").is_file()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_work(folder, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "train.laz").rename(folder / "town_train.laz")
