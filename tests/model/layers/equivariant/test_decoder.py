@@ -125,15 +125,15 @@ def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
     assert np.abs(dropped - call(layer, inputs)).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "float32"))
 @pytest.mark.parametrize(
-    ("name", "places"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
+    ("name", "attentions"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
 )
-def test_positions_and_neighbors_rotate_with_the_field(name, places, kind):
+def test_positions_and_neighbors_rotate_with_the_field(name, attentions, kind):
     layer = make(
         name,
-        self_attn=places[0],
-        multihead_attn=places[1],
+        self_attn=attentions[0],
+        multihead_attn=attentions[1],
         position_units=5,
         dtype=kind,
     )
@@ -188,15 +188,23 @@ def normalized(x):
     return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-5)
 
 
-@pytest.mark.parametrize("name", ["C4", "D4"])
-def test_stays_equivariant_through_training_and_saving(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "jit"),
+    [
+        ("C4", False),
+        pytest.param("C4", True, marks=pytest.mark.slow),
+        pytest.param("D4", True, marks=pytest.mark.slow),
+    ],
+)
+def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
     layer = make(name, dropout=0.1, position_units=4)
     inputs = {key: value.astype("float32") for key, value in draw(layer).items()}
     ports = {
         key: keras.Input(value.shape[1:], name=key) for key, value in inputs.items()
     }
     model = keras.Model(ports, layer(**ports))
-    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.05), loss="mse")
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.05)
+    model.compile(optimizer, loss="mse", jit_compile=jit)
     target = np.random.default_rng(0).normal(size=inputs["tgt"].shape)
     losses = [float(model.train_on_batch(inputs, target)) for _ in range(50)]
     assert losses[-1] < 0.7 * losses[0]
@@ -209,9 +217,9 @@ def test_stays_equivariant_through_training_and_saving(name, tmp_path):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("place", ["full", "local"])
-def test_masked_memory_has_no_effect(place):
-    layer = make(multihead_attn=place, position_units=3)
+@pytest.mark.parametrize("attended", ["full", "local"])
+def test_masked_memory_has_no_effect(attended):
+    layer = make(multihead_attn=attended, position_units=3)
     inputs = draw(layer)
     keep = np.ones((2, 7), bool)
     keep[:, 4:] = False
@@ -228,7 +236,7 @@ def test_masked_memory_has_no_effect(place):
     short = {name: value[:1] for name, value in inputs.items()}
     for name in ("memory", "memory_positions"):
         short[name] = short[name][:, :4]
-    if place == "full":
+    if attended == "full":
         truncated = call(layer, short)
     else:
         rows = short["memory_neighbors"]
@@ -236,12 +244,12 @@ def test_masked_memory_has_no_effect(place):
     np.testing.assert_allclose(truncated, expected[:1], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("place", ["full"] if JAX else ["full", "local"])
+@pytest.mark.parametrize("attended", ["full"] if JAX else ["full", "local"])
 @pytest.mark.parametrize("garbage", [np.nan] if JAX else [np.nan, np.inf])
-def test_hidden_tokens_do_not_affect_queries(garbage, place):
-    layer = make(self_attn=place, multihead_attn=place, position_units=3)
+def test_hidden_tokens_do_not_affect_queries(garbage, attended):
+    layer = make(self_attn=attended, multihead_attn=attended, position_units=3)
     inputs = draw(layer)
-    if place == "local":
+    if attended == "local":
         listed = np.arange(7, dtype="int32")[None, None].repeat(2, 0).repeat(5, 1)
         inputs.update(tgt_neighbors=listed[..., :5], memory_neighbors=listed)
     mask = np.random.default_rng(0).random((2, 5, 7)) < 0.6
@@ -333,7 +341,7 @@ def test_other_attention_may_be_given():
 
 
 @pytest.mark.skipif(JAX, reason=SLOW)
-@pytest.mark.parametrize("foreign", [True, False])
+@pytest.mark.parametrize("foreign", slow_but([True, False], True))
 def test_given_attention_is_trained_and_saved(foreign, tmp_path):
     own = EquivariantMultiHeadAttention(("C4", 4), 2)
     layer = make(self_attn="none", multihead_attn=Plain(own) if foreign else own)
