@@ -66,9 +66,9 @@ from pathlib import Path
 from vl3d_lite.cli.app import app
 verb, *rest = sys.argv[1:]
 if verb == "plan":
-    from vl3d_lite.guide.plan.plan import plan
+    from vl3d_lite.guide.plan.plan import plan_run
     from vl3d_lite.spec.reader import read_spec
-    found = plan(read_spec(rest[0], rest[1:]), threads=1, measure=True)
+    found = plan_run(read_spec(rest[0], rest[1:]), threads=1, measure=True)
     result = {
         "memory": found.memory.host,
         "time": found.timing.training,

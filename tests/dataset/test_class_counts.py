@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from vl3d_lite.dataset.class_counts import class_counts, require_classes
+from vl3d_lite.dataset.class_counts import count_by_class, require_classes
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.schema.spec import Spec
 
@@ -19,7 +19,7 @@ SPEC = Spec.model_validate(
 
 
 def test_codes_add_up_to_classes():
-    assert class_counts(SPEC, {2: 5, 3: 1, 5: 2, 9: 7}) == {"ground": 5, "green": 3}
+    assert count_by_class(SPEC, {2: 5, 3: 1, 5: 2, 9: 7}) == {"ground": 5, "green": 3}
 
 
 def test_good_counts_log_nothing(caplog):

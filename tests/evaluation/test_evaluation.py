@@ -6,7 +6,7 @@ import pytest
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud, evaluate
 from vl3d_lite.prediction.calibration import ReliabilityCounts
-from vl3d_lite.report.score_table import score_table
+from vl3d_lite.report.score_tables import score_table
 
 NAMES = ("ground", "roof, flat", "tree")
 

@@ -8,7 +8,13 @@ import sys
 import pytest
 
 from vl3d_lite.guide import doctor
-from vl3d_lite.guide.doctor import Finding, SelfTest, describe, run_self_test, works
+from vl3d_lite.guide.doctor import (
+    Finding,
+    SelfTest,
+    describe_findings,
+    installation_works,
+    run_self_test,
+)
 
 GOOD = {
     "backend": {"step": "backend", "name": "tensorflow", "keras": "3"},
@@ -189,9 +195,9 @@ def test_little_memory_gets_a_note(monkeypatch):
 def test_the_verdict_follows_from_the_worst_finding():
     note = Finding("open3d", "gone", "note", "install it")
     bad = Finding("training", "does not work", "bad", "buy a computer")
-    assert works([note])
-    assert describe([note]).endswith("Training works.")
-    assert not works([note, bad])
-    text = describe([note, bad])
+    assert installation_works([note])
+    assert describe_findings([note]).endswith("Training works.")
+    assert not installation_works([note, bad])
+    text = describe_findings([note, bad])
     assert "note: open3d: install it\nFAILS: training: buy a computer" in text
     assert "Training does not work" in text

@@ -12,7 +12,12 @@ import yaml
 from vl3d_lite.cli.app import app
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.report.comparison import NOTHING, compare
-from vl3d_lite.report.comparison_pages import as_csv, as_html, as_markdown, as_text
+from vl3d_lite.report.comparison_pages import (
+    as_csv,
+    as_html,
+    as_markdown,
+    comparison_text,
+)
 from vl3d_lite.spec.reader import dump_spec, read_spec
 
 
@@ -195,7 +200,7 @@ def test_folders_of_equal_name_are_listed_by_path(make, tmp_path):
 
 def test_text_marks_the_best_score_with_an_asterisk(make):
     found = compare([make("a", (), metrics(THREE)), make("b", (), metrics(BETTER))])
-    text = as_text(found)
+    text = comparison_text(found)
     assert re.search(r"^mean IoU +0\.700 +\*0\.800$", text, re.M)
     assert re.search(r"^vegetation +\*0\.800 +0\.700$", text, re.M)
 

@@ -16,7 +16,7 @@ from tests.browser import CHROMIUM, Browser
 from vl3d_lite.errors import DataError
 from vl3d_lite.kernels.export import export_model_kernels
 from vl3d_lite.kernels.page import kernel_page
-from vl3d_lite.report.inspection import describe
+from vl3d_lite.report.inspection import inspect_path
 
 ROOT = Path(__file__).parents[2]
 NASTY = 'a</script><b title="x">&amp;'
@@ -67,7 +67,7 @@ def line_of(text, start):
 
 
 def test_kernel_folder_is_described(run):
-    text = describe(run / "kernels" / "TRAINED_fine")
+    text = inspect_path(run / "kernels" / "TRAINED_fine")
     weights = np.loadtxt(run / "kernels" / "TRAINED_fine" / "W0.csv")
     assert line_of(text, "kernel points") == ["kernel", "points", "6", "in", "3-D"]
     assert "1 at 0 m, 5 at 2.1 m" in text
@@ -88,7 +88,7 @@ def test_run_folder_is_described(run):
     (run / "metrics.json").write_text(json.dumps({"pooled": pooled}))
     (run / "predictions").mkdir()
     (run / "predictions" / "block.laz").write_bytes(b"x" * 1_200_000)
-    text = describe(run)
+    text = inspect_path(run)
     assert line_of(text, "seed") == ["seed", "7"]
     assert line_of(text, "epochs") == ["epochs", "2"]
     assert line_of(text, "last loss") == ["last", "loss", "0.25"]
@@ -106,7 +106,7 @@ def test_run_folder_is_described(run):
 
 
 def test_kernels_folder_is_described_without_its_run(run):
-    assert describe(run / "kernels").startswith("Kernels in ")
+    assert inspect_path(run / "kernels").startswith("Kernels in ")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def model_file(tmp_path_factory):
 
 
 def test_model_is_described_layer_by_layer(model_file):
-    text = describe(model_file)
+    text = inspect_path(model_file)
     assert line_of(text, "first") == ["first", "Dense", str(4 * 3 + 3)]
     assert line_of(text, "norm") == ["norm", "BatchNormalization", str(4 * 3)]
     assert line_of(text, "drop") == ["drop", "Dropout", "0"]
@@ -139,9 +139,9 @@ def test_model_is_described_layer_by_layer(model_file):
 
 def test_neither_description_nor_kernel_page_imports_keras(run, model_file):
     script = (
-        "import sys; from vl3d_lite.report.inspection import describe;"
+        "import sys; from vl3d_lite.report.inspection import inspect_path;"
         "from vl3d_lite.kernels.page import kernel_page;"
-        f"describe({str(model_file)!r}); describe({str(run)!r});"
+        f"inspect_path({str(model_file)!r}); inspect_path({str(run)!r});"
         f"kernel_page({str(run / 'kernels')!r});"
         "sys.exit('keras' in sys.modules or 'tensorflow' in sys.modules)"
     )
@@ -156,7 +156,7 @@ def test_cloud_is_described_with_its_codes(tmp_path):
     cloud.x, cloud.y, cloud.z = np.array([[700001, 6600001, 3]] * 4).T
     cloud.classification = [2, 2, 6, 2]
     cloud.write(str(tmp_path / "block.las"))
-    text = describe(tmp_path / "block.las")
+    text = inspect_path(tmp_path / "block.las")
     assert "LAS 1.4, point format 6" in text
     assert line_of(text, "points") == ["points", "4"]
     assert line_of(text, "extra") == ["extra", "planarity"]
@@ -196,7 +196,7 @@ def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run)
     ]
     for path, message in cases:
         with pytest.raises(DataError, match=re.escape(message)) as caught:
-            describe(path)
+            inspect_path(path)
         assert str(path) in str(caught.value)
 
 

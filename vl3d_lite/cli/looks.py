@@ -36,11 +36,11 @@ def inspect(
 ):
     """Describe a kernel folder, run, model or LAS file."""
     configure_logging(quiet=False)
-    from vl3d_lite.report.inspection import describe, kernel_page
+    from vl3d_lite.report.inspection import inspect_path, kernel_page
 
     if html is not None:
         require_free(html, overwrite=overwrite, remedy="name another file")
-    typer.echo(describe(path))
+    typer.echo(inspect_path(path))
     if html is not None:
         kernels = RunFolder(path).kernels
         page = kernel_page(kernels if kernels.is_dir() else path)
@@ -66,14 +66,14 @@ def compare(
     """
     configure_logging(quiet=False)
     from vl3d_lite.report.comparison import compare as compare_runs
-    from vl3d_lite.report.comparison_pages import as_text, writer_of
+    from vl3d_lite.report.comparison_pages import comparison_text, comparison_writer
 
     write = None
     if output is not None:
-        write = writer_of(output)  # refuse an unknown suffix before the slow part
+        write = comparison_writer(output)  # refuses an unknown suffix early
         require_free(output, overwrite=overwrite, remedy="name another file")
     comparison = compare_runs(runs)
-    typer.echo(as_text(comparison), nl=False)
+    typer.echo(comparison_text(comparison), nl=False)
     if output is not None and write is not None:
         write_text(output, write(comparison))
         typer.echo(f"\npage  {output}")
@@ -86,9 +86,13 @@ def doctor():
     with a remedy for each failure. Exit code 0 only if training works.
     """
     configure_logging(quiet=False)
-    from vl3d_lite.guide.doctor import describe, examine, works
+    from vl3d_lite.guide.doctor import (
+        describe_findings,
+        examine_installation,
+        installation_works,
+    )
 
-    findings = examine()
-    typer.echo(describe(findings))
-    if not works(findings):
+    findings = examine_installation()
+    typer.echo(describe_findings(findings))
+    if not installation_works(findings):
         raise typer.Exit(1)

@@ -55,7 +55,7 @@ def run(
     result = load_pipeline().run(loaded, folder, options)
     _print_outputs(folder)
     if result is not None:
-        from vl3d_lite.report.score_table import score_table
+        from vl3d_lite.report.score_tables import score_table
 
         typer.echo("\n" + score_table(result))
 
@@ -161,7 +161,7 @@ def evaluate(
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
-    from vl3d_lite.report.score_table import rotation_table, score_table
+    from vl3d_lite.report.score_tables import rotation_table, score_table
 
     pipeline = load_pipeline()
     if rotations is not None:

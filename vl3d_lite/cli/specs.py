@@ -97,10 +97,10 @@ def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> N
         threads: Of the run; all available ones if None.
         measure: Whether to time some training steps, which imports Keras.
     """
-    from vl3d_lite.guide.plan.plan import plan
+    from vl3d_lite.guide.plan.plan import plan_run
     from vl3d_lite.guide.plan.text import plan_text
 
-    found = plan(
+    found = plan_run(
         loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), measure=measure
     )
     typer.echo(plan_text(found), nl=False)
@@ -136,9 +136,9 @@ def init(
     """
     configure_logging(quiet=quiet)
     from vl3d_lite.clouds.files import find_clouds
-    from vl3d_lite.guide.init.init import init as write_spec
+    from vl3d_lite.guide.init.init import propose_spec
 
-    write_spec(
+    propose_spec(
         find_clouds(clouds, Path.cwd()),
         output,
         split_into=split_into,

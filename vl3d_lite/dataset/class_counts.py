@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 LOW_SHARE = 0.5
 
 
-def class_counts(spec: Spec, codes: Mapping[int, int]) -> dict[str, int]:
+def count_by_class(spec: Spec, codes: Mapping[int, int]) -> dict[str, int]:
     """Count the points of each class.
 
     Args:
@@ -42,7 +42,7 @@ def require_classes(spec: Spec, code_counts: Mapping[str, Mapping[int, int]]) ->
         DataError: A cloud has no labeled point, or a class has no point in any
             cloud.
     """
-    counts = {cloud: class_counts(spec, codes) for cloud, codes in code_counts.items()}
+    counts = {name: count_by_class(spec, codes) for name, codes in code_counts.items()}
     for cloud, by_class in counts.items():
         if not any(by_class.values()):
             raise DataError(

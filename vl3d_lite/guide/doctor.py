@@ -63,7 +63,7 @@ class SelfTest:
     remedy: str = ""
 
 
-def examine() -> list[Finding]:
+def examine_installation() -> list[Finding]:
     """Run all checks and self-tests."""
     with tempfile.TemporaryDirectory(prefix="vl3d-doctor-") as folder:
         backend = run_self_test("backend", folder)
@@ -80,7 +80,7 @@ def examine() -> list[Finding]:
     ]
 
 
-def describe(findings: Sequence[Finding]) -> str:
+def describe_findings(findings: Sequence[Finding]) -> str:
     """Format the findings as text, with remedies below and a verdict at the end."""
     lines = fact_lines({finding.name: finding.text for finding in findings})
     remedies = [
@@ -91,13 +91,13 @@ def describe(findings: Sequence[Finding]) -> str:
     ]
     verdict = (
         "Training works."
-        if works(findings)
+        if installation_works(findings)
         else "Training does not work; see FAILS above."
     )
     return "\n\n".join(filter(None, [lines, "\n".join(remedies), verdict]))
 
 
-def works(findings: Sequence[Finding]) -> bool:
+def installation_works(findings: Sequence[Finding]) -> bool:
     """Whether training works on this machine."""
     return all(finding.state != "bad" for finding in findings)
 

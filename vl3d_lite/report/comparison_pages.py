@@ -11,7 +11,7 @@ from vl3d_lite.report.rendering import render
 from vl3d_lite.report.text import sections, table
 
 
-def as_text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Aligned tables for a terminal; ``*`` marks the best score in each row."""
     parts = ["\n".join(comparison.notes)] if comparison.notes else []
     for title, rows in comparison.tables.items():
@@ -61,7 +61,7 @@ FORMATS: dict[str, Callable[[Comparison], str]] = {
 }
 
 
-def writer_of(path: Path) -> Callable[[Comparison], str]:
+def comparison_writer(path: Path) -> Callable[[Comparison], str]:
     """The function of `FORMATS` for a file, chosen by its suffix.
 
     Raises:

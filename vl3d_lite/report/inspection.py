@@ -20,12 +20,12 @@ from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
 from vl3d_lite.runs.folder import RunFolder
 
-__all__ = ["describe", "kernel_page"]
+__all__ = ["inspect_path", "kernel_page"]
 
 _CLOUDS = (".las", ".laz")
 
 
-def describe(path: Path | str) -> str:
+def inspect_path(path: Path | str) -> str:
     """Describe a kernel folder, a run folder, a model or a point cloud.
 
     Raises:

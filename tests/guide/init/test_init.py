@@ -12,7 +12,7 @@ from tests.conftest import write_place
 from vl3d_lite.dataset.files import check_clouds, read_cloud
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init import spec_text
-from vl3d_lite.guide.init.init import init
+from vl3d_lite.guide.init.init import propose_spec
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -30,7 +30,7 @@ def forget(path):
 
 
 def test_two_clouds_give_a_spec_that_passes_check(folder):
-    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
     assert (folder / "spec.yaml").read_text() == text
     assert len(text.splitlines()) <= 60
     assert all(len(line) < 160 for line in text.splitlines())
@@ -56,13 +56,13 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
 
 def test_training_clouds_are_augmented_if_the_copies_fit(folder, monkeypatch):
     paths = [folder / "a.laz", folder / "b.laz"]
-    init(paths, folder / "spec.yaml")
+    propose_spec(paths, folder / "spec.yaml")
     spec = read_spec(folder / "spec.yaml").spec
     varied = spec.training.augmentation
     assert (varied.grids, varied.thinning, varied.slope) == (6, 0.5, 0.5)
     assert spec.features[0].name == "height"
     monkeypatch.setattr(spec_text, "MAX_GRID_CELLS", 1)
-    init(paths, folder / "large.yaml")
+    propose_spec(paths, folder / "large.yaml")
     large = read_spec(folder / "large.yaml").spec
     plain = large.training.augmentation
     assert (plain.grids, plain.thinning, plain.slope) == (1, 0, 0)
@@ -73,7 +73,7 @@ def test_training_clouds_are_augmented_if_the_copies_fit(folder, monkeypatch):
 def test_a_single_cloud_is_split_and_not_changed(folder):
     source = folder / "a.laz"
     before = source.read_bytes()
-    init([source], folder / "town.yaml")
+    propose_spec([source], folder / "town.yaml")
     assert source.read_bytes() == before
     loaded = read_spec(folder / "town.yaml")
     (train,), (held_out,) = loaded.clouds["train"], loaded.clouds["validation"]
@@ -87,7 +87,7 @@ def test_a_single_cloud_is_split_and_not_changed(folder):
 
 
 def test_blocks_are_written_to_the_given_folder(folder):
-    init([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
+    propose_spec([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
     assert sorted(p.name for p in (folder / "parts").iterdir()) == [
         "a_train.laz",
         "a_validation.laz",
@@ -98,7 +98,7 @@ def test_clouds_without_labels_become_clouds_to_predict(folder):
     write_place(folder / "c.laz", 3, 2000)
     forget(folder / "c.laz")
     paths = [folder / f"{name}.laz" for name in "abc"]
-    init(paths, folder / "spec.yaml")
+    propose_spec(paths, folder / "spec.yaml")
     loaded = read_spec(folder / "spec.yaml")
     assert [path.name for path in loaded.clouds["predict"]] == ["c.laz"]
     assert len(loaded.clouds["train"]) == 1
@@ -108,27 +108,27 @@ def test_a_dimension_that_one_cloud_lacks_is_no_feature(folder):
     las = laspy.read(folder / "b.laz")
     las.intensity[:] = 100
     las.write(folder / "b.laz")
-    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
     assert "  - relative_intensity" not in text
 
 
 def test_nothing_is_overwritten_by_default(folder):
     (folder / "spec.yaml").write_text("mine")
     with pytest.raises(SpecError, match="--overwrite"):
-        init([folder / "a.laz"], folder / "spec.yaml")
+        propose_spec([folder / "a.laz"], folder / "spec.yaml")
     assert (folder / "spec.yaml").read_text() == "mine"
     assert not (folder / "spec_blocks").exists()
     (folder / "s_blocks").mkdir()
     (folder / "s_blocks/a_train.laz").write_text("mine")
     with pytest.raises(SpecError, match="--split-into"):
-        init([folder / "a.laz"], folder / "s.yaml")
+        propose_spec([folder / "a.laz"], folder / "s.yaml")
 
 
 def test_a_block_never_overwrites_its_source(folder):
     (folder / "a.laz").rename(folder / "a_train.laz")
     (folder / "a.laz").symlink_to(folder / "a_train.laz")
     with pytest.raises(SpecError, match="--split-into"):
-        init(
+        propose_spec(
             [folder / "a.laz"],
             folder / "s.yaml",
             split_into=folder,
@@ -139,7 +139,7 @@ def test_a_block_never_overwrites_its_source(folder):
 def test_clouds_without_labels_alone_are_refused(folder):
     forget(folder / "a.laz")
     with pytest.raises(DataError, match=r"a\.laz: has no class codes"):
-        init([folder / "a.laz"], folder / "spec.yaml")
+        propose_spec([folder / "a.laz"], folder / "spec.yaml")
     assert not (folder / "spec.yaml").exists()
 
 
@@ -148,7 +148,7 @@ def test_one_class_is_refused(folder):
     las.classification[:] = 2
     las.write(folder / "a.laz")
     with pytest.raises(DataError, match=r"two classes.*9,000 of code 2"):
-        init([folder / "a.laz"], folder / "spec.yaml")
+        propose_spec([folder / "a.laz"], folder / "spec.yaml")
 
 
 def blocks_of(spec):
@@ -169,7 +169,7 @@ def test_validation_leaves_a_gap_to_adjacent_tiles(tmp_path, step):
         write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
     before = (tmp_path / "b.laz").read_bytes()
     paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
-    text = init(paths, tmp_path / "spec.yaml")
+    text = propose_spec(paths, tmp_path / "spec.yaml")
     loaded, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
     assert apart > 1
     assert trained == 9000
@@ -184,7 +184,9 @@ def test_overlapping_clouds_are_split_along_one_line(tmp_path):
     for number, name in enumerate("ab"):
         shift = (4.0 * number, 0, 0)
         write_place(tmp_path / f"{name}.laz", number, 9000, shift=shift)
-    text = init([tmp_path / "a.laz", tmp_path / "b.laz"], tmp_path / "spec.yaml")
+    text = propose_spec(
+        [tmp_path / "a.laz", tmp_path / "b.laz"], tmp_path / "spec.yaml"
+    )
     _, trained, held_out, apart = blocks_of(tmp_path / "spec.yaml")
     assert apart > 1
     assert held_out / (trained + held_out) == pytest.approx(0.2, abs=0.05)
@@ -195,7 +197,7 @@ def test_withheld_points_are_ignored_with_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.withheld[:] = np.asarray(las.classification) == 6
     las.write(folder / "a.laz")
-    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
     loaded = read_spec(folder / "spec.yaml")
     count = int(np.count_nonzero(las.withheld))
     assert loaded.spec.ignored_flags == ["withheld"]
@@ -209,13 +211,13 @@ def test_points_flagged_as_overlap_get_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.overlap[:400] = 1
     las.write(folder / "a.laz")
-    text = init([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
     assert "400 points are flagged as overlap" in text
 
 
 def test_a_missing_folder_is_refused_at_once(folder):
     with pytest.raises(SpecError, match="does not exist"):
-        init([folder / "a.laz"], folder / "none/spec.yaml")
+        propose_spec([folder / "a.laz"], folder / "none/spec.yaml")
 
 
 def test_the_command_writes_a_spec_without_keras(folder):

@@ -11,7 +11,7 @@ from tests.conftest import write_place
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.sizes import cloud_bytes, size_of
 from vl3d_lite.errors import DataError, ResourceError
-from vl3d_lite.guide.plan.plan import plan
+from vl3d_lite.guide.plan.plan import plan_run
 from vl3d_lite.guide.plan.text import plan_text
 from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.spec.reader import read_spec
@@ -19,7 +19,7 @@ from vl3d_lite.training import memory, remedies
 
 
 def planned(place, *sets, **options):
-    return plan(read_spec(place / "spec.yaml", sets), **options)
+    return plan_run(read_spec(place / "spec.yaml", sets), **options)
 
 
 @pytest.fixture(scope="module")

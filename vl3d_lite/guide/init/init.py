@@ -52,7 +52,7 @@ class Split:
     reason: str
 
 
-def init(
+def propose_spec(
     paths: Sequence[Path],
     output: Path,
     *,

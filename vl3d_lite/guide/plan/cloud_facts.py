@@ -8,7 +8,7 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.reading import describe_las, read_las
-from vl3d_lite.dataset.class_counts import class_counts
+from vl3d_lite.dataset.class_counts import count_by_class
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.sizes import FIELDS_PER_CELL
@@ -152,7 +152,7 @@ def count_classes(
 ) -> dict[str, int]:
     """Number of points of each class in a group of clouds."""
     counts = [
-        class_counts(spec, cloud.codes)
+        count_by_class(spec, cloud.codes)
         for cloud in clouds
         if cloud.group == group and isinstance(cloud, ReadCloudFacts)
     ]

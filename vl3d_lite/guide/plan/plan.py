@@ -57,7 +57,7 @@ class Plan:
     timing: Timing | None = None
 
 
-def plan(
+def plan_run(
     loaded: LoadedSpec,
     *,
     threads: int = 1,

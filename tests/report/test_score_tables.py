@@ -4,7 +4,7 @@ import numpy as np
 
 from vl3d_lite.evaluation.evaluation import evaluate
 from vl3d_lite.evaluation.rotations import RotationReport
-from vl3d_lite.report.score_table import rotation_table, score_table
+from vl3d_lite.report.score_tables import rotation_table, score_table
 
 NAMES = ("ground", "roof, flat", "tree")
 
