@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,11 +128,23 @@ def is_module(dotted: str) -> bool:
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
+@cache
+def face_of(package: str) -> dict[str, str]:
+    """The names that a package exports lazily, each with the module that has it."""
+    stub = ROOT / package.replace(".", "/") / "__init__.pyi"
+    if not stub.is_file():
+        return {}
+    exported = imports_in(stub.read_text(), stub.relative_to(ROOT).parent.parts)
+    return {name: module for module, name in exported}
+
+
 def own_imports(path: Path, planted: str = "") -> Iterator[str]:
     """The modules of this repository that a file imports, by dotted name."""
     for module, name in imported(path, planted):
-        inner = f"{module}.{name}" if name else module
-        yield from (target for target in (inner, module) if is_module(target))
+        if is_module(f"{module}.{name}"):
+            yield f"{module}.{name}"
+        elif is_module(module):
+            yield face_of(module).get(name, module)
 
 
 def forbidden_imports(path: Path, planted: str = "") -> list[str]:
@@ -146,7 +159,8 @@ def forbidden_imports(path: Path, planted: str = "") -> list[str]:
         narrow = ONLY.get((room, other))
         if other not in allowed or (narrow and narrow not in (name, inner)):
             found.append(f"{name} -> {inner}")
-    if name not in BUILDS_NETWORKS and (room not in MAY_LOAD_KERAS or name in KERAS_FREE):
+    keras_free = room not in MAY_LOAD_KERAS or name in KERAS_FREE
+    if keras_free and name not in BUILDS_NETWORKS:
         used = {module.split(".")[0] for module, _ in imported(path, planted)}
         found += [f"{name} -> {framework}" for framework in sorted(used & FRAMEWORKS)]
     return found
@@ -187,6 +201,42 @@ def test_the_package_holds_fifteen_packages_and_three_modules():
 @pytest.mark.parametrize("path", PACKAGE, ids=name_of)
 def test_every_import_is_allowed(path):
     assert forbidden_imports(path) == []
+
+
+def own_package(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+FACES = {"vl3d_lite.model.layers", *(f"vl3d_lite.{name}" for name in MAY_IMPORT)}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PACKAGE if path.parent.name != "vl3d_lite"], ids=name_of
+)
+def test_other_packages_are_imported_by_what_they_export(path):
+    for module, name in imported(path):
+        if not module.startswith("vl3d_lite"):
+            continue
+        if own_package(module) == own_package(name_of(path)):
+            own_module = is_module(f"{module}.{name}")
+            assert own_module or module != own_package(module), "name the module"
+        else:
+            assert module in FACES, f"{module} is inside another package"
+
+
+def test_packages_have_a_sentence_and_a_face():
+    for package in sorted(set(MAY_IMPORT) - {"__init__", "__main__", "errors"}):
+        path = ROOT / "vl3d_lite" / package / "__init__.py"
+        docstring = ast.get_docstring(ast.parse(path.read_text()))
+        assert docstring.count("\n") == 0
+        assert docstring.endswith(".")
+        module = importlib.import_module(f"vl3d_lite.{package}")
+        assert module.__all__
+        assert set(module.__all__) <= set(dir(module))
+        submodules = {found.stem for found in path.parent.iterdir()}
+        lazy = set(face_of(f"vl3d_lite.{package}"))
+        own = {name for name in lazy if is_module(f"vl3d_lite.{package}.{name}")}
+        assert lazy & submodules == own, "a lazy name would give the module"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import typer
 
 from vl3d_lite.cli import looks, runs, specs
 from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
-from vl3d_lite.system.version import __version__
+from vl3d_lite.system import __version__
 
 NAME = "vl3d-lite"
 EPILOG = (

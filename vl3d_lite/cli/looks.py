@@ -11,8 +11,8 @@ from vl3d_lite.cli.options import (
     configure_logging,
     require_free,
 )
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.runs import RunFolder
+from vl3d_lite.system import write_text
 
 
 def inspect(
@@ -36,7 +36,7 @@ def inspect(
 ):
     """Describe a kernel folder, run, model or LAS file."""
     configure_logging(quiet=False)
-    from vl3d_lite.report.inspection import inspect_path, kernel_page
+    from vl3d_lite.report import inspect_path, kernel_page
 
     if html is not None:
         require_free(html, overwrite=overwrite, remedy="name another file")
@@ -65,8 +65,8 @@ def compare(
     The best score in each row is marked with `*`.
     """
     configure_logging(quiet=False)
-    from vl3d_lite.report.comparison import compare as compare_runs
-    from vl3d_lite.report.comparison_pages import comparison_text, comparison_writer
+    from vl3d_lite.report import compare as compare_runs
+    from vl3d_lite.report import comparison_text, comparison_writer
 
     write = None
     if output is not None:
@@ -86,7 +86,7 @@ def doctor():
     with a remedy for each failure. Exit code 0 only if training works.
     """
     configure_logging(quiet=False)
-    from vl3d_lite.guide.doctor import (
+    from vl3d_lite.guide import (
         describe_findings,
         examine_installation,
         installation_works,

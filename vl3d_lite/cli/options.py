@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.system.resources import cpu_limit
-from vl3d_lite.system.stderr import silenced_stderr
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.system import cpu_limit, silenced_stderr
 
 if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of it
-    from vl3d_lite.spec.reader import LoadedSpec
+    from vl3d_lite.spec import LoadedSpec
 
 # `readable=False`: the reader of a file reports what cannot be read, with the
 # exit code of input data; click would end with the one of usage.
@@ -111,7 +109,7 @@ def load_spec(
         DataError: The spec or a cloud cannot be read.
         SpecError: The spec or an override is not valid.
     """
-    from vl3d_lite.spec.reader import read_spec
+    from vl3d_lite.spec import read_spec
 
     return read_spec(path, overrides or (), check_files=check_files, needs=needs)
 

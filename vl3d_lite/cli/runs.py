@@ -25,8 +25,8 @@ from vl3d_lite.cli.options import (
 )
 from vl3d_lite.cli.specs import print_plan
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.system.stderr import silenced_stderr
+from vl3d_lite.runs import RunFolder
+from vl3d_lite.system import silenced_stderr
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
     result = load_pipeline().run(loaded, folder, options)
     _print_outputs(folder)
     if result is not None:
-        from vl3d_lite.report.score_tables import score_table
+        from vl3d_lite.report import score_table
 
         typer.echo("\n" + score_table(result))
 
@@ -113,7 +113,7 @@ def predict(
     written as (default: that of its first class), and the classes to merge.
     """
     configure_logging(quiet=quiet)
-    from vl3d_lite.clouds.files import find_clouds
+    from vl3d_lite.clouds import find_clouds
 
     folder = trained_run(run)
     paths = find_clouds(clouds, Path.cwd())
@@ -161,7 +161,7 @@ def evaluate(
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
-    from vl3d_lite.report.score_tables import rotation_table, score_table
+    from vl3d_lite.report import rotation_table, score_table
 
     pipeline = load_pipeline()
     if rotations is not None:
@@ -189,8 +189,8 @@ def verify(run: RunPath, quiet: Quiet = False):
     configure_logging(quiet=quiet)
     folder = trained_run(run)
     with silenced_stderr():
-        from vl3d_lite.pipeline.verify import incomplete
-        from vl3d_lite.pipeline.verify import verify as verify_run
+        from vl3d_lite.pipeline import incomplete
+        from vl3d_lite.pipeline import verify as verify_run
 
     found = verify_run(folder, quiet=quiet)
     for line in found.lines():

@@ -19,11 +19,10 @@ from vl3d_lite.cli.options import (
     require_free,
 )
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system.resources import cpu_limit, has_gpu
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.system import cpu_limit, has_gpu, write_text
 
 if TYPE_CHECKING:
-    from vl3d_lite.spec.reader import LoadedSpec
+    from vl3d_lite.spec import LoadedSpec
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def check(
 
 def _check_clouds(loaded: "LoadedSpec") -> None:
     """Raise the errors of all groups of clouds as one."""
-    from vl3d_lite.dataset.files import check_clouds
+    from vl3d_lite.dataset import check_clouds
 
     errors = []
     for group in ("train", "validation", "predict"):
@@ -97,8 +96,7 @@ def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> N
         threads: Of the run; all available ones if None.
         measure: Whether to time some training steps, which imports Keras.
     """
-    from vl3d_lite.guide.plan.plan import plan_run
-    from vl3d_lite.guide.plan.text import plan_text
+    from vl3d_lite.guide import plan_run, plan_text
 
     found = plan_run(
         loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), measure=measure
@@ -135,8 +133,8 @@ def init(
     blocks are written as new files. Clouds without labels become clouds to predict.
     """
     configure_logging(quiet=quiet)
-    from vl3d_lite.clouds.files import find_clouds
-    from vl3d_lite.guide.init.init import propose_spec
+    from vl3d_lite.clouds import find_clouds
+    from vl3d_lite.guide import propose_spec
 
     propose_spec(
         find_clouds(clouds, Path.cwd()),
@@ -171,7 +169,7 @@ def convert(
     the same text as comments into the spec.
     """
     configure_logging(quiet=quiet)
-    from vl3d_lite.guide.vl3d.convert import convert as convert_spec
+    from vl3d_lite.guide import convert as convert_spec
 
     target = output or Path(f"{source.stem}.yaml")
     require_free(target, overwrite=overwrite, remedy="name another file with --output")
@@ -193,6 +191,6 @@ def schema():
 
     Editors use the schema to complete and check a spec while you type.
     """
-    from vl3d_lite.spec.reader import json_schema
+    from vl3d_lite.spec import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

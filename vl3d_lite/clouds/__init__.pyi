@@ -1,8 +1,11 @@
 from .cloud import PointCloud as PointCloud
+from .crs import Crs as Crs
+from .crs import meters_per_unit as meters_per_unit
 from .files import find_clouds as find_clouds
 from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary
 from .reading import describe_las as describe_las
 from .reading import read_las as read_las
 from .rewriting import ExtraDimension as ExtraDimension
+from .rewriting import check_names as check_names
 from .writing import write_las as write_las

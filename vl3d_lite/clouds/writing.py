@@ -26,7 +26,7 @@ from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.system.writing import output_errors, replacing
+from vl3d_lite.system import output_errors, replacing
 
 COPC = "copc"
 LONGEST_VLR = 0xFFFF

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds import PointCloud
 from vl3d_lite.dataset.extractor import ReceptiveField
-from vl3d_lite.spec.schema.training import AugmentationSpec
+from vl3d_lite.spec import AugmentationSpec
 
 
 def move_points(

@@ -15,8 +15,8 @@ from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.background import prefetch
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import prefetch
 
 Inputs = dict[str, np.ndarray]
 

@@ -7,10 +7,8 @@ import numpy as np
 
 from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.geometry.regions import Shape
-from vl3d_lite.geometry.subsampling import farthest_points, run_starts
-from vl3d_lite.spec.schema.clouds import FieldsSpec
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.geometry import Shape, farthest_points, run_starts
+from vl3d_lite.spec import FieldsSpec, Spec
 
 SAMPLES = 64  # fields that are measured to find the typical shape
 SMALLER_SHARE = 0.25  # of the fields may be smaller than the typical shape

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.geometry.hierarchy import CHILDREN, INTERPOLATED
-from vl3d_lite.geometry.neighbors import make_tree, nearest, neighbors_within
-from vl3d_lite.geometry.regions import BoxTree, Shape
-from vl3d_lite.geometry.subsampling import farthest_points, run_starts
-from vl3d_lite.spec.schema.clouds import FieldsSpec
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.geometry import (
+    CHILDREN,
+    INTERPOLATED,
+    BoxTree,
+    Shape,
+    farthest_points,
+    make_tree,
+    nearest,
+    neighbors_within,
+    run_starts,
+)
+from vl3d_lite.spec import FieldsSpec, Spec
 
 ALONG_CURVE = 4  # candidates before and after a position on the curve
 

@@ -5,11 +5,15 @@ from functools import partial
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds import PointCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.geometry.eigenvalues import density, eigenvalue_features
-from vl3d_lite.geometry.height import height_above_minimum, height_above_opening
-from vl3d_lite.spec.schema.clouds import (
+from vl3d_lite.geometry import (
+    density,
+    eigenvalue_features,
+    height_above_minimum,
+    height_above_opening,
+)
+from vl3d_lite.spec import (
     COMPUTED_FEATURES,
     EIGENVALUE_FEATURES,
     FeatureSpec,

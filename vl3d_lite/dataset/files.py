@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.crs import meters_per_unit
-from vl3d_lite.clouds.header_check import read_header
-from vl3d_lite.clouds.reading import LasSummary, describe_las, read_las
+from vl3d_lite.clouds import (
+    LasSummary,
+    PointCloud,
+    describe_las,
+    meters_per_unit,
+    read_header,
+    read_las,
+)
 from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.spec.schema.clouds import COMPUTED_FEATURES
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.spec.suggestions import did_you_mean
-from vl3d_lite.system.resources import memory_limit, require_memory
+from vl3d_lite.spec import COMPUTED_FEATURES, Spec, did_you_mean
+from vl3d_lite.system import memory_limit, require_memory
 
 logger = logging.getLogger(__name__)
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds import PointCloud
 from vl3d_lite.dataset.features import compute_features, required_dimensions
 from vl3d_lite.dataset.source_weights import point_weights
 from vl3d_lite.errors import DataError
-from vl3d_lite.geometry.hierarchy import Hierarchy, build_hierarchy
-from vl3d_lite.geometry.subsampling import Cells, grid_cells, run_means
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.geometry import Cells, Hierarchy, build_hierarchy, grid_cells, run_means
+from vl3d_lite.spec import Spec
 
 VERTICAL_BLOCK = 64  # cells along an edge of a block where fields have no radius
 

@@ -11,7 +11,7 @@ import numpy as np
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 from vl3d_lite.dataset.extractor import interlevel_widths
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec, feature_columns
 
 # Peak bytes per point of reading and reducing a file, before features
 # (an estimate; benchmarks/bench_prediction.py measures the peak).

@@ -4,11 +4,10 @@ import logging
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
+from vl3d_lite.clouds import PointCloud
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.errors import DataError
-from vl3d_lite.spec.schema.blocks import SourceWeightsSpec
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import SourceWeightsSpec, Spec
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,8 @@ import numpy as np
 from vl3d_lite.dataset.centers import spread_centers, typical_shape
 from vl3d_lite.dataset.extractor import FieldExtractor
 from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.geometry.regions import Shape
-from vl3d_lite.geometry.subsampling import farthest_points
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.geometry import Shape, farthest_points
+from vl3d_lite.spec import Spec
 
 WINDOW = 65_536  # points considered together: bounds the memory of a step
 

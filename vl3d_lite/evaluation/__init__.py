@@ -1,1 +1,6 @@
 """Scores of predictions, and where they disagree with the reference."""
+
+import lazy_loader
+
+# Lazy: each command loads the parts that it needs.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,14 +18,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from vl3d_lite.dataset.batches import FieldSource, empty_batch
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling
-from vl3d_lite.dataset.sweep import cover
-from vl3d_lite.kernels.attention_plots import plot_heads, plot_view
+from vl3d_lite.dataset import (
+    FeatureScaling,
+    FieldSource,
+    PreparedCloud,
+    cover,
+    empty_batch,
+)
+from vl3d_lite.kernels import plot_heads, plot_view
 from vl3d_lite.model.layers import FieldAttentionLayer
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.writing import output_errors, write_bytes
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import output_errors, write_bytes
 
 __all__ = ["FIELDS", "FOLDER", "FieldScores", "measure_scores", "write_scores"]
 

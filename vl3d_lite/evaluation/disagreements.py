@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 # Half of the 26 cells around a cell: the other half gives the same pairs.
 _OFFSETS = [

@@ -11,8 +11,8 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.coverage import ThresholdCounts
 from vl3d_lite.evaluation.scores import CloudResult, Scores, confusion_matrix
 from vl3d_lite.evaluation.tables import result_record, scores_csv
-from vl3d_lite.prediction.calibration import ReliabilityCounts
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.prediction import ReliabilityCounts
+from vl3d_lite.system import write_text
 
 __all__ = ["Evaluation", "ScoredCloud", "evaluate"]
 

@@ -7,19 +7,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from vl3d_lite.dataset.batches import FieldSource, Inputs, empty_batch
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling
-from vl3d_lite.dataset.sweep import cover
+from vl3d_lite.dataset import (
+    FeatureScaling,
+    FieldSource,
+    Inputs,
+    PreparedCloud,
+    cover,
+    empty_batch,
+)
 from vl3d_lite.model.layers import (
     EnvelopeGatedAttention,
     FieldAttentionLayer,
     GroupedVectorAttentionLayer,
     KPConvXLayer,
+    kernel_geometry,
 )
-from vl3d_lite.model.layers.convolution.kernel_geometry import kernel_geometry
-from vl3d_lite.spec.schema.network import GROUP_ORDERS
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import GROUP_ORDERS, Spec
 
 FIELDS = 32  # per cloud, evenly spread; more change no statistic visibly
 

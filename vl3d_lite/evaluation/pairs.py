@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds.reading import describe_las, read_las
+from vl3d_lite.clouds import describe_las, read_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.prediction.outcomes import PREDICTION_RAW, PredictedCloud
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
+from vl3d_lite.spec import Spec
 
 _CODES = 1 << 16  # `prediction` is uint16 at most
 

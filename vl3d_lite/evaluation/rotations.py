@@ -7,15 +7,18 @@ from typing import cast
 import keras
 import numpy as np
 
-from vl3d_lite.dataset.batches import Inputs, SweepBatches, batch_spec
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling
-from vl3d_lite.model.ensemble import rebuilt
+from vl3d_lite.dataset import (
+    FeatureScaling,
+    Inputs,
+    PreparedCloud,
+    SweepBatches,
+    batch_spec,
+)
+from vl3d_lite.model import build_network, rebuilt
 from vl3d_lite.model.layers import get_group
-from vl3d_lite.model.network import build_network
-from vl3d_lite.prediction.votes import predict_cells
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.prediction import predict_cells
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import Interrupts
 
 # Degrees; spread evenly, and none is a rotation of a group in use.
 OTHER_ANGLES = tuple(17.0 + 36.0 * number for number in range(10))

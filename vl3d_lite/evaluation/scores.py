@@ -10,7 +10,7 @@ import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.coverage import ThresholdCounts
-from vl3d_lite.prediction.calibration import ReliabilityCounts, ratio
+from vl3d_lite.prediction import ReliabilityCounts, ratio
 
 __all__ = ["OVERALL", "PER_CLASS", "CloudResult", "Scores", "confusion_matrix"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vl3d_lite.evaluation.scores import OVERALL, PER_CLASS, CloudResult, Scores
-from vl3d_lite.prediction.calibration import BINS
+from vl3d_lite.prediction import BINS
 
 __all__ = ["ALL_CLASSES", "ALL_CLOUDS", "result_record", "scores_csv"]
 

@@ -1,1 +1,6 @@
 """Before a run: proposing, planning and converting specs; checking an installation."""
+
+import lazy_loader
+
+# Lazy: each command loads the parts that it needs.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

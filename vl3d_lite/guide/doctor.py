@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vl3d_lite.report.text import fact_lines
-from vl3d_lite.runs.provenance import package_versions
-from vl3d_lite.system.resources import NVIDIA, container_memory, cpu_limit, memory_limit
-from vl3d_lite.system.version import __version__
+from vl3d_lite.report import fact_lines
+from vl3d_lite.runs import package_versions
+from vl3d_lite.system import (
+    NVIDIA,
+    __version__,
+    container_memory,
+    cpu_limit,
+    memory_limit,
+)
 
 TIMEOUT = 600  # s; the self-tests of an idle machine take about ten
 LITTLE_MEMORY = 2 << 30  # bytes; less is too little for most scans

@@ -81,18 +81,16 @@ def training(folder: Path) -> Iterator[dict]:
     """Write a small cloud and train a small network on it, as `train` does."""
     import laspy
 
-    from vl3d_lite.runs.folder import RunFolder
-    from vl3d_lite.runs.history import read_history
-    from vl3d_lite.spec.reader import read_spec
-    from vl3d_lite.system.resources import cpu_limit
-    from vl3d_lite.system.stderr import silenced_stderr
+    from vl3d_lite.runs import RunFolder, read_history
+    from vl3d_lite.spec import read_spec
+    from vl3d_lite.system import cpu_limit, silenced_stderr
 
     cloud = folder / ("test.laz" if laspy.LazBackend.detect_available() else "test.las")
     _write_cloud(cloud)
     (folder / "spec.yaml").write_text(SPEC.replace("CLOUD", cloud.name))
     with silenced_stderr():
         from vl3d_lite.pipeline import train
-        from vl3d_lite.runs.options import Options
+        from vl3d_lite.runs import Options
     run = RunFolder(folder / "run")
     began = time.monotonic()
     options = Options(threads=cpu_limit(), quiet=True)
@@ -120,7 +118,7 @@ def _write_cloud(path: Path) -> None:
 
 def open3d() -> Iterator[dict]:
     """Import Open3D."""
-    from vl3d_lite.geometry.open3d import load_open3d
+    from vl3d_lite.geometry import load_open3d
 
     yield {"step": "open3d", "version": load_open3d().__version__}
 

@@ -28,8 +28,7 @@ from vl3d_lite.kernels.files import (
     read_kernel,
     read_kernels,
 )
-from vl3d_lite.system.version import __version__
-from vl3d_lite.system.writing import replacing_entries
+from vl3d_lite.system import __version__, replacing_entries
 
 __all__ = [
     "StoredKernel",

@@ -4,11 +4,9 @@ import logging
 
 import keras
 
-import vl3d_lite.model.ensemble
-import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import SpecError
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.stderr import silenced_stderr
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import silenced_stderr
 
 logger = logging.getLogger(__name__)
 

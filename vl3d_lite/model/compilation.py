@@ -6,7 +6,7 @@ Training (`training.compilation`) and prediction (`prediction.inference`) apply 
 
 import math
 
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 # Field points after which XLA's compile time is repaid on a CPU. Measured on one
 # core and rounded up (benchmarks/results/network.md): training took 58 to 97 steps

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vl3d_lite.spec.schema.network import GROUP_ORDERS, ModelSpec, StageSpec
+from vl3d_lite.spec import GROUP_ORDERS, ModelSpec, StageSpec
 
 # Numbers per channel of a batch normalization: gain, bias and two moving statistics.
 NORM = 4

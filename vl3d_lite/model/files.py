@@ -8,7 +8,7 @@ import keras
 import vl3d_lite.model.ensemble
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import DataError
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.system import replacing
 
 
 def load_model(path: Path) -> keras.Model:

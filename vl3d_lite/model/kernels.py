@@ -8,7 +8,7 @@ from keras import ops
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.model.layers import KPConvXLayer
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.system import replacing
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from vl3d_lite.model.layers import (
     get_group,
 )
 from vl3d_lite.model.symmetry import equivariant_decoder, rotated_inputs
-from vl3d_lite.spec.schema.blocks import ConstraintSpec, RegularizerSpec
-from vl3d_lite.spec.schema.network import ModelSpec, StageSpec
+from vl3d_lite.spec import ConstraintSpec, ModelSpec, RegularizerSpec, StageSpec
 
 
 def build_network(

@@ -8,12 +8,13 @@ from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
 from vl3d_lite.pipeline.predict import predict, repeat_predictions
 from vl3d_lite.pipeline.run import run
 from vl3d_lite.pipeline.train import train
-from vl3d_lite.pipeline.verify import verify
+from vl3d_lite.pipeline.verify import incomplete, verify
 
 __all__ = [
     "ensemble",
     "evaluate",
     "export",
+    "incomplete",
     "load_network",
     "open_calibration",
     "open_run",

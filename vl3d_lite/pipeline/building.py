@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import keras
 
-from vl3d_lite.dataset.batches import TrainingBatches, batch_spec
-from vl3d_lite.model.network import build_network
+from vl3d_lite.dataset import TrainingBatches, batch_spec
+from vl3d_lite.model import build_network
 from vl3d_lite.pipeline.opening import InitialWeights, load_network
 from vl3d_lite.pipeline.preparing import TrainingInputs
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.training.initial_weights import transfer_weights
-from vl3d_lite.training.losses import loss_weights
+from vl3d_lite.prediction import Inference
+from vl3d_lite.spec import Spec
+from vl3d_lite.training import loss_weights, transfer_weights
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.batches import SweepBatches
+from vl3d_lite.dataset import SweepBatches
 from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.pipeline.preparing import LabeledClouds
-from vl3d_lite.prediction.calibration import Temperature, fit_temperature
-from vl3d_lite.prediction.classifier import Classifier
-from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.prediction import Classifier, Temperature, fit_temperature
+from vl3d_lite.runs import RunFolder
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,10 @@ import logging
 from concurrent.futures import Future
 from pathlib import Path
 
-from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.files import fits_beside
+from vl3d_lite.dataset import SweepBatches, fits_beside
 from vl3d_lite.errors import InterruptedRunError, VL3DError
-from vl3d_lite.prediction.classifier import Classifier, CloudPrediction
-from vl3d_lite.prediction.outcomes import Outputs
-from vl3d_lite.system.background import LookAhead
+from vl3d_lite.prediction import Classifier, CloudPrediction, Outputs
+from vl3d_lite.system import LookAhead
 
 logger = logging.getLogger(__name__)
 

@@ -8,27 +8,27 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vl3d_lite.dataset.files import check_clouds, prepare_files
+from vl3d_lite.dataset import check_clouds, prepare_files
 from vl3d_lite.errors import InterruptedRunError, SpecError
-from vl3d_lite.model.backend import prepare_backend
-from vl3d_lite.model.ensemble import combine_networks, member_prefix
-from vl3d_lite.model.files import save_model
-from vl3d_lite.model.kernels import LayerKernel, kernels_of, load_kernels, save_kernels
+from vl3d_lite.model import (
+    LayerKernel,
+    combine_networks,
+    kernels_of,
+    load_kernels,
+    member_prefix,
+    prepare_backend,
+    save_kernels,
+    save_model,
+)
 from vl3d_lite.pipeline.calibrating import calibrate
 from vl3d_lite.pipeline.members import Member, found_clouds, open_members
 from vl3d_lite.pipeline.opening import load_network, open_calibration
 from vl3d_lite.pipeline.preparing import labeled_clouds
 from vl3d_lite.pipeline.publishing import network_facts, spec_facts
-from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.prediction.classifier import Classifier
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.runs import provenance
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import dump_spec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.writing import replacing_entries, write_json, write_text
+from vl3d_lite.prediction import Classifier, Inference, Temperature
+from vl3d_lite.runs import Options, RunFolder, provenance
+from vl3d_lite.spec import Spec, dump_spec
+from vl3d_lite.system import Interrupts, replacing_entries, write_json, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -6,30 +6,32 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.files import check_clouds, prepare_file
-from vl3d_lite.dataset.scaling import impute_constant_features
+from vl3d_lite.dataset import check_clouds, impute_constant_features, prepare_file
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluation.disagreements import (
+from vl3d_lite.evaluation import (
     Disagreement,
+    Evaluation,
+    RotationReport,
+    ScoredCloud,
     disagreements_csv,
     find_disagreements,
+    measure_rotations,
+    read_pair,
     summarize_disagreements,
 )
-from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud
-from vl3d_lite.evaluation.evaluation import evaluate as score_clouds
-from vl3d_lite.evaluation.pairs import read_pair
-from vl3d_lite.evaluation.rotations import RotationReport, measure_rotations
-from vl3d_lite.model.backend import prepare_backend
+from vl3d_lite.evaluation import evaluate as score_clouds
+from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.opening import load_network, open_run
-from vl3d_lite.prediction.calibration import ReliabilityCounts
-from vl3d_lite.prediction.class_groups import group_classes
-from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes
-from vl3d_lite.report.run_page import write_run_report
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.writing import output_errors, write_json, write_text
+from vl3d_lite.prediction import (
+    PredictedCloud,
+    ReliabilityCounts,
+    group_classes,
+    read_outcomes,
+)
+from vl3d_lite.report import write_run_report
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import Interrupts, output_errors, write_json, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -6,19 +6,15 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset.files import prepare_file
-from vl3d_lite.dataset.scaling import impute_constant_features
+from vl3d_lite.dataset import impute_constant_features, prepare_file
 from vl3d_lite.errors import SpecError
-from vl3d_lite.evaluation import attention_scores
-from vl3d_lite.evaluation.kernel_statistics import measure_kernels
-from vl3d_lite.kernels.export import export_model_kernels
-from vl3d_lite.kernels.page import STATISTICS
-from vl3d_lite.model.kernels import LayerKernel, kernels_of, load_kernels
+from vl3d_lite.evaluation import attention_scores, measure_kernels
+from vl3d_lite.kernels import STATISTICS, export_model_kernels
+from vl3d_lite.model import LayerKernel, kernels_of, load_kernels
 from vl3d_lite.pipeline.opening import load_network, open_run
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.writing import output_errors, write_json
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import output_errors, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -8,22 +8,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.prepared import prepare_cloud
-from vl3d_lite.dataset.scaling import impute_constant_features
-from vl3d_lite.dataset.sizes import BYTES_PER_POINT
-from vl3d_lite.dataset.source_weights import dimensions_to_read
+from vl3d_lite.clouds import PointCloud
+from vl3d_lite.dataset import (
+    BYTES_PER_POINT,
+    SweepBatches,
+    dimensions_to_read,
+    impute_constant_features,
+    prepare_cloud,
+)
 from vl3d_lite.errors import DataError
-from vl3d_lite.model.backend import prepare_backend
+from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
-from vl3d_lite.prediction.classifier import Classifier
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.resources import cpu_limit, require_memory
+from vl3d_lite.prediction import Classifier, Inference
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import Interrupts, cpu_limit, require_memory
 
 NAME = "the cloud"  # in messages, where a file has its name
 STEPS = (1.0, 0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)  # usual LAS scales, in meters

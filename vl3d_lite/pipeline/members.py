@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds.files import find_clouds
-from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.clouds import find_clouds
+from vl3d_lite.dataset import FeatureScaling
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.model.ensemble import Rescaling
+from vl3d_lite.model import Rescaling
 from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.preparing import shared_files
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.spec.difference import differing
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.runs import RunFolder
+from vl3d_lite.spec import Spec, differing
 
 # Sections in which members may differ: inputs and outputs do not depend on them.
 FREE = {"seed", "clouds", "training", "prediction", "evaluation", "export"}

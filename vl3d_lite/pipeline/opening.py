@@ -7,16 +7,13 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset.batches import batch_spec
-from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset import FeatureScaling, batch_spec
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.model.files import load_model
-from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.runs import provenance
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.training.initial_weights import require_same_features
+from vl3d_lite.model import load_model
+from vl3d_lite.prediction import Temperature
+from vl3d_lite.runs import RunFolder, provenance
+from vl3d_lite.spec import Spec, read_spec
+from vl3d_lite.training import require_same_features
 
 logger = logging.getLogger(__name__)
 

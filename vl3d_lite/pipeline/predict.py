@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.model.backend import prepare_backend
+from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
 from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
-from vl3d_lite.prediction.class_groups import group_classes
-from vl3d_lite.prediction.classifier import Classifier
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.prediction.outcomes import Outputs, PredictedCloud
-from vl3d_lite.prediction.writing import class_column
-from vl3d_lite.report.color_files import write_color_files
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.results import PredictionSpec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.prediction import (
+    Classifier,
+    Inference,
+    Outputs,
+    PredictedCloud,
+    class_column,
+    group_classes,
+)
+from vl3d_lite.report import write_color_files
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import PredictionSpec, Spec
+from vl3d_lite.system import Interrupts
 
 logger = logging.getLogger(__name__)
 

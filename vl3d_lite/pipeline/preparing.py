@@ -7,19 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.files import check_clouds, prepare_files, prepare_training_files
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling, impute_constant_features
-from vl3d_lite.dataset.sizes import CloudSize, size_of
-from vl3d_lite.model.backend import uses_accelerator
+from vl3d_lite.dataset import (
+    CloudSize,
+    FeatureScaling,
+    PreparedCloud,
+    check_clouds,
+    impute_constant_features,
+    prepare_files,
+    prepare_training_files,
+    size_of,
+)
+from vl3d_lite.model import uses_accelerator
 from vl3d_lite.pipeline.opening import InitialWeights
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.training.memory import REFUSE_ABOVE
-from vl3d_lite.training.remedies import require_memory_for
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import LoadedSpec, Spec
+from vl3d_lite.system import Interrupts
+from vl3d_lite.training import REFUSE_ABOVE, require_memory_for
 
 logger = logging.getLogger(__name__)
 

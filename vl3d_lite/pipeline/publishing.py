@@ -4,20 +4,20 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset import FeatureScaling
 from vl3d_lite.errors import SpecError
-from vl3d_lite.model.backend import uses_accelerator
-from vl3d_lite.model.files import save_model
-from vl3d_lite.model.kernels import kernels_of, load_kernels, save_kernels
+from vl3d_lite.model import (
+    kernels_of,
+    load_kernels,
+    save_kernels,
+    save_model,
+    uses_accelerator,
+)
 from vl3d_lite.pipeline.export import write_kernels
-from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.runs import provenance
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import LoadedSpec, dump_spec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.resources import peak_memory
-from vl3d_lite.system.writing import write_json, write_text
+from vl3d_lite.prediction import Temperature
+from vl3d_lite.runs import Options, RunFolder, provenance
+from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
+from vl3d_lite.system import peak_memory, write_json, write_text
 
 
 def require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vl3d_lite.clouds.files import find_clouds
+from vl3d_lite.clouds import find_clouds
 from vl3d_lite.errors import SpecError
-from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.evaluation import Evaluation
 from vl3d_lite.pipeline.evaluate import evaluate as evaluate_run
 from vl3d_lite.pipeline.export import export
 from vl3d_lite.pipeline.predict import predict as predict_clouds
 from vl3d_lite.pipeline.train import train as train_run
-from vl3d_lite.prediction.outcomes import PredictedCloud
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import LoadedSpec, read_spec
-from vl3d_lite.system.resources import cpu_limit
+from vl3d_lite.prediction import PredictedCloud
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import LoadedSpec, read_spec
+from vl3d_lite.system import cpu_limit
 
 AnyPath = str | Path
 

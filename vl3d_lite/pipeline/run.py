@@ -4,18 +4,15 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from vl3d_lite.dataset.files import check_clouds
+from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import InterruptedRunError, VL3DError
-from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.evaluation import Evaluation
 from vl3d_lite.pipeline.evaluate import evaluate
 from vl3d_lite.pipeline.predict import predict
 from vl3d_lite.pipeline.train import train
-from vl3d_lite.prediction.outcomes import Outputs, read_outcomes
-from vl3d_lite.prediction.writing import check_additions, class_column
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.prediction import Outputs, check_additions, class_column, read_outcomes
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import LoadedSpec, Spec
 
 logger = logging.getLogger(__name__)
 

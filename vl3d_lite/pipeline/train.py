@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from vl3d_lite.model.backend import prepare_backend, require_flash_attention
+from vl3d_lite.model import prepare_backend, require_flash_attention
 from vl3d_lite.pipeline.building import BuiltTraining, build_training
 from vl3d_lite.pipeline.calibrating import calibrate
 from vl3d_lite.pipeline.export import export_epoch
@@ -18,14 +18,11 @@ from vl3d_lite.pipeline.preparing import (
 )
 from vl3d_lite.pipeline.publishing import begin_run, publish, require_same_spec
 from vl3d_lite.pipeline.validating import make_validator
-from vl3d_lite.prediction.classifier import Classifier
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.training.checkpoints import Progress
-from vl3d_lite.training.loop import TrainingLoop, require_tensorboard
+from vl3d_lite.prediction import Classifier
+from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.spec import LoadedSpec, Spec
+from vl3d_lite.system import Interrupts
+from vl3d_lite.training import Progress, TrainingLoop, require_tensorboard
 
 logger = logging.getLogger(__name__)
 

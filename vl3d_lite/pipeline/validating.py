@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.evaluation.scores import Scores, confusion_matrix
+from vl3d_lite.dataset import SweepBatches
+from vl3d_lite.evaluation import Scores, confusion_matrix
 from vl3d_lite.pipeline.preparing import TrainingInputs
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.prediction.votes import predict_cells
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.prediction import Inference, predict_cells
+from vl3d_lite.runs import Options
+from vl3d_lite.spec import Spec
 
 
 def make_validator(

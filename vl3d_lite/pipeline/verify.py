@@ -10,9 +10,8 @@ from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
 from vl3d_lite.pipeline.evaluate import metrics, predicted_spec, score
 from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.predict import repeat_predictions
-from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes
-from vl3d_lite.runs import provenance
-from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.prediction import PredictedCloud, read_outcomes
+from vl3d_lite.runs import RunFolder, provenance
 
 _MOST_SCORES = 10  # differing scores that are listed; the others are counted
 

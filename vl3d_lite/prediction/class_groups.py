@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 SYNTAX = "NAME[:CODE]=CLASS+CLASS, ...; `*` stands for all classes not named"
 

@@ -9,20 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.batches import SweepBatches
-from vl3d_lite.dataset.files import prepare_file
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.dataset.scaling import FeatureScaling, impute_constant_features
+from vl3d_lite.dataset import (
+    FeatureScaling,
+    PreparedCloud,
+    SweepBatches,
+    impute_constant_features,
+    prepare_file,
+)
 from vl3d_lite.prediction.calibration import Temperature, reliability
 from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prediction.writing import class_column, write_prediction
-from vl3d_lite.runs import provenance
-from vl3d_lite.runs.options import Options
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.runs import Options, provenance
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import Interrupts
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,8 @@
 
 import keras
 
-import vl3d_lite.model.ensemble
-import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
-from vl3d_lite.model.backend import uses_accelerator
-from vl3d_lite.model.compilation import PREDICTION_BREAK_EVEN, pays_to_compile
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.model import PREDICTION_BREAK_EVEN, pays_to_compile, uses_accelerator
+from vl3d_lite.spec import Spec
 
 
 class Inference:

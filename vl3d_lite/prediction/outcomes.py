@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system.writing import output_errors, write_json
+from vl3d_lite.system import output_errors, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tqdm import tqdm
 
-from vl3d_lite.dataset.batches import Inputs, SweepBatches
+from vl3d_lite.dataset import Inputs, SweepBatches
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.prediction.class_groups import sum_groups
-from vl3d_lite.system.background import prefetch
-from vl3d_lite.system.interrupts import Interrupts
+from vl3d_lite.system import Interrupts, prefetch
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds.header_check import read_header
-from vl3d_lite.clouds.rewriting import check_names
-from vl3d_lite.clouds.writing import write_las
+from vl3d_lite.clouds import check_names, read_header, write_las
 from vl3d_lite.prediction.outcomes import PREDICTION_RAW
 from vl3d_lite.prediction.votes import CellPrediction
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.writing import output_errors
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import output_errors
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vl3d_lite.report.palette import class_palette
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import write_text
 
 QGIS = "classes.qml"
 CLOUDCOMPARE = "classes.cloudcompare.xml"

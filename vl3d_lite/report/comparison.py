@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from vl3d_lite.errors import DataError, SpecError, VL3DError
-from vl3d_lite.prediction.outcomes import read_outcomes
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.history import read_history
-from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.prediction import read_outcomes
+from vl3d_lite.runs import RunFolder, read_history
+from vl3d_lite.spec import Spec, feature_columns, read_spec
 
 NOTHING = "\N{EN DASH}"  # shown for a missing value
 OVERALL = {

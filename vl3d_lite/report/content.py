@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vl3d_lite.evaluation.disagreements import Disagreement
-from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.evaluation import Disagreement, Evaluation
 from vl3d_lite.report.palette import class_palette
 from vl3d_lite.report.pictures import (
     CloudView,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vl3d_lite.evaluation.disagreements import Disagreement
+from vl3d_lite.evaluation import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.top_view import Picture, TopView, draw_classes, draw_errors
 

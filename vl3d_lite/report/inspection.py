@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from vl3d_lite.clouds.crs import Crs
-from vl3d_lite.clouds.reading import describe_las
+from vl3d_lite.clouds import Crs, describe_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.kernels.export import weight_norms
-from vl3d_lite.kernels.files import MANIFEST, StoredKernel, kernel_folders, read_kernel
-from vl3d_lite.kernels.page import kernel_page
+from vl3d_lite.kernels import (
+    MANIFEST,
+    StoredKernel,
+    kernel_folders,
+    kernel_page,
+    read_kernel,
+    weight_norms,
+)
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
-from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs import RunFolder
 
 __all__ = ["inspect_path", "kernel_page"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from vl3d_lite.report.content import ReportData, page_content
 from vl3d_lite.report.pictures import CloudView
 from vl3d_lite.report.rendering import render
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.system import write_text
 
 __all__ = ["CloudView", "ReportData", "write_report"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vl3d_lite.evaluation.disagreements import Disagreement
+from vl3d_lite.evaluation import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.disagreement_view import draw_disagreement
 from vl3d_lite.report.top_view import (

@@ -13,9 +13,8 @@ from vl3d_lite.report.text import percent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vl3d_lite.evaluation.coverage import ThresholdCounts
-    from vl3d_lite.evaluation.evaluation import Evaluation
-    from vl3d_lite.prediction.calibration import ReliabilityCounts
+    from vl3d_lite.evaluation import Evaluation, ThresholdCounts
+    from vl3d_lite.prediction import ReliabilityCounts
 
 __all__ = [
     "plot_confusion",

@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vl3d_lite.evaluation.disagreements import Disagreement, confident_disagreements
-from vl3d_lite.evaluation.evaluation import Evaluation
-from vl3d_lite.evaluation.pairs import read_pair
-from vl3d_lite.prediction.calibration import Temperature
-from vl3d_lite.prediction.outcomes import PredictedCloud
+from vl3d_lite.evaluation import (
+    Disagreement,
+    Evaluation,
+    confident_disagreements,
+    read_pair,
+)
+from vl3d_lite.prediction import PredictedCloud, Temperature
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.history import read_history
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.writing import write_bytes
+from vl3d_lite.runs import RunFolder, read_history
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import write_bytes
 
 
 def write_run_report(

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vl3d_lite.evaluation.evaluation import Evaluation
-from vl3d_lite.evaluation.scores import Scores
+from vl3d_lite.evaluation import Evaluation, Scores
 from vl3d_lite.report.text import percent, table
 
 if TYPE_CHECKING:  # Its module imports Keras, which takes seconds.
-    from vl3d_lite.evaluation.rotations import RotationReport
+    from vl3d_lite.evaluation import RotationReport
 
 __all__ = ["rotation_table", "score_table"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vl3d_lite.evaluation.evaluation import Evaluation
+from vl3d_lite.evaluation import Evaluation
 from vl3d_lite.report.text import percent
 
 __all__ = ["FEW_POINTS", "VERDICTS", "class_verdicts"]

@@ -1,7 +1,6 @@
 """A run on disk: names and provenance."""
 
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.history import read_history, write_history
-from vl3d_lite.runs.options import Options
+import lazy_loader
 
-__all__ = ["Options", "RunFolder", "read_history", "write_history"]
+# Lazy: each command loads the parts that it needs.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system.version import __version__
-from vl3d_lite.system.writing import output_errors, write_json
+from vl3d_lite.system import __version__, output_errors, write_json
 
 # Attributes of the files that an evaluation writes.
 _SCORES = (

@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from vl3d_lite.system.writing import write_text
+from vl3d_lite.system import write_text
 
 
 def write_history(path: Path, rows: list[dict]) -> None:

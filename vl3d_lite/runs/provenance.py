@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vl3d_lite.system.resources import (
+from vl3d_lite.system import (
+    __version__,
     cpu_limit,
     gpu_names,
     physical_memory,
     processor_name,
 )
-from vl3d_lite.system.version import __version__
 
 # Packages whose version may change a result.
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")

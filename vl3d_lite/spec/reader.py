@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from vl3d_lite.clouds.files import find_clouds
+from vl3d_lite.clouds import find_clouds
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.spec.base import Section
 from vl3d_lite.spec.dimensions import doubtful_dimensions

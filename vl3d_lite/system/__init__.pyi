@@ -1,9 +1,15 @@
 from .background import LookAhead as LookAhead
 from .background import prefetch as prefetch
 from .interrupts import Interrupts as Interrupts
+from .resources import NVIDIA as NVIDIA
+from .resources import container_memory as container_memory
 from .resources import cpu_limit as cpu_limit
+from .resources import gpu_names as gpu_names
 from .resources import has_gpu as has_gpu
 from .resources import memory_limit as memory_limit
+from .resources import peak_memory as peak_memory
+from .resources import physical_memory as physical_memory
+from .resources import processor_name as processor_name
 from .resources import require_memory as require_memory
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__

@@ -1,12 +1,16 @@
 from .checkpoints import Progress as Progress
 from .compilation import compiles as compiles
+from .initial_weights import require_same_features as require_same_features
 from .initial_weights import transfer_weights as transfer_weights
 from .joined_optimizer import JoinedOptimizer as JoinedOptimizer
 from .loop import TrainingLoop as TrainingLoop
 from .loop import compile_model as compile_model
+from .loop import require_tensorboard as require_tensorboard
 from .losses import PointCrossEntropy as PointCrossEntropy
 from .losses import loss_weights as loss_weights
+from .memory import REFUSE_ABOVE as REFUSE_ABOVE
 from .memory import Memory as Memory
 from .memory import estimate as estimate
+from .memory import steps_per_epoch as steps_per_epoch
 from .optimizers import build_optimizer as build_optimizer
 from .remedies import require_memory_for as require_memory_for

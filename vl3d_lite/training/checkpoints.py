@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.runs import RunFolder
+from vl3d_lite.system import replacing
 from vl3d_lite.training.joined_optimizer import innermost
 
 

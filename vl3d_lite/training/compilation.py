@@ -2,12 +2,12 @@
 
 import logging
 
-from vl3d_lite.model.compilation import (
+from vl3d_lite.model import (
     TRAINING_BREAK_EVEN,
     pays_to_compile,
     steps_to_break_even,
 )
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 logger = logging.getLogger(__name__)
 

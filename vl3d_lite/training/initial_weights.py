@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from vl3d_lite.dataset.scaling import FeatureScaling
+from vl3d_lite.dataset import FeatureScaling
 from vl3d_lite.errors import SpecError
-from vl3d_lite.model.ensemble import first_member
-from vl3d_lite.spec.difference import differing
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.model import first_member
+from vl3d_lite.spec import Spec, differing, feature_columns
 
 HEAD = "logits"  # name of the last layer of every network
 

@@ -14,14 +14,12 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from vl3d_lite.dataset.batches import Inputs, TrainingBatches
+from vl3d_lite.dataset import Inputs, TrainingBatches
 from vl3d_lite.errors import DataError, DivergedError, SpecError
-from vl3d_lite.model.backend import make_deterministic, uses_accelerator
-from vl3d_lite.runs.folder import RunFolder
-from vl3d_lite.runs.history import write_history
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.model import make_deterministic, uses_accelerator
+from vl3d_lite.runs import RunFolder, write_history
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import Interrupts, replacing
 from vl3d_lite.training.checkpoints import (
     Progress,
     averaged_weights,

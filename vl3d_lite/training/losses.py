@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 from vl3d_lite.training.lovasz import lovasz_softmax
 
 

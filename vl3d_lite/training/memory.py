@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.dataset.batches import batch_spec
-from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
-from vl3d_lite.model.cost import LayerCost, count_parameters, network_cost
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.dataset import BYTES_PER_POINT, CloudSize, batch_spec, cloud_bytes
+from vl3d_lite.model import LayerCost, count_parameters, network_cost
+from vl3d_lite.spec import Spec, feature_columns
 from vl3d_lite.training.compilation import compiles
 
 MEBI = 2**20

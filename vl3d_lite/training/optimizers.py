@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from vl3d_lite.spec.schema.training import ScheduleSpec, TrainingSpec
+from vl3d_lite.spec import ScheduleSpec, TrainingSpec
 from vl3d_lite.training.joined_optimizer import JoinedOptimizer
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset.sizes import CloudSize, coarser
+from vl3d_lite.dataset import CloudSize, coarser
 from vl3d_lite.errors import ResourceError
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.resources import memory_limit
+from vl3d_lite.spec import Spec
+from vl3d_lite.system import memory_limit
 from vl3d_lite.training.memory import Memory, estimate
 
 logger = logging.getLogger(__name__)

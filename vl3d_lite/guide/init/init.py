@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.reading import read_las
-from vl3d_lite.dataset.files import check_clouds
+from vl3d_lite.clouds import PointCloud, read_las
+from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
 from vl3d_lite.guide.init.sizing import (
@@ -31,8 +30,8 @@ from vl3d_lite.guide.init.split import (
     write_block,
 )
 from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
-from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.system.writing import output_errors, write_text
+from vl3d_lite.spec import read_spec
+from vl3d_lite.system import output_errors, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -9,14 +9,17 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.reading import read_las
-from vl3d_lite.dataset.centers import TrainingCenters
-from vl3d_lite.dataset.extractor import FieldExtractor
-from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud, reduce_cloud
-from vl3d_lite.dataset.sweep import cover
+from vl3d_lite.clouds import PointCloud, read_las
+from vl3d_lite.dataset import (
+    FieldExtractor,
+    PreparedCloud,
+    TrainingCenters,
+    cover,
+    prepare_cloud,
+    reduce_cloud,
+)
 from vl3d_lite.guide.init.survey import WITHHELD, Survey
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 # Cells of 0.4 m scored best at 20 to 30 points/m2, and cells of 1.5 m at 0.25, where
 # points 2 m apart stay apart (docs/results.md): this line passes through both.

@@ -8,7 +8,7 @@ import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.guide.init.survey import Survey
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.system import replacing
 
 MIN_REMAINING = 0.5  # of a validation cloud's labels, once the border is left out
 SHARE = 0.2  # of the points, for validation

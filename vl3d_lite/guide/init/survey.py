@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.reading import describe_las, read_las
+from vl3d_lite.clouds import PointCloud, describe_las, read_las
 from vl3d_lite.errors import DataError
-from vl3d_lite.system.resources import require_memory
+from vl3d_lite.system import require_memory
 
 BYTES_PER_POINT = 120  # peak memory of reading a cloud with these dimensions
 POINTS_PER_SQUARE = 16  # of the squares that density is measured on, on average

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.reading import describe_las, read_las
-from vl3d_lite.dataset.class_counts import count_by_class
-from vl3d_lite.dataset.features import required_dimensions
-from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
-from vl3d_lite.dataset.sizes import FIELDS_PER_CELL
+from vl3d_lite.clouds import PointCloud, describe_las, read_las
+from vl3d_lite.dataset import (
+    FIELDS_PER_CELL,
+    PreparedCloud,
+    count_by_class,
+    prepare_cloud,
+    required_dimensions,
+)
 from vl3d_lite.guide.init.sizing import (
     sample_field_sizes,
     sweep_counts,
     widest_footprint,
 )
 from vl3d_lite.guide.init.survey import ground_density, nearest_distance
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec
 
 SAMPLED_FIELDS = 100  # of a training cloud
 # Farthest-point sampling takes a second a field, so fewer are sampled there.

@@ -8,25 +8,19 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset.batches import (
+from vl3d_lite.dataset import (
     FeatureScaling,
+    PreparedCloud,
     SweepBatches,
     TrainingBatches,
     batch_spec,
+    prepare_file,
 )
-from vl3d_lite.dataset.files import prepare_file
-from vl3d_lite.dataset.prepared import PreparedCloud
-from vl3d_lite.kernels.export import export_model_kernels
-from vl3d_lite.model.backend import prepare_backend
-from vl3d_lite.model.files import save_model
-from vl3d_lite.model.kernels import kernels_of
-from vl3d_lite.model.network import build_network
-from vl3d_lite.prediction.inference import Inference
-from vl3d_lite.prediction.votes import softmax
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.training.loop import compile_model
-from vl3d_lite.training.losses import loss_weights
+from vl3d_lite.kernels import export_model_kernels
+from vl3d_lite.model import build_network, kernels_of, prepare_backend, save_model
+from vl3d_lite.prediction import Inference, softmax
+from vl3d_lite.spec import LoadedSpec, Spec
+from vl3d_lite.training import compile_model, loss_weights
 
 WARM_STEPS = 1  # not timed: the caches of the first step after tracing are cold
 STEPS, SECONDS = 8, 20.0  # steps are timed until either is reached

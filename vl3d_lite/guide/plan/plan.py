@@ -3,19 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vl3d_lite.clouds.reading import describe_las
-from vl3d_lite.dataset.files import check_clouds
-from vl3d_lite.dataset.sizes import CloudSize
+from vl3d_lite.clouds import describe_las
+from vl3d_lite.dataset import CloudSize, check_clouds
 from vl3d_lite.guide.plan.cloud_facts import CloudFacts, header_facts, read_facts
 from vl3d_lite.guide.plan.timing import Timing, measure_timing, swept_fields
 from vl3d_lite.guide.plan.warnings import find_warnings
-from vl3d_lite.model.cost import count_parameters
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.training.compilation import compiles
-from vl3d_lite.training.memory import Memory, steps_per_epoch
-from vl3d_lite.training.remedies import require_memory_for
+from vl3d_lite.model import count_parameters
+from vl3d_lite.spec import LoadedSpec, Spec, feature_columns
+from vl3d_lite.training import Memory, compiles, require_memory_for, steps_per_epoch
 
 GROUPS = ("train", "validation", "predict")
 COMPRESSION = 0.5  # compressed share of what a prediction adds to a LAZ file, at most

@@ -3,8 +3,8 @@
 from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
 from vl3d_lite.guide.plan.plan import Plan
 from vl3d_lite.guide.plan.timing import prediction_batches
-from vl3d_lite.report.text import fact_lines, sections, table
-from vl3d_lite.system.resources import memory_limit
+from vl3d_lite.report import fact_lines, sections, table
+from vl3d_lite.system import memory_limit
 
 MAX_CLOUDS = 20  # rows of the table of clouds
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.dataset.sizes import FIELDS_PER_CELL
+from vl3d_lite.dataset import FIELDS_PER_CELL
 from vl3d_lite.guide.plan.cloud_facts import CloudFacts
-from vl3d_lite.spec.reader import LoadedSpec
-from vl3d_lite.spec.schema.spec import Spec
-from vl3d_lite.system.stderr import silenced_stderr
+from vl3d_lite.spec import LoadedSpec, Spec
+from vl3d_lite.system import silenced_stderr
 
 
 @dataclass(frozen=True)

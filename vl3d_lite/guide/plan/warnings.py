@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
-from vl3d_lite.spec.schema.clouds import feature_columns
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec import Spec, feature_columns
 
 MIN_POINTS = 200  # training points of a class
 FULL = 0.95  # share of the fields that should be full

@@ -24,7 +24,10 @@ from vl3d_lite.model.layers.attention.grouped_vector_attention import (
 )
 from vl3d_lite.model.layers.attention.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
-from vl3d_lite.model.layers.convolution.kernel_geometry import KernelGeometryLayer
+from vl3d_lite.model.layers.convolution.kernel_geometry import (
+    KernelGeometryLayer,
+    kernel_geometry,
+)
 from vl3d_lite.model.layers.convolution.kpconvx import KPConvXLayer
 from vl3d_lite.model.layers.equivariant import (
     EquivariantLayerNorm,
@@ -95,6 +98,7 @@ __all__ = [
     "get_group",
     "is_present",
     "is_real",
+    "kernel_geometry",
     "materialize",
     "neighbor_offsets",
     "segment_envelope_gated_softmax",

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
-from vl3d_lite.kernels.export import export_kernel
+from vl3d_lite.kernels import export_kernel
 from vl3d_lite.model.layers.convolution.fibonacci import FibonacciShellInitializer
 from vl3d_lite.model.layers.convolution.kernel_geometry import coordinate_dtype
 from vl3d_lite.model.layers.convolution.kpconvx_arguments import (

@@ -1,0 +1,16 @@
+from . import attention_scores as attention_scores
+from .coverage import ThresholdCounts as ThresholdCounts
+from .disagreements import Disagreement as Disagreement
+from .disagreements import confident_disagreements as confident_disagreements
+from .disagreements import disagreements_csv as disagreements_csv
+from .disagreements import find_disagreements as find_disagreements
+from .disagreements import summarize_disagreements as summarize_disagreements
+from .evaluation import Evaluation as Evaluation
+from .evaluation import ScoredCloud as ScoredCloud
+from .evaluation import evaluate as evaluate
+from .kernel_statistics import measure_kernels as measure_kernels
+from .pairs import read_pair as read_pair
+from .rotations import RotationReport as RotationReport
+from .rotations import measure_rotations as measure_rotations
+from .scores import Scores as Scores
+from .scores import confusion_matrix as confusion_matrix

@@ -1,0 +1,11 @@
+from .attention_plots import plot_heads as plot_heads
+from .attention_plots import plot_view as plot_view
+from .export import export_kernel as export_kernel
+from .export import export_model_kernels as export_model_kernels
+from .export import weight_norms as weight_norms
+from .files import MANIFEST as MANIFEST
+from .files import StoredKernel as StoredKernel
+from .files import kernel_folders as kernel_folders
+from .files import read_kernel as read_kernel
+from .page import STATISTICS as STATISTICS
+from .page import kernel_page as kernel_page

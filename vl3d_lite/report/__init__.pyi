@@ -1,0 +1,12 @@
+from .color_files import write_color_files as write_color_files
+from .comparison import compare as compare
+from .comparison_pages import comparison_text as comparison_text
+from .comparison_pages import comparison_writer as comparison_writer
+from .inspection import inspect_path as inspect_path
+from .inspection import kernel_page as kernel_page
+from .run_page import write_run_report as write_run_report
+from .score_tables import rotation_table as rotation_table
+from .score_tables import score_table as score_table
+from .text import fact_lines as fact_lines
+from .text import sections as sections
+from .text import table as table
