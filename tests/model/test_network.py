@@ -113,15 +113,17 @@ def logits_of(model, batch):
     return keras.ops.convert_to_numpy(model(batch, training=False))
 
 
+@pytest.mark.parametrize("jit", slow_but([False, True], False))
 @pytest.mark.parametrize("order", ["vl3d", "apple"])
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_block_builds_and_learns(block, order):
+def test_every_block_builds_and_learns(block, order, jit):
     if block in ("gva", "gqa", "envelope") and order == "apple":
         pytest.skip("the attention has one order")
     model, shapes = make_model([block], kpconvx={"order": order})
     batch = make_batch(shapes)
     labels = np.where(batch["neighbors_0"][..., 0] < 0, -1, 1).astype("int32")
-    model.compile(optimizer=keras.optimizers.Adam(0.01), loss=PointCrossEntropy())
+    optimizer = keras.optimizers.Adam(0.01)
+    model.compile(optimizer, loss=PointCrossEntropy(), jit_compile=jit)
     before = logits_of(model, batch)
     assert before.shape == (2, 48, 3)
     weights = [keras.ops.convert_to_numpy(value) for value in model.trainable_weights]
@@ -136,7 +138,7 @@ def test_every_block_builds_and_learns(block, order):
 @pytest.mark.parametrize("down", DOWNSAMPLING)
 @pytest.mark.parametrize("up", UPSAMPLING)
 @pytest.mark.parametrize("deformable", slow_but([False, True], False))
-def test_what_padding_holds_does_not_reach_real_points(down, up, deformable):
+def test_values_of_padding_do_not_affect_real_points(down, up, deformable):
     model, shapes = make_model(
         downsampling=down,
         upsampling=up,
@@ -157,7 +159,7 @@ def test_what_padding_holds_does_not_reach_real_points(down, up, deformable):
     np.testing.assert_allclose(result[:, :40], expected[:, :40], rtol=0, atol=1e-6)
 
 
-def test_a_real_neighbor_does_reach_its_point():
+def test_a_real_neighbor_affects_its_point():
     model, shapes = make_model()
     batch = make_batch(shapes)
     before = logits_of(model, batch)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tests.contracts import slow_but
 from tests.field_clouds import make_spec
 from tests.model.test_network import SHAPES, logits_of, make_batch, make_model
 from vl3d_lite.model.layers import (
@@ -95,12 +96,14 @@ def test_rotations_outside_the_group_change_the_logits():
     assert moved > 1e-3 * np.abs(before).max()
 
 
-def test_symmetry_holds_in_training_and_after_it(tmp_path):
+@pytest.mark.parametrize("jit", slow_but([False, True], False))
+def test_symmetry_holds_in_training_and_after_it(jit, tmp_path):
     model, shapes = make("head", "C4", kpconvx={"groups": 4, "hidden_ratio": 2})
     batch = make_batch(shapes)
     labels = np.where(batch["neighbors_0"][..., 0] < 0, -1, 1).astype("int32")
     labels[:, :20] = 2
-    model.compile(keras.optimizers.AdamW(0.01), loss=PointCrossEntropy())
+    optimizer = keras.optimizers.AdamW(0.01)
+    model.compile(optimizer, loss=PointCrossEntropy(), jit_compile=jit)
     losses = [float(model.train_on_batch(batch, labels)) for _ in range(10)]
     assert losses[-1] < 0.8 * losses[0]
     model.save(tmp_path / "model.keras")
@@ -111,14 +114,16 @@ def test_symmetry_holds_in_training_and_after_it(tmp_path):
     np.testing.assert_allclose(again, expected, rtol=0, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("jit", slow_but([False, True], False))
 @pytest.mark.parametrize(
     "changes",
     [
         {"attention": "full", "self_attention": "local", "layers": 2, "dropout": 0.1},
         {"norm": "layernorm", "norm_first": False, "position_units": 0, "group": "D2"},
     ],
+    ids=["full", "post-norm"],
 )
-def test_the_head_learns_and_ignores_padding(changes):
+def test_the_head_learns_and_ignores_padding(changes, jit):
     model, shapes = make_model(["kpconvx"], decoder={**HEAD, **changes})
     batch = make_batch(shapes)
     labels = np.where(batch["neighbors_0"][..., 0] < 0, -1, 1).astype("int32")
@@ -130,14 +135,15 @@ def test_the_head_learns_and_ignores_padding(changes):
         dirty[name][dirty[name] < 0] = bound + 5
     result = logits_of(model, dirty)[:, :40]
     np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
-    model.compile(keras.optimizers.Adam(0.01), loss=PointCrossEntropy())
+    optimizer = keras.optimizers.Adam(0.01)
+    model.compile(optimizer, loss=PointCrossEntropy(), jit_compile=jit)
     losses = [float(model.train_on_batch(dirty, labels)) for _ in range(8)]
     assert losses[-1] < 0.8 * losses[0]
     for weight in model.trainable_weights:
         assert np.isfinite(keras.ops.convert_to_numpy(weight)).all(), weight.path
 
 
-def test_coarse_tokens_and_their_places_reach_fine_points():
+def test_coarse_tokens_and_their_positions_affect_fine_points():
     model, shapes = make_model(["kpconvx"], decoder=HEAD)
     assert any(
         isinstance(layer, EquivariantTransformerDecoderLayer) for layer in model.layers
@@ -200,7 +206,7 @@ def validate(changes, **more):
             {"decoder": {**HEAD, "multiplicity": 16, "heads": 3}},
             {},
         ),
-        (r"must be `model.symmetry`", {"decoder": HEAD, "symmetry": "C8"}, {}),
+        (r"must equal `model.symmetry`", {"decoder": HEAD, "symmetry": "C8"}, {}),
         (
             r"depends on the orientation",
             {"symmetry": "C4"},
