@@ -1,11 +1,13 @@
 """The literal form of the reference network computes the same logits as ours."""
 
 import numpy as np
+import pytest
 
 from benchmarks.bench_network import build, make_batch
 from benchmarks.run_spec import QUICK
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_network_agree():
     ours, literal = (
         build(form, jit=False, stages=QUICK) for form in ("ours", "literal")

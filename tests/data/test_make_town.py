@@ -79,6 +79,7 @@ def best_mean_iou_of_height(height, truth):
     return best
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     program, tmp_path
 ):
@@ -90,6 +91,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
     assert first.read_bytes() != other.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_script_reproduces_the_shipped_files(program, shipped, tmp_path):
     """A last digit of `sin` may move a few points; a changed program moves many."""
     program.make_town(tmp_path)

@@ -146,6 +146,7 @@ def test_written_files_contain_the_measured_scores(found, tmp_path):
     assert total == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_earlier_scores_are_removed_and_other_files_stay(found, tmp_path):
     attention_scores.write_scores(tmp_path, iter(found), plots=True)
     folder = tmp_path / "gqa_1_0"
@@ -204,6 +205,7 @@ def test_statistics_contain_the_entropy_of_each_head(network, monkeypatch):
     assert 0 < min(entropy) <= max(entropy) < 1
 
 
+@pytest.mark.slow
 def test_a_network_with_global_attention_trains_loads_and_predicts(run, place):
     assert (run.predictions / "test.laz").is_file()
     metrics = json.loads(run.metrics.read_text())
@@ -212,6 +214,7 @@ def test_a_network_with_global_attention_trains_loads_and_predicts(run, place):
     assert layer.attention.head_dim == 4
 
 
+@pytest.mark.slow
 def test_export_writes_scores_beside_the_statistics(run, place, tmp_path):
     pipeline.export(run, tmp_path / "out", OPTIONS, place / "test.laz")
     names = {path.name for path in (tmp_path / "out/attention/gqa_1_0").iterdir()}

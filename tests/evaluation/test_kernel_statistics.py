@@ -163,6 +163,7 @@ def test_entropy_equals_that_of_the_attention_weights(measured):
     assert 0 < min(entropy) <= max(entropy) <= 1
 
 
+@pytest.mark.slow
 def test_classes_are_predicted_for_a_cloud_without_labels(measured):
     spec, model, cloud, scaling, *_ = measured
     blank = type(cloud)(**{**vars(cloud), "labels": np.full(len(cloud.labels), -1)})
@@ -175,6 +176,7 @@ def test_classes_are_predicted_for_a_cloud_without_labels(measured):
     )
 
 
+@pytest.mark.slow
 def test_rotated_copies_count_as_fields(measured, monkeypatch):
     spec, model, cloud, scaling, _, _ = measured
     monkeypatch.setattr(kernel_statistics, "FIELDS", 1)

@@ -41,7 +41,10 @@ def place(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("model", [{"symmetry": "D2"}, {"decoder": HEAD}])
+@pytest.mark.parametrize(
+    "model",
+    [{"symmetry": "D2"}, pytest.param({"decoder": HEAD}, marks=pytest.mark.slow)],
+)
 def test_points_keep_their_class_with_the_symmetry_and_some_change_without(
     place, model
 ):
