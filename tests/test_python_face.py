@@ -307,7 +307,7 @@ def test_the_notebook_runs(tmp_path):
     ).execute()
     texts = str(notebook.cells)
     assert "image/png" in texts
-    assert "% as labelled" in texts
+    assert "% as labeled" in texts
 
 
 @pytest.mark.slow

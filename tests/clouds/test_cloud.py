@@ -38,7 +38,7 @@ def test_a_selection_takes_every_part_in_the_same_order(cloud, index):
     assert part.name == "town.laz"
 
 
-def test_points_without_labels_are_unlabelled():
+def test_points_without_labels_are_unlabeled():
     cloud = PointCloud(local=np.zeros((4, 3)), origin=np.zeros(3))
     assert cloud.labels.dtype == np.int32
     assert cloud.labels.tolist() == [-1] * 4

@@ -110,7 +110,7 @@ def test_classes_are_numbered_in_their_order(tmp_path):
     assert set(labels) == {-1, 0, 1, 2}
 
 
-def test_without_classes_every_point_is_unlabelled(tmp_path):
+def test_without_classes_every_point_is_unlabeled(tmp_path):
     path = make_las(tmp_path / "a.las")
     assert set(read_las(path).labels) == {-1}
 

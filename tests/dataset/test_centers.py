@@ -95,9 +95,9 @@ def test_drawn_centers_are_within_half_a_radius_of_a_labeled_point(way):
     clouds, drawn = centers_of(way, 60)
     distances = []
     for cloud, center in drawn:
-        labelled = clouds[cloud].xyz[clouds[cloud].labels >= 0]
-        distances.append(np.linalg.norm(labelled - center, axis=1).min())
-        assert np.hypot(*(labelled - center)[:, :2].T).min() <= 2.0
+        labeled = clouds[cloud].xyz[clouds[cloud].labels >= 0]
+        distances.append(np.linalg.norm(labeled - center, axis=1).min())
+        assert np.hypot(*(labeled - center)[:, :2].T).min() <= 2.0
     assert max(distances) > 0.01
 
 

@@ -48,7 +48,7 @@ def test_a_cell_holds_the_mean_and_the_majority_of_its_points():
         assert cells.labels[row] == majority_by_loops(cloud.labels[points].tolist())
 
 
-def test_ties_go_to_the_lowest_class_and_unlabelled_points_have_no_vote():
+def test_ties_go_to_the_lowest_class_and_unlabeled_points_have_no_vote():
     cloud = PointCloud(
         local=np.full((6, 3), 0.1) + np.array([[0], [0], [0], [0], [0], [5]]),
         origin=np.zeros(3),
