@@ -146,7 +146,7 @@ def found(run: Path) -> dict:
     """The figures of a run."""
     from vl3d_lite.prediction.outcomes import read_outcomes
 
-    receipt = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    provenance = json.loads((run / "run.json").read_text(encoding="utf-8"))
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     history = (run / "history.csv").read_text(encoding="utf-8").splitlines()
     header, *lines = (line.split(",") for line in history)
@@ -160,7 +160,7 @@ def found(run: Path) -> dict:
         "validation": max(map(mean, epochs)),
         "mean": mean(ious),
         "ious": ious,
-        "parameters": receipt["parameters"],
+        "parameters": provenance["parameters"],
         "prediction": sum(one.seconds for one in read_outcomes(run / "predictions")),
     }
 

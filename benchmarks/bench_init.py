@@ -30,7 +30,7 @@ from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatc
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.spec.reader import read_spec
 
-# points a square meter: edge of the place in meters
+# points/m2: edge of the place in meters
 SCENES = {0.3: 900, 2: 400, 10: 200, 30: 130, 80: 90}
 RAYS = 900_000
 FIELDS = 200

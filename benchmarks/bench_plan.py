@@ -103,11 +103,11 @@ def measure(path: str, sets: list[str], folder: Path) -> dict:
     overrides = [word for one in sets for word in ("--set", one)]
     options = ["--run", str(folder / "run"), "--threads", "1", "--quiet"]
     happened = call("run", path, *options, *overrides)
-    receipt = json.loads((folder / "run/run.json").read_text())
+    provenance = json.loads((folder / "run/run.json").read_text())
     return {
         "memory": (foretold["memory"], happened["memory"]),
-        "time": (foretold["time"], receipt["seconds_of_training"]),
-        "preparation": (foretold["preparation"], receipt["seconds_of_preparation"]),
+        "time": (foretold["time"], provenance["seconds_of_training"]),
+        "preparation": (foretold["preparation"], provenance["seconds_of_preparation"]),
     }
 
 

@@ -132,10 +132,10 @@ def test_the_example_of_a_name_runs(desk_with_run, name):
         inspect.getdoc(described), {}, name, None, 0
     )
     assert test.examples, f"{name} has no example"
-    told = []
+    printed = []
     runner = doctest.DocTestRunner(verbose=False)
-    runner.run(test, out=told.append)
-    assert not runner.failures, "".join(told)
+    runner.run(test, out=printed.append)
+    assert not runner.failures, "".join(printed)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -57,8 +57,8 @@ def test_flagged_points_have_no_label_and_are_not_counted(
         labels = read_las(path, class_codes=classes, ignored=flags).labels
         np.testing.assert_array_equal(labels, np.where(flagged, -1, 0))
         found, counts = np.unique(codes[~flagged], return_counts=True)
-        census = describe_las(path, count_codes=True, ignored=flags).code_counts
-        assert census == dict(zip(found.tolist(), counts.tolist(), strict=True))
+        found_codes = describe_las(path, count_codes=True, ignored=flags).code_counts
+        assert found_codes == dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("point_format", [1, 6])

@@ -1,4 +1,4 @@
-"""What the codes of training clouds tell about a spec."""
+"""Class counts of training clouds, and classes without points."""
 
 import logging
 

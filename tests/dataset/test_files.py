@@ -56,9 +56,9 @@ def test_all_bad_clouds_are_reported_together(tmp_path, place):
     good, bad = tmp_path / "good.laz", tmp_path / "bad.laz"
     write_place(good, 0, n=600)
     bad.write_text("not a cloud")
-    with pytest.raises(DataError) as trouble:
+    with pytest.raises(DataError) as error:
         check_clouds([bad, good], loaded.spec, count_classes=False)
-    first, second = str(trouble.value).splitlines()
+    first, second = str(error.value).splitlines()
     assert first.startswith(str(bad))
     assert "no dimension `intensitty`" in second
     assert "did you mean `intensity`?" in second

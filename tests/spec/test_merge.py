@@ -95,7 +95,7 @@ class TestOverrides:
         assert spec.seed == 2
 
     @pytest.mark.parametrize(
-        ("override", "says"),
+        ("override", "text"),
         [
             ("trainig.epochs=3", "unknown key `trainig`; did you mean `training`?"),
             (
@@ -113,10 +113,10 @@ class TestOverrides:
             ("model.stages.1.channels=60", "must be a multiple of `gva.groups`"),
         ],
     )
-    def test_are_named_by_their_errors_of(self, folder, override, says):
+    def test_are_named_by_their_errors_of(self, folder, override, text):
         line = errors_of(GOOD, override)[0]
         assert line.startswith(f"--set {override.partition('=')[0]}: ")
-        assert says in line
+        assert text in line
 
     def test_their_errors_come_last(self, folder):
         lines = errors_of(GOOD.replace("20}", "0}"), "seed=x", "sead=1")

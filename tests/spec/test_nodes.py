@@ -8,7 +8,7 @@ from vl3d_lite.spec.reader import read_spec
 
 
 @pytest.mark.parametrize(
-    ("content", "place", "says"),
+    ("content", "place", "text"),
     [
         (b"", "1:1", "the spec is empty. It needs classes"),
         (b"# only a comment\n", "1:1", "the spec is empty"),
@@ -27,12 +27,12 @@ from vl3d_lite.spec.reader import read_spec
     ],
     ids=lambda value: value[:12] if isinstance(value, bytes) else None,
 )
-def test_refuses_files_that_are_not_specs(folder, content, place, says):
+def test_refuses_files_that_are_not_specs(folder, content, place, text):
     Path("a.yaml").write_bytes(content)
     with pytest.raises(SpecError) as caught:
         read_spec("a.yaml")
     lines = str(caught.value).split("\n")
-    assert any(x.startswith(f"a.yaml:{place}: ") and says in x for x in lines), lines
+    assert any(x.startswith(f"a.yaml:{place}: ") and text in x for x in lines), lines
 
 
 def test_refuses_an_alias_bomb_at_once(folder):

@@ -310,12 +310,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "place", "says"), BAD.values(), ids=list(BAD))
-def test_reports_position_and_remedy(folder, old, new, place, says):
+@pytest.mark.parametrize(("old", "new", "place", "text"), BAD.values(), ids=list(BAD))
+def test_reports_position_and_remedy(folder, old, new, place, text):
     assert GOOD.count(old) >= 1
     lines = errors_of(GOOD.replace(old, new, 1))
     hits = [line for line in lines if line.startswith(f"a.yaml:{place}: ")]
-    assert any(says in line for line in hits), "\n".join(lines)
+    assert any(text in line for line in hits), "\n".join(lines)
 
 
 # YAML 1.1 reads these otherwise

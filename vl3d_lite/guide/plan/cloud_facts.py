@@ -29,7 +29,7 @@ FARTHEST_SAMPLED_FIELDS = 10
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CloudFacts:
-    """What the header of a cloud and the other clouds tell.
+    """Facts from the header of a cloud and from the other clouds.
 
     Attributes:
         path: The file.
@@ -48,7 +48,7 @@ class CloudFacts:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReadCloudFacts(CloudFacts):
-    """What the points of a training or validation cloud tell.
+    """Facts from the points of a training or validation cloud.
 
     Attributes:
         codes: LAS code to number of points, without flagged points.
