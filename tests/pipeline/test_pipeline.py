@@ -219,7 +219,7 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
     truth = np.where(truth == 3, 5, truth)
     right = (truth == after[written])[~unsure]
     assert metrics["accepted"]["overall_accuracy"] == pytest.approx(right.mean())
-    assert "were left unclassified" in copy.report.read_text()
+    assert "were rejected, that is, left unclassified" in copy.report.read_text()
 
 
 def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_path):
@@ -259,7 +259,7 @@ def test_missing_return_numbers_are_a_warning_and_imputed_from_the_training(
     warnings = [
         r.getMessage() for r in caplog.records if "at every point" in r.getMessage()
     ]
-    assert [text.partition(", as where")[0] for text in warnings] == [
+    assert [text.partition(", as in a file")[0] for text in warnings] == [
         f"{path}: `return_ratio` is 1 at every point" for path in clouds[:2]
     ]
     unknown, single = (predicted(tmp_path / "out", path.name) for path in clouds[:2])
@@ -555,7 +555,9 @@ def test_an_existing_dimension_is_an_error_before_training(place, tmp_path):
         place / "spec.yaml", [f"clouds.predict=['{tmp_path / 'taken.laz'}']", *SHORT]
     )
     run = RunFolder(tmp_path / "run")
-    with pytest.raises(DataError, match=r"`prediction` already.*--replace"):
+    with pytest.raises(
+        DataError, match=r"already has a dimension `prediction`.*--replace"
+    ):
         pipeline.run(loaded, run, OPTIONS)
     assert not run.root.exists()
     replace = Options(threads=2, quiet=True, replace=True)
