@@ -287,6 +287,7 @@ def test_kernels_grow_with_the_spacing_of_the_stage():
         assert layer.shell_radii[-1] == pytest.approx(2.1 * spacing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_one_file_gives_the_same_logits_on_every_backend(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:

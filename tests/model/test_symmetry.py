@@ -118,7 +118,15 @@ def test_symmetry_holds_in_training_and_after_it(jit, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"attention": "full", "self_attention": "local", "layers": 2, "dropout": 0.1},
+        pytest.param(
+            {
+                "attention": "full",
+                "self_attention": "local",
+                "layers": 2,
+                "dropout": 0.1,
+            },
+            marks=pytest.mark.slow,
+        ),
         {"norm": "layernorm", "norm_first": False, "position_units": 0, "group": "D2"},
     ],
     ids=["full", "post-norm"],
