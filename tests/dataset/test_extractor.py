@@ -5,12 +5,9 @@ import pytest
 
 from tests.field_clouds import CYLINDER, make_cloud, make_spec, prepared
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.dataset.extractor import (
-    FieldExtractor,
-    interlevel_widths,
-    nearest_along_curve,
-)
+from vl3d_lite.dataset.extractor import FieldExtractor, interlevel_widths
 from vl3d_lite.dataset.prepared import prepare_cloud
+from vl3d_lite.geometry.neighbors import nearest_along_curve
 
 CENTER = np.array([9.0, 11.0, 2.5])
 SHAPES = {

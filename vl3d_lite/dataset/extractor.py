@@ -11,15 +11,15 @@ from vl3d_lite.geometry import (
     INTERPOLATED,
     BoxTree,
     Shape,
+    crop,
     farthest_points,
     make_tree,
     nearest,
+    nearest_along_curve,
     neighbors_within,
     run_starts,
 )
 from vl3d_lite.spec import FieldsSpec, Spec
-
-ALONG_CURVE = 4  # candidates before and after a position on the curve
 
 
 @dataclass(frozen=True)
@@ -252,26 +252,6 @@ class FieldExtractor:
         return field
 
 
-def crop(
-    rows: np.ndarray, measures: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the `count` rows with the smallest measures, in their order.
-
-    Args:
-        rows: ``(n,)``.
-        measures: ``(n,)``.
-        count: At least 1.
-
-    Returns:
-        At most `count` rows, and their measures.
-    """
-    if len(rows) <= count:
-        return rows, measures
-    keep = np.zeros(len(rows), bool)
-    keep[np.argpartition(measures, count - 1)[:count]] = True
-    return rows[keep], measures[keep]
-
-
 def renumber(table: np.ndarray, rows: np.ndarray, lookup: np.ndarray) -> np.ndarray:
     """Take rows of a table of the cloud and convert its entries to rows of a field.
 
@@ -285,25 +265,3 @@ def renumber(table: np.ndarray, rows: np.ndarray, lookup: np.ndarray) -> np.ndar
         ``(R, K)`` int32; -1 where missing or outside the field.
     """
     return lookup.take(table.take(rows, axis=0), mode="wrap")
-
-
-def nearest_along_curve(
-    queries: np.ndarray, positions: np.ndarray, xyz: np.ndarray
-) -> np.ndarray:
-    """The nearest of the eight points around a position on a space-filling curve.
-
-    This approximates the nearest point without a tree.
-
-    Args:
-        queries: ``(m, 3)``.
-        positions: ``(m,)`` rows of `xyz` before which the queries would be inserted.
-        xyz: ``(n, 3)``, at least one point, in the order of the curve.
-
-    Returns:
-        ``(m,)`` rows of `xyz`.
-    """
-    around = positions[:, None] + np.arange(-ALONG_CURVE, ALONG_CURVE)
-    around = np.clip(around, 0, len(xyz) - 1)
-    distances = np.square(xyz[around] - queries[:, None]).sum(axis=2)
-    best = np.argmin(distances, axis=1)
-    return around[np.arange(len(queries)), best]

@@ -9,10 +9,12 @@ from .hierarchy import Level as Level
 from .hierarchy import build_hierarchy as build_hierarchy
 from .neighbors import make_tree as make_tree
 from .neighbors import nearest as nearest
+from .neighbors import nearest_along_curve as nearest_along_curve
 from .neighbors import neighbors_within as neighbors_within
 from .open3d import load_open3d as load_open3d
 from .regions import BoxTree as BoxTree
 from .regions import Shape as Shape
+from .regions import crop as crop
 from .subsampling import Cells as Cells
 from .subsampling import farthest_points as farthest_points
 from .subsampling import grid_cells as grid_cells

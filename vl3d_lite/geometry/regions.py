@@ -116,3 +116,23 @@ class BoxTree:
         )
         keep = measures <= limit
         return rows[keep], measures[keep]
+
+
+def crop(
+    rows: np.ndarray, measures: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the `count` rows with the smallest measures, in their order.
+
+    Args:
+        rows: ``(n,)``.
+        measures: ``(n,)``.
+        count: At least 1.
+
+    Returns:
+        At most `count` rows, and their measures.
+    """
+    if len(rows) <= count:
+        return rows, measures
+    keep = np.zeros(len(rows), bool)
+    keep[np.argpartition(measures, count - 1)[:count]] = True
+    return rows[keep], measures[keep]
