@@ -1,6 +1,7 @@
 """A small labeled place that the tests of whole commands share."""
 
 import fcntl
+import logging
 import os
 import shutil
 import sys
@@ -116,6 +117,16 @@ def trained(trained_once, tmp_path_factory):
 
     own = tmp_path_factory.mktemp("runs") / "place"
     return RunFolder(shutil.copytree(trained_once, own))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging():
+    """Undo what a command set: with --quiet later tests would see no warning."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)
