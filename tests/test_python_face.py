@@ -147,7 +147,11 @@ def test_docstrings_describe_every_argument(name):
     assert "Raises:\n" in described
 
 
-@pytest.mark.parametrize("overrides", [[], ["prediction.grids=2"]], ids=str)
+@pytest.mark.parametrize(
+    "overrides",
+    [[], pytest.param(["prediction.grids=2"], marks=pytest.mark.slow)],
+    ids=["one grid", "two grids"],
+)
 def test_classify_equals_predict(desk_with_run, overrides):
     run = vl3d_lite.load_run("runs/town", overrides=overrides)
     xyz, las = world_coordinates("scan.laz")
@@ -257,6 +261,7 @@ def test_train_resumes_and_overwrites(desk_with_run):
     assert Path("runs/town/model.keras").stat().st_mtime_ns == finished
 
 
+@pytest.mark.slow
 def test_predict_accepts_several_clouds_and_groups(desk_with_run):
     outcomes = vl3d_lite.predict(
         "runs/town",

@@ -121,6 +121,7 @@ def town(desk):
     return desk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_one_after_the_other(
     town, page, tmp_path, monkeypatch, capsys

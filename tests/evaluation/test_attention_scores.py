@@ -119,6 +119,7 @@ def sweep_of(source, spec):
     return sweep.centers, sweep.rows
 
 
+@pytest.mark.slow
 def test_written_files_contain_the_measured_scores(found, tmp_path):
     files = attention_scores.write_scores(tmp_path, iter(found), plots=True)
     assert len(files) == 16

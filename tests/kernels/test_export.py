@@ -106,6 +106,7 @@ def test_the_manifest_describes_the_files(tmp_path, kernel):
     assert manifest["change_norm"] == pytest.approx(changes, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_every_file_name_has_the_prefix(tmp_path, kernel):
     plain = files_of(export(tmp_path / "plain", kernel, plots=True))
     folder = export(tmp_path / "named", kernel, plots=True, out_prefix="T1_")
@@ -162,6 +163,7 @@ def test_the_ply_file_of_a_2d_kernel_has_height_zero(tmp_path):
     assert rows[:, :3].tolist() == [[0, 0, 0], [1, 2, 0]]
 
 
+@pytest.mark.slow
 def test_change_is_drawn_against_the_past_weights(tmp_path, kernel):
     near = files_of(export(tmp_path / "a", kernel, plots=True, past=kernel[1] + 1))
     far = files_of(export(tmp_path / "b", kernel, plots=True, past=-kernel[1]))

@@ -30,6 +30,7 @@ def test_the_models_of_the_table_ship():
     assert [path.name for path in MODELS] == ["als_dense", "als_sparse"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
 def test_a_model_classifies_the_town(folder, tmp_path):
     cloud = ROOT / "data" / "town_test.laz"
@@ -66,6 +67,7 @@ def ship():
     return runpy.run_path(str(ROOT / "models" / "ship.py"))["ship"]
 
 
+@pytest.mark.slow
 def test_a_shipped_run_predicts_as_the_run_itself(trained, ship, place, tmp_path):
     ship(trained.root, tmp_path / "shipped")
     assert str(place) not in (tmp_path / "shipped" / "spec.yaml").read_text()
@@ -79,6 +81,7 @@ def test_a_shipped_run_predicts_as_the_run_itself(trained, ship, place, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_shipped_run_repeats_its_scores_where_its_clouds_lie(
     trained, ship, place, tmp_path, monkeypatch
 ):
@@ -103,6 +106,7 @@ def test_a_shipped_run_repeats_its_scores_where_its_clouds_lie(
     assert any("overall_accuracy" in text for text in verify(run).differences)
 
 
+@pytest.mark.slow
 def test_what_a_shipped_run_predicts_is_scored_apart_from_what_it_was_scored_on(
     trained, ship, place, tmp_path, monkeypatch
 ):
@@ -123,6 +127,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.slow
 def test_scores_of_other_clouds_leave_those_that_came_with_a_shipped_run(
     trained, ship, place, tmp_path
 ):
@@ -138,6 +143,7 @@ def test_scores_of_other_clouds_leave_those_that_came_with_a_shipped_run(
     assert {"metrics.csv", "disagreements.csv", "report.html"} < written
 
 
+@pytest.mark.slow
 def test_scores_of_other_clouds_go_into_a_run_of_ones_own(trained, place, tmp_path):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
     pipeline.predict(run, [place / "val.laz"], tmp_path / "out", OPTIONS)
@@ -167,6 +173,7 @@ def test_scores_of_one_temperature_do_not_ship_with_another(trained, ship, tmp_p
     assert not (tmp_path / "shipped").exists()
 
 
+@pytest.mark.slow
 def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tmp_path):
     copy = shutil.copytree(trained.root, tmp_path / "run")
     (copy / "metrics.json").unlink()

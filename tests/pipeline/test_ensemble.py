@@ -91,6 +91,7 @@ def vl3d(*words):
     return CliRunner().invoke(get_command(app), list(map(str, words)))
 
 
+@pytest.mark.slow
 def test_the_network_averages_the_probabilities_of_its_members(
     place, trained, other, both
 ):
@@ -106,6 +107,7 @@ def test_the_network_averages_the_probabilities_of_its_members(
     np.testing.assert_allclose(result[real], np.mean(members, 0)[real], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_networks_do_not_change_and_a_saved_ensemble_equals_the_mean(
     place, trained, tmp_path
 ):
@@ -120,6 +122,7 @@ def test_networks_do_not_change_and_a_saved_ensemble_equals_the_mean(
     assert {t.name for t in loaded.inputs} == {t.name for t in network.inputs}
 
 
+@pytest.mark.slow
 def test_the_symmetric_twin_has_the_weights_of_all_members(place, both):
     model, spec, scaling = open_network(both)
     inputs, real = a_batch(place / "val.laz", both)
@@ -131,6 +134,7 @@ def test_the_symmetric_twin_has_the_weights_of_all_members(place, both):
     )
 
 
+@pytest.mark.slow
 def test_a_predicted_cloud_has_the_mean_of_the_members(
     place, trained, other, both, tmp_path
 ):
@@ -152,6 +156,7 @@ def test_a_predicted_cloud_has_the_mean_of_the_members(
     np.testing.assert_allclose(columns[2], (columns[0] + columns[1]) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ensemble_can_be_evaluated_and_verified(place, both, tmp_path):
     run = RunFolder(shutil.copytree(both.root, tmp_path / "run"))
     before = Temperature.from_json(run.calibration.read_text())
@@ -169,6 +174,7 @@ def test_an_ensemble_can_be_evaluated_and_verified(place, both, tmp_path):
     assert "member_2_logits" in inspected.output
 
 
+@pytest.mark.slow
 def test_the_provenance_names_the_runs(trained, other, both):
     content = both.read_provenance()
     assert [entry["run"] for entry in content["ensemble"]] == [
@@ -185,6 +191,7 @@ def test_the_provenance_names_the_runs(trained, other, both):
     assert both.features.read_text() == trained.features.read_text()
 
 
+@pytest.mark.slow
 def test_the_kernels_of_all_members_are_exported(place, trained, other, both, tmp_path):
     pipeline.export(both, tmp_path / "kernels", OPTIONS, place / "val.laz")
     written = {path.name for path in (tmp_path / "kernels").iterdir() if path.is_dir()}
@@ -204,6 +211,7 @@ def test_the_kernels_of_all_members_are_exported(place, trained, other, both, tm
         np.testing.assert_array_equal(found[f"member_2_{kernel.name}"].W, kernel.W)
 
 
+@pytest.mark.slow
 def test_without_its_validation_clouds_temperatures_are_averaged(
     place, trained, other, tmp_path, caplog
 ):
@@ -245,6 +253,7 @@ def test_too_few_runs_and_the_same_one_twice_are_refused(trained, tmp_path):
     assert not run.root.exists()
 
 
+@pytest.mark.slow
 def test_what_is_not_a_single_trained_run_is_refused(trained, both, tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match="no such run folder"):
@@ -254,6 +263,7 @@ def test_what_is_not_a_single_trained_run_is_refused(trained, both, tmp_path):
     assert not run.root.exists()
 
 
+@pytest.mark.slow
 def test_a_temperature_in_the_spec_of_a_member_is_not_that_of_the_ensemble(
     trained, other, tmp_path
 ):
@@ -269,12 +279,14 @@ def test_a_temperature_in_the_spec_of_a_member_is_not_that_of_the_ensemble(
     assert pipeline.open_calibration(mean, spec).value == fitted
 
 
+@pytest.mark.slow
 def test_clouds_that_another_member_was_trained_on_are_found(other, place):
     member = Member(other, *pipeline.open_run(other), {})
     clouds = [place / "test.laz", place / "val.laz"]
     assert member.trained_on(clouds) == clouds[:1]
 
 
+@pytest.mark.slow
 def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
     trained, place, both, tmp_path
 ):
@@ -293,6 +305,7 @@ def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
         np.testing.assert_array_equal(alone[name], combined[name])
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_path):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
     (run.root / "notes.txt").write_text("mine")
@@ -313,6 +326,7 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_no_files(trained, other, tmp_path, monkeypatch):
     def full(path, content):
         if path.name == "run.json":
@@ -326,6 +340,7 @@ def test_a_failure_leaves_no_files(trained, other, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_wrote(trained, other, both, tmp_path):
     words = ("combine", trained.root, other.root, "--run", tmp_path / "run", "--quiet")
     result = vl3d(*words)

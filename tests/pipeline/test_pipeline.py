@@ -124,6 +124,7 @@ def without_calibration(run, place, folder):
     return predicted(folder)
 
 
+@pytest.mark.slow
 def test_calibration_changes_probabilities_by_a_power_and_no_class(
     trained, place, tmp_path
 ):
@@ -140,6 +141,7 @@ def test_calibration_changes_probabilities_by_a_power_and_no_class(
         np.testing.assert_allclose(after[name], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_hold_the_calibration_error_before_and_after(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     calibration = json.loads(trained.metrics.read_text())["pooled"]["calibration"]
@@ -158,6 +160,7 @@ def test_scores_hold_the_calibration_error_before_and_after(trained, place, tmp_
     assert "calibrated with the temperature 0.700" in copy.report.read_text()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_calibration_is_logged(trained, place, tmp_path, caplog):
     caplog.set_level("INFO")
     copy = copy_of(trained, tmp_path / "copy")
@@ -170,6 +173,7 @@ def test_a_run_without_a_calibration_is_logged(trained, place, tmp_path, caplog)
     )
 
 
+@pytest.mark.slow
 def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypatch):
     def interrupted(samples):
         raise InterruptedRunError("calibrating was interrupted", 143)
@@ -188,6 +192,7 @@ def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypat
     assert run.model.is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", ["prediction", "classification"])
 def test_unsure_points_are_written_as_such_and_scored_both_ways(
     trained, place, tmp_path, written
@@ -222,6 +227,7 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
     assert "were rejected, that is, left unclassified" in copy.report.read_text()
 
 
+@pytest.mark.slow
 def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     las = laspy.read(place / "test.laz")
@@ -246,6 +252,7 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_missing_return_numbers_are_a_warning_and_imputed_from_the_training(
     trained, place, tmp_path, caplog, monkeypatch
 ):
@@ -274,6 +281,7 @@ def test_missing_return_numbers_are_a_warning_and_imputed_from_the_training(
     np.testing.assert_array_equal(single.confidence, mean.confidence)
 
 
+@pytest.mark.slow
 def test_missing_features_are_imputed_wherever_the_network_uses_them(
     trained, place, tmp_path, monkeypatch
 ):
@@ -318,6 +326,7 @@ def test_missing_features_are_imputed_wherever_the_network_uses_them(
         )
 
 
+@pytest.mark.slow
 def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
     write_place(tmp_path / "here.laz", 2)
     write_place(tmp_path / "there.laz", 2, shift=(700000, 6600000, 0))
@@ -332,6 +341,7 @@ def test_a_shifted_cloud_is_predicted_alike(trained, tmp_path):
         np.testing.assert_array_equal(here[name], there[name])
 
 
+@pytest.mark.slow
 def test_further_grids_separate_points_of_a_cell(trained, place, tmp_path):
     cloud, spec = place / "test.laz", read_spec(trained.spec, check_files=False).spec
     shares = []
@@ -355,6 +365,7 @@ def test_further_grids_separate_points_of_a_cell(trained, place, tmp_path):
     assert np.abs(shares[1] - shares[0]).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_unlabeled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.classification[:100] = 7
@@ -370,6 +381,7 @@ def test_unlabeled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
     assert result.pooled.ignored == 100
 
 
+@pytest.mark.slow
 def test_classification_is_overwritten_save_for_codes_to_keep(trained, place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.classification[:100] = 18
@@ -392,6 +404,7 @@ def copy_of(run, folder):
     return RunFolder(folder)
 
 
+@pytest.mark.slow
 def test_an_output_without_classes_is_not_scored(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     pipeline.predict(
@@ -405,6 +418,7 @@ def test_an_output_without_classes_is_not_scored(trained, place, tmp_path):
         pipeline.evaluate(copy, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_kept_codes_are_not_scored_as_predictions(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     pipeline.predict(
@@ -420,6 +434,7 @@ def test_kept_codes_are_not_scored_as_predictions(trained, place, tmp_path):
     assert result.pooled.ignored == roofs
 
 
+@pytest.mark.slow
 def test_scores_of_other_clouds_do_not_stay_beside_the_report(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     las = laspy.read(place / "test.laz")
@@ -464,6 +479,7 @@ def copies(place, folder, *names):
     return [Path(shutil.copy(place / "test.laz", folder / name)) for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", [True, False])
 def test_clouds_prepared_beside_the_network_are_predicted_alike(
     trained, place, tmp_path, monkeypatch, beside
@@ -494,6 +510,7 @@ def test_clouds_prepared_beside_the_network_are_predicted_alike(
     assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
 
 
+@pytest.mark.slow
 def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
     trained, place, tmp_path, monkeypatch
 ):
@@ -511,6 +528,7 @@ def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
     assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
 
 
+@pytest.mark.slow
 def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
     trained, place, tmp_path, monkeypatch
 ):
@@ -533,6 +551,7 @@ def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
     assert len(read_outcomes(tmp_path / "out")) == 3
 
 
+@pytest.mark.slow
 def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path):
     (tmp_path / "bad.laz").write_text("not a cloud")
     clouds = f"clouds.predict=['{tmp_path / 'bad.laz'}', '{place / 'test.laz'}']"
@@ -547,6 +566,7 @@ def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path)
     assert run.report.is_file()
 
 
+@pytest.mark.slow
 def test_an_existing_dimension_is_an_error_before_training(place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.add_extra_dim(laspy.ExtraBytesParams("prediction", np.uint8))
@@ -573,6 +593,7 @@ def test_an_output_that_cannot_be_written_is_an_error_before_predicting(
         pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_error_of_each_cloud_is_reported_once(trained, tmp_path, caplog):
     clouds = [tmp_path / "one.laz", tmp_path / "two.laz"]
     for cloud in clouds:
@@ -584,6 +605,7 @@ def test_the_error_of_each_cloud_is_reported_once(trained, tmp_path, caplog):
     assert messages.count("two.laz") == 1
 
 
+@pytest.mark.slow
 def test_a_cloud_that_trains_and_validates_is_a_warning(place, tmp_path, caplog):
     shared = f"clouds.validation=['{place / 'train.laz'}']"
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
@@ -608,6 +630,7 @@ def test_a_cloud_is_never_written_onto_itself(trained, place):
     assert (place / "test.laz").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_in_a_fresh_process(trained, tmp_path):
     model = keras.saving.load_model(trained.model)
     rng = np.random.default_rng(0)
@@ -634,6 +657,7 @@ def test_a_saved_model_loads_in_a_fresh_process(trained, tmp_path):
     np.testing.assert_allclose(np.load(out), model.predict_on_batch(inputs), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
     trained, place, tmp_path
 ):
@@ -656,6 +680,7 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
     assert file_hash(trained.metrics) == file_hash(again.metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renamed", [False, True], ids=["same", "renamed"])
 def test_a_training_takes_initial_weights_from_another_run(
     trained, place, tmp_path, caplog, renamed
@@ -816,6 +841,7 @@ def test_a_class_without_points_is_an_error_before_training(place, tmp_path):
     assert not run.root.exists()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_saves_its_batch(place, tmp_path):
     spec = read_spec(
         place / "spec.yaml",
@@ -873,6 +899,7 @@ def test_export_without_initial_kernels_writes_the_trained_ones(
     assert "does not store its initial kernels" in caplog.text
 
 
+@pytest.mark.slow
 def test_export_measures_a_cloud_although_the_run_exported_nothing(
     trained, place, tmp_path
 ):
@@ -915,6 +942,7 @@ def test_a_run_that_holds_its_own_inputs_is_not_replaced(trained, place, tmp_pat
 SHORT = ["training.epochs=1", "training.steps_per_epoch=1", "export.kernels=false"]
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
     spec = read_spec(place / "spec.yaml", [*SHORT[:2], "export.plots=false"])
     run = RunFolder(tmp_path / "run")
@@ -928,6 +956,7 @@ def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
     assert run.model.is_file()
 
 
+@pytest.mark.slow
 def test_a_training_resumes_without_its_best_weights(place, tmp_path):
     spec = read_spec(place / "spec.yaml", SHORT)
     run = RunFolder(tmp_path / "run")
@@ -941,6 +970,7 @@ def test_a_training_resumes_without_its_best_weights(place, tmp_path):
     assert run.model.is_file()
 
 
+@pytest.mark.slow
 def test_validation_clouds_without_labels_leave_the_loss_to_choose(
     place, tmp_path, caplog
 ):
@@ -959,6 +989,7 @@ def test_validation_clouds_without_labels_leave_the_loss_to_choose(
     assert "confidence is not calibrated" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_history_holds_the_learning_rate_of_half_precision(place, tmp_path):
     settings = ["training.precision=mixed_float16", "training.schedule=constant"]
     run = RunFolder(tmp_path / "run")
@@ -967,6 +998,7 @@ def test_the_history_holds_the_learning_rate_of_half_precision(place, tmp_path):
     assert float(row["learning_rate"]) == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkeypatch):
     save = publishing.save_model
 
@@ -991,6 +1023,7 @@ def test_tensorboard_logs_need_tensorboard(place, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_flagged_points_are_not_scored(place, trained, tmp_path):
     (outcome,) = read_outcomes(trained.predictions)
     las = laspy.read(place / "test.laz")

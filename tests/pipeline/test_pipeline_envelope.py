@@ -52,6 +52,7 @@ def run(town, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_trains_predicts_and_scores(run, town):
     after = laspy.read(run.predictions / "test.laz")
     assert set(np.unique(after.prediction)) <= {2, 5, 6}
@@ -60,6 +61,7 @@ def test_a_run_trains_predicts_and_scores(run, town):
     assert "source_weights:" in run.spec.read_text()
 
 
+@pytest.mark.slow
 def test_its_folder_predicts_the_same_and_uses_the_weights(run, town, tmp_path):
     for name, trust in (("same", [1, 0.5, 0]), ("muted", [0]), ("other", [0, 1, 0.5])):
         write_trusted(tmp_path / f"{name}.laz", 1, trust)
@@ -72,6 +74,7 @@ def test_its_folder_predicts_the_same_and_uses_the_weights(run, town, tmp_path):
         assert np.abs(found[name] - before).max() > 1e-4, name
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_to_the_same_weights(run, town, tmp_path):
     shutil.copytree(run.root, tmp_path / "again")
     again = RunFolder(tmp_path / "again")
@@ -93,6 +96,7 @@ def test_a_cloud_without_the_dimension_is_refused_before_training(place, town):
         check_clouds([place / "train.laz"], spec, count_classes=True)
 
 
+@pytest.mark.slow
 def test_a_negative_weight_is_refused_with_its_point(run, tmp_path):
     write_trusted(tmp_path / "bad.laz", 1, [1, -2])
     with pytest.raises(DataError, match=r"bad\.laz.*not negative. Received: -2.0 at"):

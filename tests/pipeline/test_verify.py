@@ -20,6 +20,7 @@ def copy(trained, tmp_path):
     return RunFolder(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_an_unchanged_run_is_equal_in_any_folder(copy):
     found = verify(copy)
     assert found.differences == []
@@ -80,6 +81,7 @@ def same_predictions(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_predictions")
 def test_scores_that_were_written_by_hand_are_found(copy):
     metrics = json.loads(copy.metrics.read_text())
@@ -99,6 +101,7 @@ def test_a_run_without_an_evaluation_has_its_provenance_checked(copy):
     assert found.notes == ["there is no evaluation to repeat"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_predictions")
 def test_predictions_that_nobody_scored_are_no_difference(copy):
     copy.metrics.unlink()
