@@ -291,6 +291,12 @@ def test_absolute_paths_need_no_base(folder, tmp_path):
     assert find_clouds([str(folder)], tmp_path / "elsewhere")[0].name == "A.LAZ"
 
 
+def test_a_folder_does_not_give_drafts_of_a_killed_process(tmp_path):
+    for name in ("a.laz", ".123.part-b.laz"):
+        (tmp_path / name).touch()
+    assert find_clouds([str(tmp_path)], tmp_path) == [tmp_path / "a.laz"]
+
+
 @pytest.mark.parametrize("pattern", ["none.las", "*.e57", "deep/deeper", "notes*"])
 def test_a_pattern_that_finds_nothing_is_named(pattern, folder):
     with pytest.raises(DataError) as caught:

@@ -78,3 +78,11 @@ def test_an_unfinished_training_has_its_own_message(tmp_path):
     write_json(run.provenance, {})
     with pytest.raises(DataError, match=r"training is not finished.*--resume"):
         run.require_model()
+
+
+def test_a_folder_with_drafts_of_a_killed_process_counts_as_empty(tmp_path):
+    (tmp_path / ".123.part-model.keras").write_text("half")
+    RunFolder(tmp_path).refuse_if_present(resume=False, overwrite=False)
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(SpecError, match="holds files that are not a run"):
+        RunFolder(tmp_path).refuse_if_present(resume=False, overwrite=False)

@@ -128,6 +128,7 @@ def test_the_file_that_completes_a_folder_moves_last(tmp_path, monkeypatch):
         moved.append(target.name)
         return replace(self, target)
 
+    (tmp_path / "note").touch()
     monkeypatch.setattr(Path, "replace", watched)
     fill(tmp_path, dict.fromkeys("abcd", ""), last="b")
     assert len(moved) == 4
@@ -152,6 +153,15 @@ def test_an_interrupted_write_of_a_folder_changes_nothing(tmp_path, exists):
         assert contents(folder) == {"a": "old"}
     else:
         assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_replaced_in_one_step(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with replacing_entries(folder) as draft:
+        (draft / "a").write_text("1")
+        assert not list(folder.iterdir())
+    assert contents(folder) == {"a": "1"}
 
 
 def test_the_draft_of_a_killed_process_is_not_mixed_in(tmp_path):

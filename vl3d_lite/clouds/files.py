@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vl3d_lite.errors import DataError
+from vl3d_lite.system import is_draft
 
 SUFFIXES = (".las", ".laz")
 
@@ -44,7 +45,7 @@ def _matches(pattern: Path, base: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        candidates = list(path.iterdir())
+        candidates = [entry for entry in path.iterdir() if not is_draft(entry)]
     else:
         names = glob.glob(str(pattern), root_dir=base, recursive=True)
         candidates = [base / name for name in names]

@@ -95,16 +95,15 @@ def export_kernel(
         "shell_points": shell_points,
         **_file_facts(prefix, Q, W, past),
     }
-    with replacing_entries(
-        directory,
-        clear=lambda names: _remove_stale(directory, prefix, names),
-        last=f"{prefix}{MANIFEST}",
-    ) as draft:
+    with replacing_entries(directory, last=f"{prefix}{MANIFEST}") as draft:
         _write_files(draft, prefix, Q, W, manifest)
         if plots:
             from vl3d_lite.kernels.plots import plot_kernel
 
             plot_kernel(draft, Q, W, past, name=name, sigma=sigma, prefix=prefix)
+        names = {path.name for path in draft.iterdir()}
+    # After the manifest moved: until then the old one names these files.
+    _remove_stale(directory, prefix, names)
     return directory
 
 

@@ -44,11 +44,5 @@ def save_model(model: keras.Model, path: Path) -> None:
     checkpoints, so that loading requires the layers and nothing else.
     """
     network = keras.Model(model.inputs, model.outputs[0], name=model.name)
-    with replacing(path) as part:
-        # Keras requires the suffix.
-        draft = part.with_name(part.name + ".keras")
-        try:
-            network.save(draft)
-            draft.replace(part)
-        finally:
-            draft.unlink(missing_ok=True)
+    with replacing(path) as draft:
+        network.save(draft)

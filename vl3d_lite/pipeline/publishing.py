@@ -71,8 +71,7 @@ def publish(
     spec: Spec,
     model: keras.Model,
     temperature: Temperature,
-    facts: dict,
-) -> None:
+) -> dict:
     """Write calibration, kernels and model of a finished training.
 
     Args:
@@ -80,7 +79,9 @@ def publish(
         spec: The spec of the run.
         model: The trained network.
         temperature: The calibration.
-        facts: Further entries of ``run.json``.
+
+    Returns:
+        The entries of ``run.json`` that identify the network.
     """
     write_json(run.calibration, temperature.to_dict())
     if spec.export.kernels:
@@ -89,7 +90,7 @@ def publish(
         write_kernels(run, spec, run.kernels, "TRAINED", kernels, initial)
     # The model comes last of the files: with it a run counts as trained.
     save_model(model, run.model)
-    run.update_provenance(**network_facts(run, model), **facts)
+    return network_facts(run, model)
 
 
 def spec_facts(text: str, path: Path, seed: int) -> dict:

@@ -57,14 +57,14 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
             built.inference, spec, inputs.scaling, options, interrupts
         )
         temperature = calibrate(run, inputs.calibration, classifier)
-        facts = {
-            "threads": options.threads,
-            "xla": bool(built.model.jit_compile),
-            "seconds_of_preparation": round(prepared - began, 2),
-            "seconds_of_training": round(time.monotonic() - prepared, 2),
-            "best_epoch": progress.best_epoch,
-        }
-        publish(run, spec, built.model, temperature, facts)
+        run.update_provenance(
+            **publish(run, spec, built.model, temperature),
+            threads=options.threads,
+            xla=bool(built.model.jit_compile),
+            seconds_of_preparation=round(prepared - began, 2),
+            seconds_of_training=round(time.monotonic() - prepared, 2),
+            best_epoch=progress.best_epoch,
+        )
         interrupts.check(f"{run.root}: interrupted; the training itself is finished")
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from pydantic import ValidationError
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.spec import Spec
+from vl3d_lite.spec import Spec, did_you_mean
 
 SYNTAX = "NAME[:CODE]=CLASS+CLASS, ...; `*` stands for all classes not named"
 
@@ -104,8 +103,7 @@ def _check(
     known = ", ".join(spec.class_names)
     for name in named:
         if name not in spec.classes:
-            close = get_close_matches(name, spec.class_names, n=1)
-            guess = f"; did you mean `{close[0]}`?" if close else "."
+            guess = did_you_mean(name, spec.class_names, otherwise=".")
             raise SpecError(
                 f"--classes: the run has no class `{name}`{guess} It has: {known}"
             )

@@ -23,6 +23,7 @@ from vl3d_lite.kernels import (
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
 from vl3d_lite.runs import RunFolder
+from vl3d_lite.system import is_draft
 
 __all__ = ["inspect_path", "kernel_page"]
 
@@ -135,7 +136,9 @@ def _describe_run(run: RunFolder) -> str:
         parts.append(_describe_kernels(run.kernels))
     if run.predictions.is_dir():
         clouds = sorted(
-            p for p in run.predictions.rglob("*") if p.suffix.lower() in _CLOUDS
+            path
+            for path in run.predictions.rglob("*")
+            if path.suffix.lower() in _CLOUDS and not is_draft(path)
         )
         sizes = [["prediction", "MB"]]
         sizes += [[str(p), f"{p.stat().st_size / 1e6:.1f}"] for p in clouds]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system import __version__, output_errors, write_json
+from vl3d_lite.system import __version__, is_draft, output_errors, write_json
 
 # Attributes of the files that an evaluation writes.
 _SCORES = (
@@ -132,7 +132,7 @@ class RunFolder:
         if not self.exists() and self.root.exists():
             if not self.root.is_dir():
                 raise SpecError(f"{self.root}: is a file; name a folder with --run")
-            if any(self.root.iterdir()):
+            if not all(map(is_draft, self.root.iterdir())):
                 raise SpecError(
                     f"{self.root}: the folder holds files that are not a run; "
                     "name an empty or new folder with --run"

@@ -13,6 +13,7 @@ from .resources import processor_name as processor_name
 from .resources import require_memory as require_memory
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
+from .writing import is_draft as is_draft
 from .writing import output_errors as output_errors
 from .writing import replacing as replacing
 from .writing import replacing_entries as replacing_entries

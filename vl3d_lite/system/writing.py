@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -79,10 +80,10 @@ def replacing_entries(
     clear: Callable[[set[str]], None] = lambda names: None,
     last: str = "",
 ) -> Iterator[Path]:
-    """Put the files that a block writes into a folder, all of them or none.
+    """Put the files that a block writes into a folder once all are written.
 
-    A folder that does not exist appears as a whole. In one that exists, files of
-    the same names are replaced one by one, and other files stay.
+    A folder that is missing or empty appears as a whole. In one that holds files,
+    those of the same names are replaced one by one, and other files stay.
 
     Args:
         folder: The folder.
@@ -98,14 +99,14 @@ def replacing_entries(
         ResourceError: The folder or a file in it cannot be written.
     """
     target = folder.resolve()
-    # Inside a folder that exists: its parent may be read-only (a mounted output).
-    draft = _draft(target if target.is_dir() else target.parent, target.name)
     with output_errors(folder):
+        inside = _needs_draft_inside(target)
+        draft = _draft(target if inside else target.parent, target.name)
         try:
             shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
             draft.mkdir(parents=True)
             yield draft
-            if not target.exists():
+            if not inside:
                 draft.rename(target)
                 return
             entries = sorted(draft.iterdir(), key=lambda entry: entry.name == last)
@@ -116,8 +117,23 @@ def replacing_entries(
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def _needs_draft_inside(folder: Path) -> bool:
+    """Whether a folder cannot be replaced by its draft: files or a mount are in it."""
+    return folder.is_dir() and (
+        any(folder.iterdir())
+        or folder.is_mount()
+        or not os.access(folder.parent, os.W_OK)
+    )
+
+
 def _draft(parent: Path, name: str) -> Path:
+    # Hidden, and with the suffix of the target, by which libraries choose a format.
     return parent / f".{os.getpid()}.part-{name}"
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a path is a draft, which a killed process may leave behind."""
+    return re.match(r"\.\d+\.part-", path.name) is not None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
