@@ -145,7 +145,7 @@ class ModelSpec(Section):
         "none", "C2", "C3", "C4", "C6", "C8", "D1", "D2", "D4", "D6", "D8"
     ] = "none"
     """Rotations (C) or rotations and reflections (D) of a cloud that leave the logits
-    unchanged. The network processes one transformed copy of each field per element
+    unchanged. The network processes one rotated copy of each field per element
     of the group, at a proportional cost."""
 
     def violations(self) -> list[Iterator[Violation]]:
