@@ -217,7 +217,7 @@ def test_the_suffix_decides_about_compression(into, name, compressed, tmp_path):
 def test_an_existing_file_is_refused_and_left_alone(tmp_path):
     source, target = make_las(tmp_path / "in.las"), tmp_path / "out.las"
     target.write_text("precious")
-    with pytest.raises(SpecError, match=r"out\.las: exists already.*--overwrite"):
+    with pytest.raises(SpecError, match=r"out\.las: already exists.*--overwrite"):
         write_las(source, target, ADDED)
     assert target.read_text() == "precious"
     write_las(source, target, ADDED, overwrite=True)

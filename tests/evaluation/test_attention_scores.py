@@ -226,7 +226,7 @@ def test_export_writes_scores_beside_the_statistics(run, place, tmp_path):
     for path in (tmp_path / "out").rglob("*"):
         if path.name == "Q.csv" or path.name == "statistics.json":
             path.unlink()
-    with pytest.raises(SpecError, match=r"field_0\.npz: exists already.*--overwrite"):
+    with pytest.raises(SpecError, match=r"field_0\.npz: already exists.*--overwrite"):
         pipeline.export(run, tmp_path / "out", OPTIONS)
 
 

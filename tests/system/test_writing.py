@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from vl3d_lite.errors import ResourceError
+from vl3d_lite.errors import ResourceError, SpecError
 from vl3d_lite.system.writing import (
     output_errors,
     replacing,
     replacing_entries,
+    require_free,
     write_json,
     write_text,
 )
@@ -178,3 +179,19 @@ def test_a_file_in_place_of_a_folder_is_refused_and_stays(tmp_path):
     with pytest.raises(ResourceError, match="out: cannot be written"):
         fill(tmp_path / "out", {"a": "1"})
     assert contents(tmp_path) == {"out": "in the way"}
+
+
+@pytest.mark.parametrize(
+    ("resume", "middle"),
+    [(None, ""), ("skip finished clouds", "skip finished clouds with --resume, ")],
+)
+def test_an_existing_file_is_not_overwritten_by_default(tmp_path, resume, middle):
+    path, remedy = tmp_path / "a.txt", "name another file with --output"
+    require_free(path, overwrite=False, remedy=remedy, resume=resume)
+    path.touch()
+    require_free(path, overwrite=True, remedy=remedy, resume=resume)
+    with pytest.raises(SpecError) as raised:
+        require_free(path, overwrite=False, remedy=remedy, resume=resume)
+    assert str(raised.value) == (
+        f"{path}: already exists; {middle}overwrite it with --overwrite, or {remedy}"
+    )

@@ -9,10 +9,9 @@ from vl3d_lite.cli.options import (
     Overwrite,
     RunPaths,
     configure_logging,
-    require_free,
 )
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import write_text
+from vl3d_lite.system import require_free, write_text
 
 
 def inspect(
@@ -39,7 +38,7 @@ def inspect(
     from vl3d_lite.report import inspect_path, kernel_page
 
     if html is not None:
-        require_free(html, overwrite=overwrite, remedy="name another file")
+        require_free(html, overwrite=overwrite, remedy="name another file with --html")
     typer.echo(inspect_path(path))
     if html is not None:
         kernels = RunFolder(path).kernels
@@ -71,7 +70,9 @@ def compare(
     write = None
     if output is not None:
         write = comparison_writer(output)  # refuses an unknown suffix early
-        require_free(output, overwrite=overwrite, remedy="name another file")
+        require_free(
+            output, overwrite=overwrite, remedy="name another file with --output"
+        )
     comparison = compare_runs(runs)
     typer.echo(comparison_text(comparison), nl=False)
     if output is not None and write is not None:

@@ -167,20 +167,3 @@ def load_pipeline() -> ModuleType:
     with silenced_stderr():
         import vl3d_lite.pipeline as pipeline
     return pipeline
-
-
-def require_free(path: Path, *, overwrite: bool, remedy: str) -> None:
-    """Refuse to write over a file by default.
-
-    Args:
-        path: The file to be written.
-        overwrite: Whether it may be replaced.
-        remedy: What else to do, for the message.
-
-    Raises:
-        SpecError: `path` exists and `overwrite` is false.
-    """
-    if path.exists() and not overwrite:
-        raise SpecError(
-            f"{path}: exists already; replace it with --overwrite, or {remedy}"
-        )

@@ -16,10 +16,9 @@ from vl3d_lite.cli.options import (
     Threads,
     configure_logging,
     load_spec,
-    require_free,
 )
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system import cpu_limit, has_gpu, write_text
+from vl3d_lite.system import cpu_limit, has_gpu, require_free, write_text
 
 if TYPE_CHECKING:
     from vl3d_lite.spec import LoadedSpec

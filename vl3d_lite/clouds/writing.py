@@ -26,7 +26,7 @@ from vl3d_lite.clouds.layout import standard_dimensions, standard_length
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.system import output_errors, replacing
+from vl3d_lite.system import output_errors, replacing, require_free
 
 COPC = "copc"
 LONGEST_VLR = 0xFFFF
@@ -122,11 +122,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
             )
         if target.is_dir():
             raise SpecError(f"{target}: is a folder, expected the name of a file.")
-        if target.exists() and not overwrite:
-            raise SpecError(
-                f"{target}: exists already. Give --overwrite to replace it, or name "
-                "another output."
-            )
+        require_free(target, overwrite=overwrite, remedy="name another output")
 
 
 @contextmanager

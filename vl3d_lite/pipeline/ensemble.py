@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from vl3d_lite.dataset import check_clouds, prepare_files
-from vl3d_lite.errors import InterruptedRunError, SpecError
+from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.model import (
     LayerKernel,
     combine_networks,
@@ -28,7 +28,13 @@ from vl3d_lite.pipeline.publishing import network_facts, spec_facts
 from vl3d_lite.prediction import Classifier, Inference, Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import Spec, dump_spec
-from vl3d_lite.system import Interrupts, replacing_entries, write_json, write_text
+from vl3d_lite.system import (
+    Interrupts,
+    replacing_entries,
+    require_free,
+    write_json,
+    write_text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +94,9 @@ def ensemble(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
 
 
 def _require_free(run: RunFolder, *, overwrite: bool) -> None:
-    if run.exists() and not overwrite:
-        raise SpecError(
-            f"{run.root}: the run folder already exists; replace it with --overwrite, "
-            "or name another folder with --run"
+    if run.exists():
+        require_free(
+            run.root, overwrite=overwrite, remedy="name another folder with --run"
         )
     run.refuse_if_present(resume=False, overwrite=overwrite)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import keras
 
 from vl3d_lite.dataset import impute_constant_features, prepare_file
-from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import attention_scores, measure_kernels
 from vl3d_lite.kernels import STATISTICS, export_model_kernels
 from vl3d_lite.model import LayerKernel, kernels_of, load_kernels
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import output_errors, write_json
+from vl3d_lite.system import output_errors, require_free, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +71,8 @@ def _refuse_existing(folder: Path) -> None:
     with output_errors(folder):
         names = ("*_*/Q.csv", STATISTICS, f"{attention_scores.FOLDER}/*/*.npz")
         existing = sorted(path for name in names for path in folder.glob(name))
-    if existing:
-        raise SpecError(
-            f"{existing[0]}: exists already; replace it with --overwrite, or name "
-            "another folder with --output"
-        )
+    for path in existing:
+        require_free(path, overwrite=False, remedy="name another folder with --output")
 
 
 def export_epoch(run: RunFolder, spec: Spec, epoch: int, model: keras.Model) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system import output_errors, write_json
+from vl3d_lite.system import output_errors, require_free, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -127,11 +127,12 @@ class Outputs:
                     f"{source}: would be overwritten by its own prediction; name "
                     "another folder with --output"
                 )
-        existing = [target for target in self.targets.values() if target.exists()]
-        if existing and not may_exist:
-            raise SpecError(
-                f"{existing[0]}: exists already; skip finished clouds with --resume, "
-                "replace them with --overwrite, or name another folder with --output"
+        for target in self.targets.values():
+            require_free(
+                target,
+                overwrite=may_exist,
+                remedy="name another folder with --output",
+                resume="skip finished clouds",
             )
 
     def require_writable(self) -> None:

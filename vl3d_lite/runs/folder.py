@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system import __version__, is_draft, output_errors, write_json
+from vl3d_lite.system import (
+    __version__,
+    is_draft,
+    output_errors,
+    require_free,
+    write_json,
+)
 
 # Attributes of the files that an evaluation writes.
 _SCORES = (
@@ -124,10 +130,12 @@ class RunFolder:
             raise SpecError(
                 f"{self.root}: no run to resume; omit --resume to start one"
             )
-        if self.exists() and not (resume or overwrite):
-            raise SpecError(
-                f"{self.root}: the run folder already exists; continue with --resume, "
-                "replace it with --overwrite, or name another folder with --run"
+        if self.exists():
+            require_free(
+                self.root,
+                overwrite=resume or overwrite,
+                remedy="name another folder with --run",
+                resume="continue the run",
             )
         if not self.exists() and self.root.exists():
             if not self.root.is_dir():

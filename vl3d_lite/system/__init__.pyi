@@ -17,6 +17,7 @@ from .writing import is_draft as is_draft
 from .writing import output_errors as output_errors
 from .writing import replacing as replacing
 from .writing import replacing_entries as replacing_entries
+from .writing import require_free as require_free
 from .writing import write_bytes as write_bytes
 from .writing import write_json as write_json
 from .writing import write_text as write_text

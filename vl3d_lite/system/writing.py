@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vl3d_lite.errors import ResourceError
+from vl3d_lite.errors import ResourceError, SpecError
 
 _REMEDIES = {
     errno.ENOENT: "create the folder first",
@@ -18,6 +18,28 @@ _REMEDIES = {
     errno.EFBIG: "free some space or write elsewhere",
 }
 _OTHER_REMEDY = "check the folder's permissions or write elsewhere"
+
+
+def require_free(
+    path: Path, *, overwrite: bool, remedy: str, resume: str | None = None
+) -> None:
+    """Refuse to write over an existing file or folder by default.
+
+    Args:
+        path: The file or folder to be written.
+        overwrite: Whether it may be overwritten.
+        remedy: Another way out, such as "name another file with --output".
+        resume: What `--resume` does, such as "continue the run"; None where there
+            is nothing to resume.
+
+    Raises:
+        SpecError: `path` exists and `overwrite` is false.
+    """
+    if path.exists() and not overwrite:
+        first = f"{resume} with --resume, " if resume else ""
+        raise SpecError(
+            f"{path}: already exists; {first}overwrite it with --overwrite, or {remedy}"
+        )
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from vl3d_lite.guide.init.split import (
 )
 from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
 from vl3d_lite.spec import read_spec
-from vl3d_lite.system import output_errors, write_text
+from vl3d_lite.system import output_errors, require_free, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,11 @@ def propose_spec(
         SpecError: The output exists.
         ResourceError: Memory is short, or the output cannot be written.
     """
-    _require_free(output, overwrite)
+    require_free(output, overwrite=overwrite, remedy="name another file with --output")
+    if not output.parent.is_dir():
+        raise SpecError(
+            f"{output}: the folder {output.parent} does not exist; create it first"
+        )
     surveys = [survey_cloud(path) for path in paths]
     labeled = [survey for survey in surveys if survey.labeled]
     choices = _classes(paths, labeled)
@@ -103,18 +107,6 @@ def propose_spec(
     for group, found in loaded.clouds.items():
         check_clouds(found, loaded.spec, count_classes=group == "train")
     return text
-
-
-def _require_free(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise SpecError(
-            f"{path}: exists already; replace it with --overwrite, or name another "
-            "file with --output"
-        )
-    if not path.parent.is_dir():
-        raise SpecError(
-            f"{path}: the folder {path.parent} does not exist; create it first"
-        )
 
 
 def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:
@@ -219,11 +211,16 @@ def _write_blocks(
     """Write chosen points of clouds as new files, after checking all their paths."""
     sources = {source.resolve() for source, _ in blocks.values()}
     for target in blocks:
-        if target.exists() and (not overwrite or target.resolve() in sources):
+        if target.exists() and target.resolve() in sources:
             raise SpecError(
-                f"{target}: exists already; replace it with --overwrite, or name "
-                "another folder with --split-into"
+                f"{target}: is an input cloud, which is never changed; name another "
+                "folder with --split-into"
             )
+        require_free(
+            target,
+            overwrite=overwrite,
+            remedy="name another folder with --split-into",
+        )
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for target, (source, chosen) in blocks.items():
