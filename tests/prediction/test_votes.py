@@ -1,11 +1,12 @@
 """Votes, and the predictions that follow from them."""
 
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, InterruptedRunError
 from vl3d_lite.prediction.votes import (
     CellPrediction,
     Votes,
@@ -13,6 +14,7 @@ from vl3d_lite.prediction.votes import (
     predict_cells,
     softmax,
 )
+from vl3d_lite.system.background import prefetch
 
 
 def votes_by_loops(n, classes, batches):
@@ -155,3 +157,39 @@ def test_a_single_grid_is_returned_as_it_is(grids):
     prediction, cell_of_point = mean_over_grids(grids[:1])
     assert prediction is grids[0][0]
     assert cell_of_point is grids[0][1]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_threads_end_when_voting_stops(at_once):
+    class Network:
+        output_shape = (None, 1, 2)
+
+        def predict_on_batch(self, inputs):
+            return np.zeros((1, 1, 2))
+
+    class Batches:
+        def __len__(self):
+            return 50
+
+        def __iter__(self):
+            return prefetch(lambda number: (number, np.array([[0]])), range(50), 2)
+
+    class Third:
+        calls = 0
+
+        def check(self, message):
+            self.calls += 1
+            if self.calls == 3:
+                raise InterruptedRunError(message, 130)
+
+    with pytest.raises(InterruptedRunError) as kept:
+        predict_cells(
+            Network(),
+            Batches(),
+            np.zeros((1, 3)),
+            at_once=at_once,
+            interrupts=Third(),
+        )
+    assert kept.traceback  # it holds what the call held
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any(name.startswith("prefetch") for name in names)

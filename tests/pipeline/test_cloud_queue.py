@@ -6,18 +6,18 @@ import signal
 import threading
 import time
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.pipeline.commands import OPTIONS, copies, predicted
+from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.pipeline import cloud_queue
 from vl3d_lite.prediction import classifier as classify
-from vl3d_lite.prediction import inference
-from vl3d_lite.prediction.votes import CellPrediction, predict_cells
-from vl3d_lite.system.background import prefetch
+from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.runs.options import Options
 from vl3d_lite.system.interrupts import Interrupts
 
 
@@ -59,13 +59,13 @@ class Fake:
         return cloud_queue.CloudQueue(self, self).predict()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def everything_fits(monkeypatch):
     monkeypatch.setattr(cloud_queue, "fits_beside", lambda *_: True)
 
 
 @pytest.fixture
-def interrupts():
+def interrupts(everything_fits):
     with Interrupts() as caught:
         yield caught
 
@@ -189,100 +189,6 @@ def test_a_cloud_that_does_not_fit_beside_another_is_read_alone(
     assert seen == [(False, "MainThread")] * 3
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_threads_end_when_voting_stops(at_once):
-    class Network:
-        output_shape = (None, 1, 2)
-
-        def predict_on_batch(self, inputs):
-            return np.zeros((1, 1, 2))
-
-    class Batches:
-        def __len__(self):
-            return 50
-
-        def __iter__(self):
-            return prefetch(lambda number: (number, np.array([[0]])), range(50), 2)
-
-    class Third:
-        calls = 0
-
-        def check(self, message):
-            self.calls += 1
-            if self.calls == 3:
-                raise InterruptedRunError(message, 130)
-
-    with pytest.raises(InterruptedRunError) as kept:
-        predict_cells(
-            Network(),
-            Batches(),
-            np.zeros((1, 3)),
-            at_once=at_once,
-            interrupts=Third(),
-        )
-    assert kept.traceback  # it holds what the call held
-    names = [thread.name for thread in threading.enumerate()]
-    assert not any(name.startswith("prefetch") for name in names)
-
-
-def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
-    begun = threading.Event()
-
-    class Network:
-        xla = False
-
-        def batches_at_once(self, threads):
-            return 1
-
-        def view(self, n_batches):
-            self.xla = n_batches > 1
-            if not self.xla:
-                begun.set()
-
-    class Sweep:
-        def __init__(self, path):
-            self.length = 3 if path.name == "large" else 1
-            cloud = SimpleNamespace(
-                xyz=np.zeros((1, 3)),
-                point_labels=np.array([-1]),
-                cell_of_point=np.array([0]),
-            )
-            self.source = SimpleNamespace(prepared=cloud)
-
-        def __len__(self):
-            return self.length
-
-    class Classifier(classify.Classifier):
-        def sweep(self, path, grid, cloud=None):
-            return Sweep(path)
-
-    prediction = CellPrediction(np.ones((1, 1), np.float32), np.ones(1, bool))
-    for name, replacement in {
-        "predict_cells": lambda *_, **__: prediction,
-        "write_prediction": lambda *_, **__: begun.wait(5),
-        "class_column": lambda _: "prediction",
-    }.items():
-        monkeypatch.setattr(classify, name, replacement)
-    monkeypatch.setattr(classify.provenance, "file_hash", lambda _: "")
-    settings = SimpleNamespace(
-        grids=1, votes=1, keep_codes=(), min_confidence=None, model_dump=lambda **_: {}
-    )
-    paths, done = [Path("large"), Path("small")], []
-    outputs = SimpleNamespace(
-        remaining=paths, targets={path: path for path in paths}, record=done.append
-    )
-    with Interrupts() as interrupts:
-        classifier = Classifier(
-            Network(),
-            SimpleNamespace(prediction=settings),
-            None,
-            classify.Options(threads=2, quiet=True),
-            interrupts,
-        )
-        cloud_queue.CloudQueue(classifier, outputs).predict()
-    assert [outcome.xla for outcome in done] == [True, False]
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_first_error_is_that_of_the_first_cloud(interrupts, threads):
     fake = Fake(interrupts, ["a", "b"], threads)
@@ -320,11 +226,73 @@ def test_the_arrays_of_a_failed_cloud_are_freed(interrupts):
     assert alive == [False]
 
 
-def test_only_what_xla_compiled_predicts_two_batches_at_once(monkeypatch):
-    monkeypatch.setattr(inference, "uses_accelerator", lambda: False)
-    network = inference.Inference(None, None)
-    assert [network.batches_at_once(threads) for threads in (1, 2)] == [1, 1]
-    network.xla = True
-    assert [network.batches_at_once(threads) for threads in (1, 2)] == [1, 2]
-    monkeypatch.setattr(inference, "uses_accelerator", lambda: True)
-    assert network.batches_at_once(2) == 1
+@pytest.mark.slow
+@pytest.mark.parametrize("beside", [True, False])
+def test_clouds_prepared_beside_the_network_are_predicted_alike(
+    trained, place, tmp_path, monkeypatch, beside
+):
+    clouds = copies(place, tmp_path, "a.laz", "broken.laz", "c.laz")
+    clouds[1].write_bytes(b"LASF no cloud")
+    asked = []
+
+    def fits(path, spec):
+        asked.append(path.name)
+        return beside
+
+    monkeypatch.setattr(cloud_queue, "fits_beside", fits)
+    with pytest.raises(DataError, match="1 of 3 clouds"):
+        pipeline.predict(
+            trained, clouds, tmp_path / "out", OPTIONS, ["prediction.grids=2"]
+        )
+    # One question for each grid but the first; the broken cloud fails at its first.
+    assert asked == ["a.laz", "broken.laz", "c.laz"]
+    first, last = (predicted(tmp_path / "out", name) for name in ("a.laz", "c.laz"))
+    np.testing.assert_array_equal(first.confidence, last.confidence)
+    once = Options(threads=2, quiet=True, overwrite=True)
+    pipeline.predict(
+        trained, clouds[:1], tmp_path / "once", once, ["prediction.grids=2"]
+    )
+    alone = predicted(tmp_path / "once", "a.laz")
+    np.testing.assert_array_equal(first.confidence, alone.confidence)
+    assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
+
+
+@pytest.mark.slow
+def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
+    trained, place, tmp_path, monkeypatch
+):
+    clouds = copies(place, tmp_path, "a.laz", "b.laz", "c.laz")
+    write = classify.write_prediction
+
+    def full(source, *arguments, **keywords):
+        if source.name == "b.laz":
+            raise ResourceError("b.laz: no space left")
+        write(source, *arguments, **keywords)
+
+    monkeypatch.setattr(classify, "write_prediction", full)
+    with pytest.raises(ResourceError, match=r"1 of 3 clouds.*no space left"):
+        pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    assert {o.output for o in read_outcomes(tmp_path / "out")} == {"a.laz", "c.laz"}
+
+
+@pytest.mark.slow
+def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
+    trained, place, tmp_path, monkeypatch
+):
+    clouds = copies(place, tmp_path, "a.laz", "b.laz", "c.laz")
+    predict_cells = classify.predict_cells
+
+    def signalled(*arguments, description, **keywords):
+        if "b.laz" in description:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return predict_cells(*arguments, description=description, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classify, "predict_cells", signalled)
+        with pytest.raises(InterruptedRunError) as stop:
+            pipeline.predict(trained, clouds, tmp_path / "out", OPTIONS)
+    assert stop.value.exit_code == 143
+    assert [o.output for o in read_outcomes(tmp_path / "out")] == ["a.laz"]
+    resumed = Options(threads=2, quiet=True, resume=True)
+    pipeline.predict(trained, clouds, tmp_path / "out", resumed)
+    assert len(read_outcomes(tmp_path / "out")) == 3

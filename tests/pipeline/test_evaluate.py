@@ -1,0 +1,212 @@
+"""Evaluation of a small place: what is scored, and how."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+
+import laspy
+import numpy as np
+import pytest
+
+from tests.conftest import write_place
+from tests.pipeline.commands import OPTIONS, copy_of, predicted, without_calibration
+from vl3d_lite import pipeline
+from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.evaluation.pairs import read_pair
+from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.runs.folder import RunFolder
+
+
+def test_scores_are_those_of_the_files(trained, place):
+    before, after = laspy.read(place / "test.laz"), predicted(trained.predictions)
+    truth = np.where(before.classification == 3, 5, before.classification)
+    metrics = json.loads(trained.metrics.read_text())
+    expected = []
+    for code in (2, 5, 6):
+        both = np.sum((truth == code) & (after.prediction == code))
+        either = np.sum((truth == code) | (after.prediction == code))
+        expected.append(both / either)
+    classes = metrics["pooled"]["per_class"]
+    ious = [classes[name]["iou"] for name in ("ground", "vegetation", "building")]
+    np.testing.assert_allclose(ious, expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_scores_hold_the_calibration_error_before_and_after(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    calibration = json.loads(trained.metrics.read_text())["pooled"]["calibration"]
+    without_calibration(copy, place, tmp_path / "raw")
+    raw = pipeline.evaluate(copy, tmp_path / "raw").to_dict()["pooled"]["calibration"]
+    assert calibration["uncalibrated_error"] == pytest.approx(
+        raw["expected_error"], abs=1e-6
+    )
+    assert calibration["expected_error"] != raw["expected_error"]
+    assert raw["uncalibrated_error"] is None
+    assert "was fitted on" in trained.report.read_text()
+    assert "was fitted on" not in copy.report.read_text()
+    given = ["prediction.temperature=0.7"]
+    pipeline.predict(copy, [place / "test.laz"], tmp_path / "given", OPTIONS, given)
+    pipeline.evaluate(copy, tmp_path / "given")
+    assert "calibrated with the temperature 0.700" in copy.report.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("written", ["prediction", "classification"])
+def test_unsure_points_are_written_as_such_and_scored_both_ways(
+    trained, place, tmp_path, written
+):
+    copy = copy_of(trained, tmp_path / "copy")
+    before = predicted(trained.predictions)
+    threshold = float(np.quantile(before.confidence, 0.3))
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        [
+            f"prediction.write=[{written}, confidence]",
+            f"prediction.min_confidence={threshold}",
+        ],
+    )
+    after = predicted(tmp_path / "out")
+    unsure = np.asarray(before.confidence) < np.float32(threshold)
+    assert 0.2 < unsure.mean() < 0.4
+    expected = np.where(unsure, 1, before.prediction)
+    np.testing.assert_array_equal(after[written], expected)
+    np.testing.assert_array_equal(after.prediction_raw, before.prediction)
+    metrics = pipeline.evaluate(copy, tmp_path / "out").to_dict()["pooled"]
+    whole = json.loads(trained.metrics.read_text())["pooled"]
+    assert metrics["confusion"] == whole["confusion"]
+    assert metrics["accepted"]["coverage"] == pytest.approx(1 - unsure.mean())
+    truth = laspy.read(place / "test.laz").classification
+    truth = np.where(truth == 3, 5, truth)
+    right = (truth == after[written])[~unsure]
+    assert metrics["accepted"]["overall_accuracy"] == pytest.approx(right.mean())
+    assert "were rejected, that is, left unclassified" in copy.report.read_text()
+
+
+@pytest.mark.slow
+def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    las = laspy.read(place / "test.laz")
+    roof = (abs(las.x - 450008.5) < 4) & (abs(las.y - 5410010.5) < 4)
+    roof &= las.classification == 6
+    las.classification[roof] = 2  # a reference that is wrong
+    las.write(tmp_path / "wrong.laz")
+    pipeline.predict(copy, [tmp_path / "wrong.laz"], tmp_path / "out", OPTIONS)
+    pipeline.evaluate(copy, tmp_path / "out")
+    with copy.disagreements.open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["reference"], first["prediction"]) == ("ground", "building")
+    assert int(first["points"]) > 0.8 * roof.sum()
+    assert abs(float(first["x"]) - 450008.5) < 2
+    assert abs(float(first["y"]) - 5410010.5) < 2
+    summary = json.loads(copy.metrics.read_text())["disagreements"]
+    assert summary["count"] >= 1
+    assert summary["points"] >= int(first["points"])
+    assert summary["link_distance"] == 1.0
+    assert "1. ground predicted as building" in re.sub(
+        "<[^>]*>", "", copy.report.read_text()
+    )
+
+
+@pytest.mark.slow
+def test_unlabeled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
+    las = laspy.read(place / "test.laz")
+    las.classification[:100] = 7
+    las.write(tmp_path / "noisy.laz")
+    pipeline.predict(trained, [tmp_path / "noisy.laz"], tmp_path / "out", OPTIONS)
+    np.testing.assert_array_equal(
+        predicted(tmp_path / "out", "noisy.laz").prediction,
+        predicted(trained.predictions).prediction,
+    )
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(trained.root, copy.root)
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    assert result.pooled.ignored == 100
+
+
+@pytest.mark.slow
+def test_an_output_without_classes_is_not_scored(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        ["prediction.write=[confidence]"],
+    )
+    with pytest.raises(DataError, match="has no dimension of predicted classes"):
+        pipeline.evaluate(copy, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_kept_codes_are_not_scored_as_predictions(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    pipeline.predict(
+        copy,
+        [place / "test.laz"],
+        tmp_path / "out",
+        OPTIONS,
+        ["prediction.write=[classification]", "prediction.keep_codes=[6]"],
+    )
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    roofs = int(np.sum(laspy.read(place / "test.laz").classification == 6))
+    assert roofs > 0
+    assert result.pooled.ignored == roofs
+
+
+@pytest.mark.slow
+def test_scores_of_other_clouds_do_not_stay_beside_the_report(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    las = laspy.read(place / "test.laz")
+    las.classification[:] = 0
+    las.write(tmp_path / "bare.laz")
+    pipeline.predict(copy, [tmp_path / "bare.laz"], tmp_path / "out", OPTIONS)
+    assert copy.metrics.is_file()
+    assert pipeline.evaluate(copy, tmp_path / "out") is None
+    assert not copy.metrics.exists()
+    assert not copy.scores.exists()
+    assert copy.report.stat().st_mtime > trained.report.stat().st_mtime
+
+
+def test_classes_are_grouped_in_prediction_and_evaluation(trained, place, tmp_path):
+    copy = copy_of(trained, tmp_path / "copy")
+    class_groups = "ground, above:9=vegetation+building"
+    clouds = [place / "test.laz"]
+    pipeline.predict(copy, clouds, tmp_path / "out", OPTIONS, class_groups=class_groups)
+    before, after = predicted(trained.predictions), predicted(tmp_path / "out")
+    summed = before["p_vegetation"] + before["p_building"]
+    np.testing.assert_allclose(after["p_above"], summed, atol=1e-6)
+    expected = np.where(summed > before["p_ground"], 9, 2)
+    np.testing.assert_array_equal(after.prediction, expected)
+    result = pipeline.evaluate(copy, tmp_path / "out")
+    truth = np.where(laspy.read(clouds[0]).classification == 2, 2, 9)
+    assert result.class_names == ("ground", "above")
+    assert result.scores.overall_accuracy == pytest.approx((truth == expected).mean())
+    write_place(tmp_path / "more.laz", 5)
+    pipeline.predict(copy, [tmp_path / "more.laz"], tmp_path / "out", OPTIONS)
+    with pytest.raises(DataError, match="predicted with different --classes"):
+        pipeline.evaluate(copy, tmp_path / "out")
+    with pytest.raises(SpecError, match="no class `trees`"):
+        pipeline.predict(
+            copy, clouds, tmp_path / "no", OPTIONS, class_groups="trees, b=*"
+        )
+
+
+@pytest.mark.slow
+def test_flagged_points_are_not_scored(place, trained, tmp_path):
+    (outcome,) = read_outcomes(trained.predictions)
+    las = laspy.read(place / "test.laz")
+    las.withheld[::3] = 1
+    las.write(tmp_path / "test.laz")
+    moved = dataclasses.replace(outcome, source=str(tmp_path / "test.laz"))
+    spec = pipeline.open_run(trained)[0]
+    every = read_pair(spec, trained.predictions, moved).reference
+    spec = spec.model_copy(update={"ignored_flags": ["withheld"]})
+    kept = read_pair(spec, trained.predictions, moved).reference
+    assert (every >= 0).all()
+    assert (kept[::3] == -1).all()
+    np.testing.assert_array_equal(kept[1::3], every[1::3])
