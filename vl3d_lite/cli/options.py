@@ -1,4 +1,4 @@
-"""What commands share: their options, and what options become."""
+"""Options that several commands share, and the objects made from them."""
 
 import logging
 import sys

@@ -58,7 +58,7 @@ class HeaderCache:
 
 
 def identity_of(path: Path, descriptor: int) -> Identity:
-    """What identifies the content of an open file, without reading it.
+    """Identify the content of an open file without reading it.
 
     Args:
         path: Its path.

@@ -1,4 +1,4 @@
-"""How point records change between an input file and its classified copy."""
+"""The conversion of point records from an input file to its classified copy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

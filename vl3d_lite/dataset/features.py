@@ -47,7 +47,7 @@ def required_dimensions(specs: Sequence[FeatureSpec]) -> list[str]:
 
 
 class FeatureInput:
-    """What a feature is computed from: the grid cells of a cloud.
+    """The input of a computed feature: the grid cells of a cloud.
 
     Args:
         cells: One point per grid cell, attributes averaged over the cell.

@@ -1,4 +1,4 @@
-"""From the cloud files of a spec to what a training learns from and validates on."""
+"""Prepare the clouds of a spec for training and validation."""
 
 import logging
 from collections.abc import Sequence

@@ -95,7 +95,7 @@ def predict(
             ``"ground, above:1=*"``; see ``vl3d-lite predict --help``.
         overrides: Changes of the spec, ``"prediction.<key>=<value>"`` each.
         threads: Processors to use; by default all that the process may use.
-        resume: Skip clouds that are predicted already.
+        resume: Skip clouds that are already predicted.
         overwrite: Replace existing outputs.
         replace: Replace dimensions of the same name in the input.
         quiet: No progress bars.

@@ -91,14 +91,14 @@ def _fit(
 
 
 def _refuse_or_finished(loaded: LoadedSpec, run: RunFolder, options: Options) -> bool:
-    """Refuse what cannot be trained; return whether the run is trained already."""
+    """Refuse what cannot be trained; return whether the run is already trained."""
     initial = loaded.spec.training.initial_weights
     # The folder comes first: everything after it takes seconds.
     run.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
     if options.resume:
         require_same_spec(loaded, run)
         if run.model.is_file():
-            logger.info("%s: is trained already", run.root)
+            logger.info("%s: the run is already trained", run.root)
             return True
     if options.overwrite:
         run.require_apart(path for paths in loaded.clouds.values() for path in paths)

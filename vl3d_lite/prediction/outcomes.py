@@ -102,7 +102,7 @@ class Outputs:
         }
         self.remaining = [source for source in sources if source not in finished]
         for source in finished:
-            logger.info("%s: is predicted already", source)
+            logger.info("%s: the cloud is already predicted", source)
 
     def _listed(self, overwrite: bool) -> list[PredictedCloud]:
         try:

@@ -19,7 +19,7 @@ from vl3d_lite.training.joined_optimizer import innermost
 
 @dataclass
 class Progress:
-    """Where a training stands; a checkpoint holds it beside the variables.
+    """The progress of a training; a checkpoint holds it beside the variables.
 
     Attributes:
         epoch: Finished epochs.

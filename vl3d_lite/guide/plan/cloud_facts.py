@@ -1,4 +1,4 @@
-"""What a plan knows about a cloud, and reading it."""
+"""The facts about a cloud that a plan uses, and their measurement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ CHECKPOINTS = 6  # copies of the weights in a run folder: model, best, last, mom
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a run will do and need.
+    """The work of a run and the resources that it needs.
 
     Attributes:
         loaded: The spec.

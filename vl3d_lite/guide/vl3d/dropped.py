@@ -150,7 +150,7 @@ def _wrapped(names: Iterable[str], width: int) -> list[str]:
 
 
 def _reason(source: Vl3dSource, keys: Keys) -> str:
-    """Why the value at `keys` is dropped."""
+    """The reason why the value at `keys` is dropped."""
     words = [str(key) for key in keys]
     if any(word.startswith("_") for word in words):
         return DISABLED

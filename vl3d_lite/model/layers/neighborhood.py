@@ -1,4 +1,4 @@
-"""Which neighbors are present, and fast gathers of their rows.
+"""A mask of the neighbors that are present, and fast gathers of their rows.
 
 One convention everywhere: an index outside ``[0, R)`` is a missing neighbor
 (-1 by convention), and True means present.

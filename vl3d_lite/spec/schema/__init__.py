@@ -1,1 +1,1 @@
-"""What a spec may contain: names, types, units, ranges and defaults."""
+"""The keys of a spec: names, types, units, ranges and defaults."""

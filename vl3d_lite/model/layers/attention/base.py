@@ -1,4 +1,4 @@
-"""What the attentions over a point's neighbors share."""
+"""The common base of the attentions over a point's neighbors."""
 
 import keras
 from keras import ops

@@ -28,7 +28,7 @@ from vl3d_lite.model.layers.equivariant.spectral import add, multiply
 
 
 class SpectralAttention(keras.layers.Layer):
-    """What `EquivariantMultiHeadAttention` computes between two changes of basis."""
+    """The part of `EquivariantMultiHeadAttention` between its two changes of basis."""
 
     def spectral(
         self,
