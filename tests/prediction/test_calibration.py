@@ -8,7 +8,13 @@ import pytest
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction import calibration
-from vl3d_lite.prediction.calibration import Temperature, fit_temperature, temper
+from vl3d_lite.prediction.calibration import (
+    BINS,
+    ReliabilityCounts,
+    Temperature,
+    fit_temperature,
+    temper,
+)
 
 
 def overconfident(seed, n=4000, n_classes=3, temperature=0.5):
@@ -158,3 +164,73 @@ def test_a_temperature_must_be_positive(value):
     content = {**Temperature().to_dict(), "temperature": value}
     with pytest.raises(DataError, match="must be positive"):
         Temperature.from_json(json.dumps(content))
+
+
+@pytest.fixture
+def cloud():
+    rng = np.random.default_rng(3)
+    reference = rng.integers(-1, 4, 700)
+    chance = rng.integers(0, 4, 700)
+    prediction = np.where(rng.random(700) < 0.6, np.maximum(reference, 0), chance)
+    return reference, prediction
+
+
+def calibration_by_loops(reference, prediction, confidence):
+    bins = {}
+    for r, p, c in zip(reference, prediction, confidence, strict=True):
+        if r == -1:
+            continue
+        index = next(b for b in range(BINS) if c <= (b + 1) / BINS)
+        bins.setdefault(index, []).append((r == p, c))
+    n = sum(map(len, bins.values()))
+    error = 0.0
+    for members in bins.values():
+        accuracy = sum(right for right, _ in members) / len(members)
+        mean = sum(c for _, c in members) / len(members)
+        error += len(members) / n * abs(accuracy - mean)
+    return {b: len(members) for b, members in bins.items()}, error
+
+
+def test_calibration_matches_its_definition(cloud):
+    confidence = np.random.default_rng(4).random(700)
+    confidence[:3] = 0.0, 1.0, 0.5
+    calibration = ReliabilityCounts.measure(*cloud, confidence)
+    counts, error = calibration_by_loops(*cloud, confidence)
+    assert dict(enumerate(calibration.count.tolist())) == counts
+    assert calibration.expected_error == pytest.approx(error, rel=1e-12)
+
+
+def test_a_confidence_on_the_edge_belongs_to_the_lower_bin():
+    labels = np.zeros(4, int)
+    calibration = ReliabilityCounts.measure(
+        labels, labels, np.array([0, 1 / BINS, 2 / BINS, 1])
+    )
+    assert calibration.count.tolist() == [2, 1, *[0] * (BINS - 3), 1]
+    np.testing.assert_allclose(calibration.confidence[0], 0.5 / BINS)
+    assert np.isnan(calibration.accuracy[5])
+    assert calibration.accuracy[1] == 1
+
+
+def test_float32_rounding_above_one_is_accepted():
+    labels = np.zeros(1, int)
+    calibration = ReliabilityCounts.measure(
+        labels, labels, np.array([1.0000002], np.float32)
+    )
+    assert calibration.total.sum() == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.1, -0.2, np.inf])
+def test_an_invalid_probability_is_an_error(value):
+    labels = np.zeros(2, int)
+    with pytest.raises(DataError, match=r"confidence must be a probability.*\d|nan"):
+        ReliabilityCounts.measure(labels, labels, np.array([0.5, value]))
+
+
+def test_a_missing_confidence_is_an_error():
+    labels = np.zeros(2, int)
+    with pytest.raises(DataError, match="one value for each of 2 points"):
+        ReliabilityCounts.measure(labels, labels, np.array([0.5]))
+
+
+def test_the_error_of_no_points_is_nan():
+    assert np.isnan(ReliabilityCounts().expected_error)
