@@ -2,9 +2,8 @@
 
 import pytest
 
-from vl3d_lite.model.compilation import pays_to_compile, steps_to_break_even
+from vl3d_lite.model.compilation import pays_to_compile
 from vl3d_lite.spec.reader import read_spec
-from vl3d_lite.training.compilation import compiles
 
 FEW, MANY, BREAK_EVEN = 100, 300, 200
 
@@ -33,11 +32,3 @@ def test_the_setting_counts_first_then_the_backend_then_the_size(
         accelerator=accelerator,
     )
     assert found is expected[jit]
-
-
-def test_training_compiles_from_so_many_steps(place):
-    spec = spec_of(place, "auto")
-    steps = steps_to_break_even(spec)
-    assert not compiles(spec, steps - 1)
-    assert compiles(spec, steps + 1)
-    assert compiles(spec, 1, accelerator=True)
