@@ -1,53 +1,18 @@
-"""The command line as a user meets it: exit codes, messages, interruptions."""
+"""The command line as a user meets it: commands, help, exit codes."""
 
-import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.cli.processes import vl3d
 from vl3d_lite.cli import app
 from vl3d_lite.system.version import __version__
-
-LONG = ["--set", "training.epochs=6", "--set", "training.steps_per_epoch=30"]
-
-
-def vl3d(*args, cwd=None, **kwargs):
-    return subprocess.run(
-        [sys.executable, "-m", "vl3d_lite", *map(str, args)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-        env={k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"},
-        **kwargs,
-    )
-
-
-def start(*args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "vl3d_lite", *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(path, seconds=200):
-    for _ in range(seconds * 10):
-        if path.exists():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{path} did not appear")
-
 
 NAMES = [
     "run",
@@ -92,6 +57,33 @@ def test_the_help_of_a_command_has_two_examples(name):
     for line in lines:
         assert line.startswith(f"vl3d-lite {name}")
         parsed(line)
+
+
+def test_the_old_name_of_a_command_shows_the_same_help():
+    old, new = (
+        CliRunner().invoke(app.app, [name, "--help"]).stdout
+        for name in ("combine", "ensemble")
+    )
+    assert old.partition("\n")[2] == new.partition("\n")[2]
+
+
+@pytest.mark.parametrize("name", PROGRAM.commands)
+def test_the_help_of_a_command_names_values_by_words(name):
+    text = CliRunner().invoke(app.app, [name, "--help"]).stdout
+    for notation in ("list[", "<path>", "<str>", "<int", "[x>="):
+        assert notation not in text
+
+
+@pytest.mark.parametrize("name", PROGRAM.commands)
+def test_every_value_of_a_command_has_a_metavar(name):
+    for param in PROGRAM.commands[name].params:
+        assert getattr(param, "is_flag", False) or param.metavar, param.name
+
+
+def test_a_count_of_threads_is_at_least_one():
+    result = CliRunner().invoke(app.app, ["plan", "a.yaml", "--threads", "0"])
+    assert result.exit_code == 2
+    assert "must be at least 1. Received: 0" in result.stderr
 
 
 def test_a_mistake_in_an_example_would_be_found():
@@ -190,29 +182,6 @@ def test_help_is_printed_without_keras():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_check_answers_without_keras(place):
-    code = (
-        "import sys\n"
-        "from vl3d_lite.cli.app import app\n"
-        "app(['check', sys.argv[1]], standalone_mode=False)\n"
-        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", code, place / "spec.yaml"], check=True)
-
-
-def test_all_errors_of_a_spec_are_printed_at_once(place, tmp_path):
-    text = (place / "spec.yaml").read_text()
-    bad = text.replace("radius: 8", "radius: ten").replace("epochs:", "epoch:")
-    (tmp_path / "bad.yaml").write_text(bad)
-    result = vl3d("train", tmp_path / "bad.yaml", "--run", tmp_path / "run")
-    assert result.returncode == 2
-    assert "bad.yaml:8:" in result.stderr
-    assert "must be a number" in result.stderr
-    assert "did you mean `epochs`" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -234,76 +203,6 @@ def test_a_mistake_ends_with_one_message_and_an_exit_code(place, args, code, mes
     assert result.returncode == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_an_output_that_cannot_be_written_is_exit_code_4(place):
-    result = vl3d("train", place / "spec.yaml", "--run", "/proc/nowhere/run", "-h")
-    assert result.returncode == 2  # -h is no option: usage comes first
-    result = vl3d("train", place / "spec.yaml", "--run", "/proc/nowhere/run", "--quiet")
-    assert result.returncode == 4
-    assert "/proc/nowhere" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-@pytest.mark.slow
-def test_quiet_logs_nothing_and_logs_never_reach_stdout(trained, place, tmp_path):
-    args = "predict", trained.root, place / "test.laz", "--output", tmp_path / "out"
-    result = vl3d(*args, "--quiet")
-    assert result.returncode == 0
-    assert result.stderr == ""
-    assert "points predicted directly" in result.stdout
-    loud = vl3d(*args, "--overwrite")
-    assert "100%" in loud.stderr
-    assert loud.stdout == result.stdout
-
-
-@pytest.mark.slow
-def test_training_logs_to_stderr(place, tmp_path):
-    short = ["--set", "training.epochs=1", "--set", "training.steps_per_epoch=1"]
-    result = vl3d("train", place / "spec.yaml", "--run", tmp_path / "run", *short)
-    assert result.returncode == 0
-    assert "epoch 1/1: loss" in result.stderr
-    assert "epoch" not in result.stdout
-    assert "training: 100%" in result.stderr
-
-
-def variables(run):
-    with np.load(run / "checkpoints/last.npz") as file:
-        return {name: file[name] for name in file.files if name != "progress"}
-
-
-@pytest.mark.slow
-def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(place, tmp_path):
-    spec = place / "spec.yaml"
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert vl3d("train", spec, "--run", whole, "--quiet", *LONG).returncode == 0
-    process = start("train", spec, "--run", cut, "--quiet", *LONG)
-    wait_for(cut / "history.csv")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (cut / "model.keras").exists()
-    result = vl3d("train", spec, "--run", cut, "--resume", *LONG)
-    assert result.returncode == 0
-    assert "resumed at epoch" in result.stderr
-    expected, resumed = variables(whole), variables(cut)
-    assert expected.keys() == resumed.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(resumed[name], value, err_msg=name)
-
-
-@pytest.mark.slow
-def test_sigterm_writes_a_checkpoint_and_exits_143(place, tmp_path):
-    spec, run = place / "spec.yaml", tmp_path / "run"
-    process = start("train", spec, "--run", run, "--quiet", *LONG)
-    wait_for(run / "history.csv")
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 143
-    assert "--resume" in errors
-    assert "Traceback" not in errors
-    with np.load(run / "checkpoints/last.npz") as file:
-        progress = json.loads(str(file["progress"]))
-    assert progress["epoch"] * 30 + progress["step"] > 0
 
 
 def test_a_closed_pipe_is_no_internal_error(trained):
@@ -339,12 +238,3 @@ def test_running_out_of_memory_is_no_internal_error(kind, code):
     assert ("Traceback" in result.stderr) == (code == 1)
     assert ("internal error" in result.stderr) == (code == 1)
     assert ("lower `training.batch_size`" in result.stderr) == (code == 4)
-
-
-def test_a_page_never_overwrites_a_file_by_default(place, tmp_path):
-    target = tmp_path / "scan.laz"
-    target.write_text("mine")
-    result = vl3d("inspect", place / "train.laz", "--html", target)
-    assert result.returncode == 2
-    assert "--overwrite" in result.stderr
-    assert target.read_text() == "mine"

@@ -1,5 +1,8 @@
 """Commands about specs, run in this process."""
 
+import subprocess
+import sys
+
 import laspy
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def check(*arguments):
 def test_check_without_files_warns_of_a_misspelled_feature(folder):
     code, out, err, _ = check("--no-files")
     assert code == 0
-    assert out.startswith("a.yaml: OK")
+    assert out == "a.yaml: OK (clouds not checked)\n"
     assert "warning: a.yaml:3:12: `features[0]`: `heigth`" in err
     assert "did you mean `height`?" in err
 
@@ -45,3 +48,13 @@ def test_check_with_files_refuses_a_misspelled_feature(folder):
     assert out == ""
     assert "no dimension `heigth`" in str(error)
     assert "did you mean `height`?" in str(error)
+
+
+def test_check_answers_without_keras(place):
+    code = (
+        "import sys\n"
+        "from vl3d_lite.cli.app import app\n"
+        "app(['check', sys.argv[1]], standalone_mode=False)\n"
+        "sys.exit(bool({'keras', 'tensorflow', 'open3d'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code, place / "spec.yaml"], check=True)
