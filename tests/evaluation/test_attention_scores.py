@@ -1,12 +1,10 @@
-"""Attention scores of a network on a cloud: numbers, plots and export."""
+"""Attention scores of a network on a cloud: numbers and export."""
 
 import csv
-import io
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from vl3d_lite import pipeline
 from vl3d_lite.dataset.batches import FieldSource, batch_spec, empty_batch
@@ -15,7 +13,6 @@ from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.dataset.sweep import cover
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import attention_scores, kernel_statistics
-from vl3d_lite.kernels.attention_plots import plot_heads, plot_view
 from vl3d_lite.model.backend import prepare_backend
 from vl3d_lite.model.files import load_model
 from vl3d_lite.model.network import build_network
@@ -156,32 +153,6 @@ def test_earlier_scores_are_removed_and_other_files_stay(found, tmp_path):
     attention_scores.write_scores(tmp_path, iter(found[:1]), plots=False)
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["field_0.csv", "field_0.npz", "field_of_mine.png", "notes.txt"]
-
-
-def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def test_the_heat_map_draws_high_scores_bright():
-    scores = np.full((1, 6, 6), 0.02)
-    scores[0, :, 2] = 0.9
-    picture = pixels(plot_heads(scores, "x"))
-    picture = picture[:, : int(0.75 * picture.shape[1])]  # without the color bar
-    yellow = np.abs(picture - [253, 231, 37]).max(axis=-1) < 12
-    rows, columns = np.nonzero(yellow)
-    assert np.ptp(rows) > 0.5 * len(picture)
-    assert np.ptp(rows) / np.ptp(columns) == pytest.approx(6, rel=0.15)
-
-
-def test_the_view_marks_the_chosen_point():
-    xyz = np.array([[450000.0, 5410000, 1], [450010, 5410000, 2], [450000, 5410005, 3]])
-    png = plot_view(xyz, np.array([[0.1, 0.8, 0.1]]), 0, "layer")
-    orange = np.abs(pixels(png) - [213, 94, 0]).max(axis=-1) < 12
-    rows, columns = np.nonzero(orange)
-    assert len(rows) > 20
-    # The chosen point lies west and south of the others.
-    assert columns.mean() < 0.5 * orange.shape[1]
-    assert rows.mean() > 0.5 * orange.shape[0]
 
 
 def test_statistics_contain_the_entropy_of_each_head(network, monkeypatch):

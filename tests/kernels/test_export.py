@@ -1,4 +1,4 @@
-"""Kernel folders: the layout of VL3D, and reading with the written digits."""
+"""Kernel folders: the layout of VL3D, and what is refused."""
 
 import json
 import os
@@ -8,35 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from vl3d_lite.errors import DataError, DeepLearningException, ResourceError
-from vl3d_lite.kernels.export import (
-    export_kernel,
-    export_model_kernels,
-    kernel_folders,
-    read_kernel,
-    read_kernels,
-)
-
-SHELLS = {"sigma": 2.1, "shell_radii": [0.0, 2.1], "shell_points": [1, 4]}
-
-
-@pytest.fixture
-def kernel():
-    """Q (5, 3) and W (3, 5, 4); some weights are tiny, negative or large."""
-    rng = np.random.default_rng(3)
-    W = rng.normal(0, 0.2, (3, 5, 4)).astype(np.float32)
-    W[0, 0] = [1e-9, -1e-9, 12345.678, -0.1234567]
-    return rng.normal(0, 1, (5, 3)).astype(np.float32), W
-
-
-def export(folder, kernel, **options):
-    Q, W = kernel
-    options = {"name": "block", **SHELLS, "plots": False, **options}
-    return export_kernel(folder, Q, W, **options)
-
-
-def files_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+from tests.kernels.kernel_folders import SHELLS, export, files_of
+from vl3d_lite.errors import DeepLearningException, ResourceError
+from vl3d_lite.kernels.export import export_kernel, export_model_kernels
+from vl3d_lite.kernels.files import kernel_folders, read_kernel, read_kernels
 
 
 def parse_ply(path):
@@ -54,15 +29,6 @@ def parse_ply(path):
     return names, np.array(rows)
 
 
-def test_a_read_kernel_has_the_written_digits(tmp_path, kernel):
-    Q, W = kernel
-    read = read_kernel(export(tmp_path / "INIT_block", kernel))
-    np.testing.assert_array_equal(read.Q, [[float(f"{v:.7f}") for v in q] for q in Q])
-    for block in range(3):
-        written = [[float(f"{v:.7f}") for v in row] for row in W[block]]
-        np.testing.assert_array_equal(read.W[block], written)
-
-
 def test_files_have_the_layout_of_vl3d(tmp_path, kernel):
     Q, W = kernel
     folder = export(tmp_path / "INIT_block", kernel)
@@ -74,16 +40,6 @@ def test_files_have_the_layout_of_vl3d(tmp_path, kernel):
     np.testing.assert_allclose(np.loadtxt(folder / "W2.csv"), W[2], atol=5.1e-8)
     first = (folder / "W0.csv").read_text().splitlines()[0]
     assert first == "0.0000000 -0.0000000 12345.6777344 -0.1234567"
-
-
-@pytest.mark.parametrize(
-    ("points", "blocks", "channels"), [(1, 1, 1), (1, 2, 3), (4, 1, 1)]
-)
-def test_small_kernels_keep_their_shape(tmp_path, points, blocks, channels):
-    Q, W = np.zeros((points, 2)), np.ones((blocks, points, channels))
-    read = read_kernel(export(tmp_path / "k", (Q, W)))
-    assert read.Q.shape == Q.shape
-    assert read.W.shape == W.shape
 
 
 def test_the_manifest_describes_the_files(tmp_path, kernel):
@@ -163,27 +119,6 @@ def test_the_ply_file_of_a_2d_kernel_has_height_zero(tmp_path):
     assert rows[:, :3].tolist() == [[0, 0, 0], [1, 2, 0]]
 
 
-@pytest.mark.slow
-def test_change_is_drawn_against_the_past_weights(tmp_path, kernel):
-    near = files_of(export(tmp_path / "a", kernel, plots=True, past=kernel[1] + 1))
-    far = files_of(export(tmp_path / "b", kernel, plots=True, past=-kernel[1]))
-    differing = {name for name in near if near[name] != far[name]}
-    assert differing == {"manifest.json", "Wdiff_mat.png", "Wdiff_hist.png"}
-
-
-@pytest.mark.parametrize("axes", [2, 3])
-def test_plots_show_structure_weights_and_change(tmp_path, kernel, axes):
-    Q, W = kernel
-    start = export(tmp_path / "a", (Q[:, :axes], W), plots=True, name="a$_^{b")
-    end = export(tmp_path / "b", (Q[:, :axes], W), plots=True, past=W + 1)
-    images = {p.stem for p in start.glob("*.png")}
-    assert images == {"Qinit", "Winit_mat", "Winit_hist"}
-    images = {p.stem for p in end.glob("*.png")}
-    assert images == {"Qend", "Wend_mat", "Wend_hist", "Wdiff_mat", "Wdiff_hist"}
-    for path in [*start.glob("*.png"), *end.glob("*.png")]:
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-
 def test_an_existing_folder_keeps_other_files(tmp_path, kernel):
     Q, W = kernel
     folder = tmp_path / "k"
@@ -234,63 +169,6 @@ def test_invalid_arrays_are_an_error(tmp_path, kernel, change, message):
     with pytest.raises(DeepLearningException, match=f"layer 'block': .*{message}"):
         export_kernel(tmp_path / "k", name="block", plots=False, **SHELLS, **arrays)
     assert not (tmp_path / "k").exists()
-
-
-def spoil_row(folder):
-    (folder / "W1.csv").write_text("1 2 3 4\n1 2 3\n")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda f: (f / "Q.csv").unlink(), "Q.csv: not found"),
-        (lambda f: (f / "W1.csv").unlink(), "W1.csv: not found"),
-        (lambda f: (f / "W2.csv").write_text(""), "W2.csv: must contain numbers"),
-        (
-            lambda f: (f / "Q.csv").write_text("a b c\n"),
-            "Q.csv: must contain the same number",
-        ),
-        (
-            lambda f: (f / "Q.csv").write_bytes(b"\xff\xfe"),
-            "Q.csv: must contain the same number",
-        ),
-        (spoil_row, "W1.csv: must contain the same number"),
-        (lambda f: np.savetxt(f / "W1.csv", np.ones((5, 3))), "W1.csv: .* 5 x 4"),
-        (lambda f: np.savetxt(f / "Q.csv", np.ones((5, 2))), r"Q.csv: .*\(5, 2\)"),
-        (lambda f: (f / "manifest.json").write_text("{"), "is not a kernel manifest"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "is not a kernel manifest"),
-    ],
-)
-def test_an_error_of_a_damaged_folder_names_the_file(tmp_path, kernel, spoil, message):
-    folder = export(tmp_path / "k", kernel)
-    spoil(folder)
-    with pytest.raises(DataError, match=message):
-        read_kernel(folder)
-
-
-def test_a_manifest_cannot_refer_to_files_outside_its_folder(tmp_path, kernel):
-    folder = export(tmp_path / "k", kernel)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["W"]["files"][0] = "../W0.csv"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="shapes and files do not match"):
-        read_kernel(folder)
-
-
-def test_a_folder_of_vl3d_without_manifest_is_read(tmp_path, kernel):
-    folder = export(tmp_path / "INIT_block", kernel)
-    whole = read_kernel(folder)
-    (folder / "manifest.json").unlink()
-    read = read_kernel(folder)
-    np.testing.assert_array_equal(read.W, whole.W)
-    assert read.manifest == {}
-    (folder / "W1.csv").unlink()
-    with pytest.raises(DataError, match=r"W1\.csv: not found"):
-        read_kernel(folder)
-    np.savetxt(folder / "Q.csv", np.ones((4, 3)))
-    np.savetxt(folder / "W1.csv", np.ones((5, 4)))
-    with pytest.raises(DataError, match=r"W0\.csv: must contain 4 x 4 weights"):
-        read_kernel(folder)
 
 
 def test_each_layer_and_stage_has_a_folder(tmp_path, kernel):

@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline.commands import OPTIONS, copy_of
 from vl3d_lite import pipeline
 from vl3d_lite.errors import SpecError
-from vl3d_lite.kernels.export import read_kernel
+from vl3d_lite.kernels.files import read_kernel
 from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.runs.options import Options
 
