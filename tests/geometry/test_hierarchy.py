@@ -37,7 +37,7 @@ def test_levels_are_means_of_nested_grid_cells():
 
 
 @pytest.mark.parametrize(("interpolate", "up"), [(False, 1), (True, 3)])
-def test_transfer_by_distance_names_the_nearest_points(interpolate, up):
+def test_interlevel_neighbors_by_distance_are_the_nearest(interpolate, up):
     xyz, keys = cells()
     levels = build_hierarchy(
         xyz, keys, [5, 4, 4], interlevel_neighbors="nearest", interpolate=interpolate

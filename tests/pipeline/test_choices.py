@@ -78,7 +78,7 @@ COMBINATIONS = {
         "model.gva.positional_multiplier=true",
         "model.stages.1.blocks=[envelope]",
     ],
-    "nearest transfer": [
+    "nearest interlevel neighbors": [
         "fields.interlevel_neighbors=nearest",
         "training.jit=on",
         "model.stages.0.blocks=[kpconvd]",
@@ -179,7 +179,7 @@ def test_the_combinations_hold_every_choice(hamlet, model, of):
                 value = getattr(section, name)
                 held |= set(value) if name in ("blocks", "write") else {str(value)}
         choices = literals(info.annotation)
-        if name == "symmetry":  # one group of turns, one with mirrors
+        if name == "symmetry":  # one group of rotations, one with mirrors
             choices, held = (
                 {value[0] for value in values} for values in (choices, held)
             )

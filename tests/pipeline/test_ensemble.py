@@ -353,7 +353,7 @@ def test_the_command_prints_what_it_wrote(trained, other, both, tmp_path):
 def test_features_of_another_order_are_refused(trained, tmp_path):
     strange = RunFolder(shutil.copytree(trained.root, tmp_path / "strange"))
     scaling = FeatureScaling.from_json(strange.features.read_text())
-    turned = FeatureScaling(scaling.names[::-1], scaling.mean, scaling.std)
-    strange.features.write_text(turned.to_json())
+    reordered = FeatureScaling(scaling.names[::-1], scaling.mean, scaling.std)
+    strange.features.write_text(reordered.to_json())
     with pytest.raises(DataError, match=r"names other features"):
         ensemble([trained.root, strange.root], RunFolder(tmp_path / "run"), OPTIONS)

@@ -54,7 +54,7 @@ def test_scores_hold_the_calibration_error_before_and_after(trained, place, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("written", ["prediction", "classification"])
-def test_unsure_points_are_written_as_such_and_scored_both_ways(
+def test_rejected_points_are_written_as_such_and_scored_both_ways(
     trained, place, tmp_path, written
 ):
     copy = copy_of(trained, tmp_path / "copy")
@@ -71,18 +71,18 @@ def test_unsure_points_are_written_as_such_and_scored_both_ways(
         ],
     )
     after = predicted(tmp_path / "out")
-    unsure = np.asarray(before.confidence) < np.float32(threshold)
-    assert 0.2 < unsure.mean() < 0.4
-    expected = np.where(unsure, 1, before.prediction)
+    rejected = np.asarray(before.confidence) < np.float32(threshold)
+    assert 0.2 < rejected.mean() < 0.4
+    expected = np.where(rejected, 1, before.prediction)
     np.testing.assert_array_equal(after[written], expected)
     np.testing.assert_array_equal(after.prediction_raw, before.prediction)
     metrics = pipeline.evaluate(copy, tmp_path / "out").to_dict()["pooled"]
     whole = json.loads(trained.metrics.read_text())["pooled"]
     assert metrics["confusion"] == whole["confusion"]
-    assert metrics["accepted"]["coverage"] == pytest.approx(1 - unsure.mean())
+    assert metrics["accepted"]["coverage"] == pytest.approx(1 - rejected.mean())
     truth = laspy.read(place / "test.laz").classification
     truth = np.where(truth == 3, 5, truth)
-    right = (truth == after[written])[~unsure]
+    right = (truth == after[written])[~rejected]
     assert metrics["accepted"]["overall_accuracy"] == pytest.approx(right.mean())
     assert "were rejected, that is, left unclassified" in copy.report.read_text()
 

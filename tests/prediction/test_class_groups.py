@@ -40,8 +40,8 @@ def test_classes_are_merged_under_a_name_and_a_code():
 def test_a_group_without_a_code_takes_that_of_its_first_class():
     classes, groups = grouped("soil=ground,house=building,rest=other+vegetation")
     assert classes["rest"] == ([1, 3, 4, 5], 1)
-    turned, _ = grouped("soil=ground,house=building,rest=vegetation+other")
-    assert turned["rest"] == ([3, 4, 5, 1], 5)
+    reordered, _ = grouped("soil=ground,house=building,rest=vegetation+other")
+    assert reordered["rest"] == ([3, 4, 5, 1], 5)
     assert classes["soil"] == ([2], 2)
     assert groups == [[0], [2], [3, 1]]
 

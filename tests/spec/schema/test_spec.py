@@ -58,6 +58,6 @@ def test_refuses_what_does_not_go_together(changes, message):
         ({"a": 1, "b": 0}, {"min_confidence": 0.5, "reject_code": 7}, 7),
     ],
 )
-def test_unsure_points_get_a_code_that_is_no_class(classes, prediction, code):
+def test_rejected_points_get_a_code_that_is_no_class(classes, prediction, code):
     built = make_spec(classes=classes, prediction=prediction)
     assert built.reject_code == code
