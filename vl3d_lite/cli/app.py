@@ -3,9 +3,10 @@
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from vl3d_lite.cli import looks, runs, specs
 from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
@@ -96,6 +97,27 @@ COMMANDS: tuple[tuple[Callable, str, str], ...] = (
     ),
 )
 
+
+class _Command(TyperCommand):
+    """A command whose help names arguments by their metavars alone.
+
+    Some versions of Typer add a type to them: ``CLOUD <list[str]>``.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        records: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                name, text = record
+                if param.param_type_name == "argument":
+                    name = param.metavar or name
+                records[param.param_type_name].append((name, text))
+        for kind, rows in records.items():
+            if rows:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(rows)
+
+
 app = typer.Typer(
     help="Classify LAS and LAZ point clouds.",
     epilog=EPILOG,
@@ -106,8 +128,9 @@ app = typer.Typer(
 for _function, *_examples in COMMANDS:
     # `\b` keeps the lines of a paragraph apart.
     _epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in _examples)])
-    app.command(epilog=_epilog)(_function)
-app.command("combine", hidden=True)(runs.ensemble)  # its name until version 0.1
+    app.command(cls=_Command, epilog=_epilog)(_function)
+    if _function is runs.ensemble:  # its name until version 0.1
+        app.command("combine", hidden=True, cls=_Command, epilog=_epilog)(_function)
 
 
 def _print_version(given: bool) -> None:

@@ -50,12 +50,21 @@ Replace = Annotated[
         "--replace", help="Replace dimensions of the same name in the input clouds."
     ),
 ]
+
+
+def _at_least_one(value: int | None) -> int | None:
+    # `min=1` would add its own notation to the help.
+    if value is not None and value < 1:
+        raise typer.BadParameter(f"must be at least 1. Received: {value}")
+    return value
+
+
 Threads = Annotated[
     int | None,
     typer.Option(
         "--threads",
         metavar="COUNT",
-        min=1,
+        callback=_at_least_one,
         help="Number of CPU threads. Default: all that the process may use.",
     ),
 ]
