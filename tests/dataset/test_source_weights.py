@@ -102,5 +102,5 @@ def test_refuses_codes_as_weights(name):
 
 
 def test_refuses_weights_that_nothing_would_use():
-    with pytest.raises(ValidationError, match="`source_weights` would have no effect"):
+    with pytest.raises(ValidationError, match="has no effect: it applies to `gva`"):
         make_spec(model={"source_weights": "trust"})

@@ -413,7 +413,7 @@ def test_an_unknown_block_hides_no_other_error(folder, blocks):
 def test_an_unknown_block_may_be_the_one_that_source_weights_need(folder):
     text = GOOD.replace("model:\n", "model:\n  source_weights: trust\n")
     (line,) = errors_of(text)
-    assert "`source_weights` would have no effect" in line
+    assert "`model.source_weights`: has no effect: it applies to" in line
     text = text.replace("channels: 64", "channels: 64, blocks: [gva, foo]")
     (line,) = errors_of(text)
     assert "Received: foo" in line

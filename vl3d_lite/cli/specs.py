@@ -47,7 +47,8 @@ def check(
         for warning in loaded.warnings:
             logger.warning("warning: %s", warning)
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
-    typer.echo(f"{spec}: OK ({counts or 'no'} clouds)")
+    checked = "clouds not checked" if no_files else f"{counts or 'no'} clouds"
+    typer.echo(f"{spec}: OK ({checked})")
 
 
 def _check_clouds(loaded: "LoadedSpec") -> None:

@@ -1,4 +1,4 @@
-"""Names of dimensions in a spec that are likely to be misspelled."""
+"""Names of dimensions in a spec that only the clouds can confirm."""
 
 from collections.abc import Iterator
 
@@ -7,39 +7,40 @@ from vl3d_lite.spec.schema.clouds import COMPUTED_FEATURES, LAS_DIMENSIONS
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.suggestions import closest
 
-# Extra dimensions have arbitrary names; only a near miss is reported.
+# Extra dimensions have arbitrary names; a suggestion needs a near miss.
 _SIMILARITY = 0.8
 
 
 def doubtful_dimensions(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    """Dimensions that are close to a known name but not equal to it.
+    """Dimensions that neither the LAS standard nor vl3d_lite defines.
 
     A cloud may have an extra dimension of such a name, so this is no error; where
-    the clouds can be read, their headers decide. A name that differs in case only,
-    such as PDAL's ``Planarity``, is taken for an extra dimension.
+    the clouds can be read, their headers decide. A known name is suggested for a
+    near miss, but not where the case alone differs, as in PDAL's ``Planarity``.
 
     Yields:
         The key path of the name, and a warning.
     """
     for number, feature in enumerate(spec.features):
         known = (*COMPUTED_FEATURES, *LAS_DIMENSIONS)
-        if match := _near_miss(feature.name, known):
+        if feature.name not in known:
             yield (
                 ("features", number),
-                f"`{feature.name}` is neither a computed feature nor a LAS dimension; "
-                f"did you mean `{match}`? (The clouds were not checked for an extra "
-                "dimension of this name.)",
+                f"`{feature.name}` is not a computed feature nor a standard LAS "
+                f"dimension; {_remedy(feature.name, known)}",
             )
     weights = spec.model.source_weights
-    if weights and (match := _near_miss(weights.dimension, LAS_DIMENSIONS)):
+    if weights and weights.dimension not in LAS_DIMENSIONS:
         yield (
             ("model", "source_weights", "dimension"),
-            f"`{weights.dimension}` is not a LAS dimension; did you mean `{match}`? "
-            "(The clouds were not checked for an extra dimension of this name.)",
+            f"`{weights.dimension}` is not a standard LAS dimension; "
+            f"{_remedy(weights.dimension, LAS_DIMENSIONS)}",
         )
 
 
-def _near_miss(name: str, known: tuple[str, ...]) -> str | None:
+def _remedy(name: str, known: tuple[str, ...]) -> str:
+    remedy = "it must be an extra dimension of the clouds"
     if name.lower() in (other.lower() for other in known):
-        return None
-    return closest(name, known, _SIMILARITY)
+        return remedy
+    match = closest(name, known, _SIMILARITY)
+    return f"{remedy}; did you mean `{match}`?" if match else remedy

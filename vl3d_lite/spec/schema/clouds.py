@@ -113,7 +113,18 @@ class FeatureSpec(Section):
     """Several neighborhood radii in meters: one feature for each."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._radius_violations()]
+        return [self._name_violations(), self._radius_violations()]
+
+    def _name_violations(self) -> Iterator[Violation]:
+        try:
+            float(self.name)
+        except ValueError:
+            return
+        yield Violation(
+            "must be the name of a dimension or of a computed feature. "
+            f"Received: {self.name}",
+            (("name",),),
+        )
 
     def _radius_violations(self) -> Iterator[Violation]:
         if self.radius is not None and self.radii is not None:

@@ -170,9 +170,9 @@ class ModelSpec(Section):
         gated = "gva" in names and self.gva.softmax == "envelope"
         if self.source_weights is not None and not gated and "envelope" not in names:
             yield Violation(
-                "`source_weights` would have no effect: they apply to `gva` blocks "
-                "with `gva.softmax: envelope` and to `envelope` blocks, and the "
-                "stages have neither",
+                "has no effect: it applies to `gva` blocks with "
+                "`gva.softmax: envelope` and to `envelope` blocks, and the stages "
+                "have neither",
                 (("source_weights",),),
             )
 
