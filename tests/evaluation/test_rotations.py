@@ -68,9 +68,9 @@ def test_the_network_without_the_symmetry_has_the_same_weights(place, model):
     network, _, spec, scaling = place(**model)
     twin = with_symmetry(network, spec, len(scaling.names), "none")
     assert len(twin.weights) == len(network.weights)
-    assert any("turned" in layer.name for layer in network.layers)
+    assert any("rotated" in layer.name for layer in network.layers)
     for layer in twin.layers:
-        assert "turned" not in layer.name
+        assert "rotated" not in layer.name
         given = network.get_layer(layer.name).get_weights() if layer.weights else []
         for own, other in zip(layer.get_weights(), given, strict=True):
             np.testing.assert_array_equal(own, other)

@@ -104,7 +104,7 @@ class Evaluation:
                          calibration or null {expected_error,
                              uncalibrated_error or null,
                              bins [{upper, count, accuracy, confidence}]},
-                         coverage or null [{confidence, coverage, accuracy}],
+                         by_threshold or null [{confidence, coverage, accuracy}],
                          accepted or null {points, coverage, overall_accuracy,
                              mean_accuracy, mean_iou, mcc, kappa,
                              per_class {class: as above}, confusion}
@@ -158,10 +158,10 @@ def evaluate(clouds: Iterable[tuple], class_names: Sequence[str]) -> Evaluation:
 def _result_of(cloud: ScoredCloud, n_classes: int) -> CloudResult:
     reference, prediction = cloud.reference, cloud.prediction
     matrix = confusion_matrix(reference, prediction, n_classes)
-    calibration, coverage, accepted = ReliabilityCounts(), ThresholdCounts(), None
+    calibration, by_threshold, accepted = ReliabilityCounts(), ThresholdCounts(), None
     if cloud.confidence is not None:
         calibration = ReliabilityCounts.measure(reference, prediction, cloud.confidence)
-        coverage = ThresholdCounts.measure(reference, prediction, cloud.confidence)
+        by_threshold = ThresholdCounts.measure(reference, prediction, cloud.confidence)
     if cloud.accepted is not None:
         accepted_reference = np.where(cloud.accepted, reference, -1)
         accepted = confusion_matrix(accepted_reference, prediction, n_classes)
@@ -170,6 +170,6 @@ def _result_of(cloud: ScoredCloud, n_classes: int) -> CloudResult:
         len(reference) - int(matrix.sum()),
         calibration,
         cloud.uncalibrated or ReliabilityCounts(),
-        coverage,
+        by_threshold,
         accepted,
     )

@@ -169,7 +169,7 @@ class CloudResult:
         ignored: Number of points without a reference label.
         calibration: Counts of confidences; empty without confidences.
         uncalibrated: Counts before calibration; empty without calibration.
-        coverage: Counts by confidence threshold; empty without confidences.
+        by_threshold: Counts by confidence threshold; empty without confidences.
         accepted: ``(C, C)`` int64, confusion matrix of the points whose
             confidence reaches ``prediction.min_confidence``; None where no
             threshold was set.
@@ -179,7 +179,7 @@ class CloudResult:
     ignored: int = 0
     calibration: ReliabilityCounts = field(default_factory=ReliabilityCounts)
     uncalibrated: ReliabilityCounts = field(default_factory=ReliabilityCounts)
-    coverage: ThresholdCounts = field(default_factory=ThresholdCounts)
+    by_threshold: ThresholdCounts = field(default_factory=ThresholdCounts)
     accepted: np.ndarray | None = None
 
     def __add__(self, other: "CloudResult") -> "CloudResult":
@@ -191,7 +191,7 @@ class CloudResult:
             self.ignored + other.ignored,
             self.calibration + other.calibration,
             self.uncalibrated + other.uncalibrated,
-            self.coverage + other.coverage,
+            self.by_threshold + other.by_threshold,
             accepted,
         )
 

@@ -30,6 +30,7 @@ def result_record(result: CloudResult, class_names: Sequence[str]) -> dict[str, 
         The mapping that `Evaluation.to_dict` describes; None replaces NaN.
     """
     scores, calibration = result.scores, result.calibration
+    counts = result.by_threshold
     bins = {
         "upper": (np.arange(1, BINS + 1) / BINS).tolist(),
         "count": calibration.count.tolist(),
@@ -51,7 +52,7 @@ def result_record(result: CloudResult, class_names: Sequence[str]) -> dict[str, 
         }
         if calibration.count.any()
         else None,
-        "coverage": result.coverage.rows() if result.coverage.count.any() else None,
+        "by_threshold": counts.rows() if counts.count.any() else None,
         "accepted": _accepted_record(result, class_names),
     }
 

@@ -13,8 +13,8 @@ from vl3d_lite.model.layers import (
     RegularLift,
     RegularRepresentation,
     RepeatedCopies,
+    RotatedCopies,
     StackedCopies,
-    TurnedCopies,
     get_group,
 )
 
@@ -31,7 +31,7 @@ def rotated_inputs(inputs, group):
         else (scalars and neighbor indices) repeated.
     """
     return {
-        name: TurnedCopies(group, name=f"turned_{name}")(value)
+        name: RotatedCopies(group, name=f"rotated_{name}")(value)
         if name.startswith("xyz_")
         else RepeatedCopies(group, name=f"repeated_{name}")(value)
         for name, value in inputs.items()

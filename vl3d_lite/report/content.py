@@ -126,7 +126,7 @@ def _score_content(
         "few_points": FEW_POINTS,
         "confusion": None,
         "reliability": None,
-        "coverage": None,
+        "coverage_plot": None,
     }
     if evaluation is None:
         return content
@@ -137,6 +137,7 @@ def _score_content(
     if pooled.calibration.count.any():
         before = None if pooled.uncalibrated_error is None else pooled.uncalibrated
         content["reliability"] = data_uri(plot_reliability(pooled.calibration, before))
-    if pooled.coverage.count.any():
-        content["coverage"] = data_uri(plot_coverage(pooled.coverage, min_confidence))
+    if pooled.by_threshold.count.any():
+        plot = plot_coverage(pooled.by_threshold, min_confidence)
+        content["coverage_plot"] = data_uri(plot)
     return content

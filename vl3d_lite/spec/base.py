@@ -1,4 +1,4 @@
-"""What every section of a spec has in common."""
+"""The base class of the sections of a spec."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
@@ -37,11 +37,11 @@ class Section(BaseModel):
     """The key that receives the value where a scalar replaces the mapping."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        """Independent searches for values that contradict each other.
+        """Independent checks for values that contradict each other.
 
-        The reader also runs these searches on an incomplete section, which lacks
-        each value that already has an error; a search ends at such a value with an
-        `AttributeError`, and the other searches still run.
+        The reader also runs these checks on an incomplete section, which lacks
+        each value that already has an error; a check ends at such a value with an
+        `AttributeError`, and the other checks still run.
         """
         return []
 
@@ -56,8 +56,8 @@ class Section(BaseModel):
     def _raise_violations(self) -> Self:
         messages = [
             f"{'.'.join(map(str, violation.locations[0]))}: {violation.message}"
-            for search in self.violations()
-            for violation in search
+            for check in self.violations()
+            for violation in check
         ]
         if messages:
             raise ValueError("; ".join(messages))

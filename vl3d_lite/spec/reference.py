@@ -6,6 +6,7 @@
 import inspect
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _INTRODUCTION = """\
 
 One YAML file describes a run. It contains the keys that differ from the defaults
 below; only `classes`, `features`, `fields` and `model` are required. Unknown keys
-are errors. This table decides the type of a value: `1e-3` is a number, a class may
+are errors. This page decides the type of a value: `1e-3` is a number, a class may
 be named `no`, and booleans are `true` and `false`. Lengths are in meters.
 
 - `extends: other.yaml` extends another spec (path relative to the file). Mappings
@@ -71,28 +72,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def markdown() -> str:
-    """The reference of the spec in Markdown, one table per section."""
+    """The reference of the spec in Markdown, one entry per key of each section."""
     parts = [_INTRODUCTION]
     for section, path in _sections(kind_of(Spec), {}).items():
         title = f"`{path}`" if path else "Top level"
         parts.append(f"## {title}\n\n{inspect.getdoc(section)}\n")
         if section.short_form:
             parts.append(f"Short form: the value of `{section.short_form}`.\n")
-        rows = [
-            "| key | type | default | range | meaning |",
-            "|---|---|---|---|---|",
-        ]
-        for name, kind in fields_of(section).items():
-            field = section.model_fields[name]
-            cells = (
-                f"`{name}`",
-                _type(kind),
-                _default(field.get_default(call_default_factory=True)),
-                _range(kind),
-                " ".join((field.description or "").split()) or _summary(kind),
-            )
-            rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
-        parts.append("\n".join(rows) + "\n")
+        keys = fields_of(section).items()
+        parts.append("\n".join(_entry(section, *key) for key in keys) + "\n")
     return "\n".join(parts)
 
 
@@ -128,6 +116,21 @@ def _without_titles(value: Any, names: bool = False) -> Any:
     return [_without_titles(v) for v in value] if isinstance(value, list) else value
 
 
+def _entry(section: type[Section], name: str, kind: Kind) -> str:
+    """A key with type, default, range and meaning, in lines of 88 columns."""
+    field = section.model_fields[name]
+    default = _default(field.get_default(call_default_factory=True))
+    facts = [fact for fact in (_type(kind), default, _range(kind)) if fact]
+    meaning = " ".join((field.description or "").split()) or _summary(kind)
+    return textwrap.fill(
+        f"- `{name}` ({'; '.join(facts)}): {meaning}",
+        width=88,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def _type(kind: Kind) -> str:
     if kind.alternatives:
         return " or ".join(_type(option) for option in kind.alternatives)
@@ -156,8 +159,8 @@ def _default(value: Any) -> str:
     if isinstance(value, Section):
         return ""
     if isinstance(value, float):
-        return f"`{value:g}`"
-    return f"`{json.dumps(value)}`" if not isinstance(value, str) else f"`{value}`"
+        return f"default `{value:g}`"
+    return f"default `{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _summary(kind: Kind) -> str:

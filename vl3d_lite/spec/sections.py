@@ -28,7 +28,7 @@ class SectionReader:
     """Reads nodes by the schema and records the position of each value.
 
     A section is built without pydantic's validation, so that a section with errors
-    still takes part in the search for further ones: it then lacks the values that
+    still takes part in the checks for further ones: it then lacks the values that
     already have an error.
 
     Args:
@@ -191,14 +191,14 @@ class SectionReader:
         return _FAILED
 
     def _add_violations(self, section: Section, location: KeyPath) -> None:
-        for search in section.violations():
+        for check in section.violations():
             try:
-                for violation in search:
+                for violation in check:
                     inner = self._first_written(location, violation.locations)
                     message = f"`{key_name(inner)}`: {violation.message}"
                     self.add_error(self.nearest(inner), message)
             except AttributeError:
-                # The search needs a value that already has an error.
+                # The check needs a value that already has an error.
                 if not self.errors:
                     raise
 

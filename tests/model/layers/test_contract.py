@@ -293,7 +293,9 @@ CASES = {
         lambda: layers.StackedCopies("C4"), lambda: (drawn(4, 5, 3),)
     ),
     "TORFGVALayer": Case(layers.TORFGVALayer, torf_inputs),
-    "TurnedCopies": Case(lambda: layers.TurnedCopies("C4"), lambda: (drawn(4, 5, 3),)),
+    "RotatedCopies": Case(
+        lambda: layers.RotatedCopies("C4"), lambda: (drawn(4, 5, 3),)
+    ),
     "UnaryBlock": Case(
         lambda: layers.UnaryBlock(
             6,

@@ -14,6 +14,7 @@ from vl3d_lite.model.layers import (
     KPConvXLayer,
     RegularLift,
     RegularRepresentation,
+    RotatedCopies,
 )
 
 
@@ -72,3 +73,10 @@ def test_a_saved_model_with_the_old_names_loads(tmp_path):
     x = np.random.default_rng(0).normal(size=(2, 5, 4)).astype("float32")
     expected = ops.convert_to_numpy(model(x))
     np.testing.assert_array_equal(ops.convert_to_numpy(loaded(x)), expected)
+
+
+def test_the_old_name_of_rotated_copies_loads():
+    config = keras.saving.serialize_keras_object(RotatedCopies("C4"))
+    config = json.loads(json.dumps(config).replace("RotatedCopies", "TurnedCopies"))
+    config["module"] = "vl3d_lite.model.layers.equivariant.copies"
+    assert type(keras.saving.deserialize_keras_object(config)) is RotatedCopies

@@ -41,9 +41,9 @@ from vl3d_lite.model.layers.equivariant import (
     RegularLift,
     RegularRepresentation,
     RepeatedCopies,
+    RotatedCopies,
     StackedCopies,
     SymmetryGroup,
-    TurnedCopies,
     get_group,
 )
 from vl3d_lite.model.layers.indices import CoarseNeighbors, RealPoints
@@ -86,10 +86,10 @@ __all__ = [
     "RegularLift",
     "RegularRepresentation",
     "RepeatedCopies",
+    "RotatedCopies",
     "StackedCopies",
     "SymmetryGroup",
     "TORFGVALayer",
-    "TurnedCopies",
     "UnaryBlock",
     "cutoff_envelope",
     "envelope_gated_softmax",

@@ -11,8 +11,8 @@ from vl3d_lite.model.layers import (
     PooledCopies,
     RegularLift,
     RepeatedCopies,
+    RotatedCopies,
     StackedCopies,
-    TurnedCopies,
     get_group,
 )
 
@@ -65,13 +65,13 @@ def test_pooled_numbers_do_not_see_the_group(name, kind):
 def test_a_rotation_permutes_the_copies(name):
     group = get_group(name)
     xyz = drawn(2, 6, 3)
-    copies = call(TurnedCopies(name), {"inputs": xyz})
+    copies = call(RotatedCopies(name), {"inputs": xyz})
     copies = copies.reshape(group.order, 2, 6, 3)
     np.testing.assert_allclose(copies[0], xyz, atol=1e-6)
     for h, matrix in enumerate(matrices(name)):
         np.testing.assert_allclose(copies[h][..., :2], xyz[..., :2] @ matrix, atol=1e-6)
     for g in range(group.order):
-        rotated = call(TurnedCopies(name), {"inputs": xyz @ group.matrices[g].T})
+        rotated = call(RotatedCopies(name), {"inputs": xyz @ group.matrices[g].T})
         rotated = rotated.reshape(copies.shape)
         for h in range(group.order):
             np.testing.assert_allclose(
@@ -82,9 +82,9 @@ def test_a_rotation_permutes_the_copies(name):
 def test_quarter_rotations_are_exact():
     group = get_group("D4")
     xyz = (1e3 * drawn(1, 50, 3)).astype("float32")
-    copies = call(TurnedCopies("D4"), {"inputs": xyz})
+    copies = call(RotatedCopies("D4"), {"inputs": xyz})
     rotated = (xyz @ group.matrices[3].T).astype("float32")
-    again = call(TurnedCopies("D4"), {"inputs": rotated})
+    again = call(RotatedCopies("D4"), {"inputs": rotated})
     order = [group.product[3, h] for h in range(8)]
     np.testing.assert_array_equal(again[order], copies)
 

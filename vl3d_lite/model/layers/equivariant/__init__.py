@@ -19,8 +19,8 @@ from vl3d_lite.model.layers.equivariant.positions import LiftedOffsets
 from vl3d_lite.model.layers.equivariant.rotated_copies import (
     PooledCopies,
     RepeatedCopies,
+    RotatedCopies,
     StackedCopies,
-    TurnedCopies,
 )
 
 __all__ = [
@@ -35,8 +35,8 @@ __all__ = [
     "RegularLift",
     "RegularRepresentation",
     "RepeatedCopies",
+    "RotatedCopies",
     "StackedCopies",
     "SymmetryGroup",
-    "TurnedCopies",
     "get_group",
 ]

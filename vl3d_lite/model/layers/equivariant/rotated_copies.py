@@ -33,7 +33,7 @@ class _Copies(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
-class TurnedCopies(_Copies):
+class RotatedCopies(_Copies):
     """Rotate (and mirror) coordinates by the inverse of every element.
 
     For an element ``h`` of the group and its matrix ``R_h``::
@@ -85,6 +85,10 @@ def _sum(x, a, y, b):
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
+# The name of the layer in model files of version 0.1.
+keras.saving.get_custom_objects()["vl3d_lite>TurnedCopies"] = RotatedCopies
+
+
 @keras.saving.register_keras_serializable(package="vl3d_lite")
 class RepeatedCopies(_Copies):
     """Repeat what a rotation leaves alone (scalars, neighbor indices).
@@ -108,7 +112,7 @@ class RepeatedCopies(_Copies):
         DeepLearningException: The group is unknown.
 
     Source:
-        See `TurnedCopies`.
+        See `RotatedCopies`.
     """
 
     def __init__(self, group, **kwargs):
