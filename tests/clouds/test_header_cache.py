@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.clouds.las_files import make_las
+from tests.conftest import write_place
 from vl3d_lite.clouds import header_check
 from vl3d_lite.clouds.header_cache import SETTLED_SECONDS, HeaderCache
 from vl3d_lite.clouds.header_check import read_header
@@ -135,6 +136,20 @@ def test_a_file_made_of_records_fills_no_memory(tmp_path, parsed, monkeypatch):
     read_header(path)
     read_header(path)
     assert parsed == {"a.las": 2}
+
+
+def test_init_parses_the_header_of_a_split_cloud_once(tmp_path, parsed, monkeypatch):
+    from vl3d_lite.guide.init.init import propose_spec
+
+    write_place(tmp_path / "a.laz", 0, 9000)
+    settle()
+    opened = []
+    monkeypatch.setattr(laspy, "open", lambda path, **_: opened.append(path))
+    blocks = tmp_path / "blocks"
+    propose_spec([tmp_path / "a.laz"], tmp_path / "s.yaml", split_into=blocks)
+    assert parsed["a.laz"] == 1
+    assert not opened
+    assert len(list(blocks.iterdir())) == 2
 
 
 @pytest.mark.slow

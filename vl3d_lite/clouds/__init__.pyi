@@ -1,3 +1,4 @@
+from .block import write_block as write_block
 from .cloud import PointCloud as PointCloud
 from .crs import Crs as Crs
 from .crs import meters_per_unit as meters_per_unit

@@ -90,7 +90,7 @@ def write_las(
     added = _extra_dimensions(dimensions)
     try:
         rewriting = Rewriting(header, added, classification, keep_codes, replace, log)
-        copy = _Copy(header, rewriting, _is_compressed(target, header), log)
+        copy = Copy(header, rewriting, _is_compressed(target, header), log)
         with replacing(target, make_folder=False) as draft:
             copy.write(draft)
     except MemoryError as error:
@@ -159,8 +159,8 @@ class _ErrorKeepingFile:
             raise
 
 
-class _Copy:
-    """Writes the copy: its records, and the bytes before and after them."""
+class Copy:
+    """Writes a copy of a cloud: its records, and the bytes before and after them."""
 
     def __init__(
         self,
@@ -179,11 +179,20 @@ class _Copy:
             self.laz = lazrs.LazVlr.new_for_compression(rewriting.point_format, extra)
         self.raw = self._header_block()
         self.evlrs = [r for r in header.evlrs if self._is_kept(r)]
+        self.out = np.empty((0, rewriting.record_length), np.uint8)
 
     def write(self, path: Path) -> None:
         """Write the copy to a new file."""
         with _opened_for_lazrs(path) as file:
             self._write(file)
+
+    def converted(self, start: int, records: np.ndarray) -> np.ndarray:
+        """Records of the copy, which the next call overwrites."""
+        if len(records) > len(self.out):
+            self.out = np.empty((len(records), self.rewriting.record_length), np.uint8)
+        part = self.out[: len(records)]
+        self.rewriting.apply(start, records, part)
+        return part
 
     def _write(self, file: _ErrorKeepingFile) -> None:
         vlrs = self._vlr_bytes()
@@ -280,20 +289,15 @@ class _Copy:
             self.laz or self.header.compressed
         )
         channels: set[int] = set()
-        out = None
         for start, records in read_records(self.header):
             if fragile:
                 assert channel is not None  # formats 9 and 10 have it
                 channels.update(np.unique(channel.values(records)).tolist())
                 self._check_channels(channels)
-            if out is None:
-                shape = (len(records), self.rewriting.record_length)
-                out = np.empty(shape, np.uint8)
-            part = out[: len(records)]
-            self.rewriting.apply(start, records, part)
+            part = self.converted(start, records)
             if packer is None:
                 file.write(part)
-            else:
+            elif len(part):
                 packer.compress_many(part.reshape(-1))
         if packer is not None:
             packer.done()

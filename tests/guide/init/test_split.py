@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import laspy
 import numpy as np
 import pytest
 
-from tests.conftest import write_place
 from vl3d_lite.errors import DataError
 from vl3d_lite.guide.init.split import (
     LEFT_OUT,
@@ -15,7 +13,6 @@ from vl3d_lite.guide.init.split import (
     block_of_points,
     choose_validation,
     points_near_others,
-    write_block,
 )
 from vl3d_lite.guide.init.survey import Survey
 
@@ -105,18 +102,3 @@ def test_a_cloud_labeled_in_one_corner_cannot_be_split():
     labels = np.where((np.abs(xy - 50) < 5).all(axis=1), 0, -1)
     with pytest.raises(DataError, match="second labeled cloud"):
         block_of_points(xy, labels, spacing=1.0)
-
-
-@pytest.mark.parametrize("suffix", [".las", ".laz"])
-def test_a_block_keeps_every_dimension_of_its_points(tmp_path, suffix):
-    source, target = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
-    write_place(source, 0, n=3000)
-    before = source.read_bytes()
-    chosen = np.random.default_rng(4).random(3000) < 0.3
-    write_block(source, target, chosen)
-    whole, block = laspy.read(source), laspy.read(target)
-    assert block.header.point_count == chosen.sum()
-    for name in whole.point_format.dimension_names:
-        np.testing.assert_array_equal(block[name], np.asarray(whole[name])[chosen])
-    assert source.read_bytes() == before
-    assert block.header.are_points_compressed == (suffix == ".laz")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import PointCloud, read_las
+from vl3d_lite.clouds import PointCloud, read_las, write_block
 from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
@@ -27,7 +27,6 @@ from vl3d_lite.guide.init.split import (
     block_of_points,
     choose_validation,
     points_near_others,
-    write_block,
 )
 from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
 from vl3d_lite.spec import read_spec

@@ -1,14 +1,11 @@
 """Hold out validation data apart in space: a whole cloud, or a block of one."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import laspy
 import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.guide.init.survey import Survey
-from vl3d_lite.system import replacing
 
 MIN_REMAINING = 0.5  # of a validation cloud's labels, once the border is left out
 SHARE = 0.2  # of the points, for validation
@@ -16,7 +13,6 @@ SHARE = 0.2  # of the points, for validation
 GAP_SPACINGS = 10
 MAX_GAP_SHARE = 0.05  # of the extent
 LEFT_OUT, TRAIN, VALIDATION = 0, 1, 2
-CHUNK = 1_000_000
 
 
 def choose_validation(
@@ -154,30 +150,3 @@ def block_of_points(
             "second labeled cloud"
         )
     return best[1], best[2]
-
-
-def write_block(source: Path, target: Path, chosen: np.ndarray) -> None:
-    """Write the chosen points of a LAS or LAZ file, with all their dimensions.
-
-    Args:
-        source: The input file; it is not changed.
-        target: The file to write; it appears whole or not at all.
-        chosen: ``(n,)`` bool.
-
-    Raises:
-        ResourceError: `target` cannot be written.
-    """
-    with (
-        replacing(target) as part,
-        laspy.open(source) as reader,
-        laspy.open(
-            part,
-            mode="w",
-            header=reader.header,
-            do_compress=target.suffix.lower() == ".laz",
-        ) as writer,
-    ):
-        start = 0
-        for points in reader.chunk_iterator(CHUNK):
-            writer.write_points(points[chosen[start : start + len(points)]])
-            start += len(points)
