@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vl3d_lite import pipeline
 from vl3d_lite.cli import runs as cli
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.pipeline.verify import Verification, verify
@@ -135,8 +136,7 @@ def test_another_spec_and_other_versions_are_notes(copy):
 
 def test_the_command_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
-    module = importlib.import_module("vl3d_lite.pipeline.verify")
-    monkeypatch.setattr(module, "verify", lambda run, quiet: found)
+    monkeypatch.setattr(pipeline, "verify", lambda run, quiet: found)
     monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"
