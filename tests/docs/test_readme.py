@@ -229,8 +229,9 @@ def texts_of_the_program():
 def test_explained_messages_exist():
     texts = set(texts_of_the_program())
     page = (ROOT / "docs/troubleshooting.md").read_text()
-    cells = re.findall(r"^\| (`.+?`(?:, `.+?`)*) \| [^|]+ \| [^|]+ \|$", page, re.M)
-    messages = [m for cell in cells for m in re.findall(r"`([^`]+)`", cell)]
+    heads = re.findall(r"^- \*\*(.+?)\*\*:", page, re.M | re.S)
+    messages = [m for head in heads for m in re.findall(r"`([^`]+)`", head)]
+    assert page.count("*Remedy*:") == len(heads)
     assert len(messages) > 50
     for message in messages:
         parts = [part.strip() for part in message.split("…")]
@@ -239,8 +240,8 @@ def test_explained_messages_exist():
 
 def test_architecture_lists_the_packages():
     page = (ROOT / "docs/architecture.md").read_text()
-    table = page.partition("| package |")[2].partition("\n\n")[0]
-    listed = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    entries = page.partition("## Packages")[2].partition("\n## ")[0]
+    listed = re.findall(r"^- `(\w+)`: ", entries, re.M)
     folders = {path.parent.name for path in (ROOT / "vl3d_lite").glob("*/__init__.py")}
     assert len(listed) == len(set(listed)) == 15
     assert set(listed) == folders

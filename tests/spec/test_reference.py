@@ -39,7 +39,7 @@ def _sections(kind, found):
     return found
 
 
-def test_every_key_has_a_meaning_and_a_row():
+def test_every_key_has_a_meaning_and_an_entry():
     text = markdown()
     sections = _sections(kind_of(Spec), set())
     assert len(sections) == 21
@@ -47,7 +47,7 @@ def test_every_key_has_a_meaning_and_a_row():
         for name, field in section.model_fields.items():
             described = field.description or kind_of(field.annotation).section.__doc__
             assert described, f"{section.__name__}.{name}"
-            assert f"| `{name}` |" in text
+            assert f"- `{name}` (" in text
 
 
 def _errors(text):
