@@ -23,6 +23,8 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.timing import wrapped
+
 EPOCHS, BATCH = 6, 4
 STAGES = ((4096, 32, 1), (1536, 64, 1), (448, 128, 2), (128, 192, 1))
 TASKS = {
@@ -63,7 +65,7 @@ NETWORKS = {
     "gva": ("+ GVA", [stages()]),
     "envelope": ("+ GVA with envelope", [stages(), "model.gva.softmax=envelope"]),
     "gqa": (
-        "+ GVA, grouped-query attention",
+        "+ GVA, GQA",
         [stages(last="gqa"), f"model.gqa={GQA}"],
     ),
     "decoder": ("+ GVA, equivariant decoder", [stages(), f"model.decoder={DECODER}"]),
@@ -73,9 +75,10 @@ HEAD = [
     "# What attention and symmetry are worth on real scans",
     "",
     "One core of 2 shared ones, 24 GiB, no GPU. IoU on every point of the test files; "
-    "*validation* and *test* are the mean of the three classes, *validation* on cells "
+    "*val.* (validation) and *test* are the mean of the three classes, *val.* on cells "
     "with one vote, at the best epoch. All networks of a task trained for as many "
-    "seconds of steps. Points/s: as `plan` measures them, batches included.",
+    "seconds of steps. Points/s: as `plan` measures them, batches included. "
+    "Predict s: seconds of prediction. GQA: grouped-query attention.",
     "",
     "    python -m benchmarks.bench_attention $D --runs /tmp/attention",
     "",
@@ -167,8 +170,8 @@ def found(run: Path) -> dict:
 
 def table(runs: Path, task: str) -> list[str]:
     """Markdown of a task: a row for each network and seed that was measured."""
-    head = "network | seed | validation | test | ground | vegetation | building"
-    head += " | parameters | training, points/s | prediction, s"
+    head = "network | seed | val. | test | ground | veg. | build."
+    head += " | parameters | points/s | predict s"
     lines = [f"## {task.capitalize()}", "", f"| {head} |", f"|---|{'--:|' * 9}"]
     for network, (title, _) in NETWORKS.items():
         for run in sorted(runs.glob(f"{task}-{network}-*")):
@@ -186,6 +189,7 @@ def table(runs: Path, task: str) -> list[str]:
 
 def store_report(text: str, store: Path | None) -> None:
     """Print a report and, if asked, store it."""
+    text = wrapped(text)
     sys.stdout.write(text)
     if store:
         store.write_text(text, encoding="utf-8")

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scenes import airborne, terrestrial
+from benchmarks.timing import wrapped
 from vl3d_lite.cli.app import app
 from vl3d_lite.clouds.files import find_clouds
 from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatches
@@ -69,9 +70,9 @@ def measure(clouds: list[Path], folder: Path) -> dict:
         "shape": fields.shape + ("" if not fields.radius else f" {fields.radius:g} m"),
         "stages": " ".join(str(stage.points) for stage in spec.model.stages),
         "classes": str(len(spec.classes)),
-        "full in training": f"{full.mean():.1%}",
-        "full in validation": f"{(np.concatenate(swept) == 1).mean():.1%}",
-        "coarser stages filled": " ".join(f"{share:.0%}" for share in coarse),
+        "training": f"{full.mean():.1%}",
+        "validation": f"{(np.concatenate(swept) == 1).mean():.1%}",
+        "coarser stages": " ".join(f"{share:.0%}" for share in coarse),
         "lines": str(len(output.read_text().splitlines())),
         "seconds": f"{seconds:.1f}",
         "goal met": "yes" if full.mean() >= GOAL else "no",
@@ -87,6 +88,18 @@ def _stage_fills(batches, spec) -> np.ndarray:
         for batch, _ in batches.epoch(1)
     ]
     return np.mean(fills, axis=0)
+
+
+def _table(rows: dict[str, dict[str, str]], heads: list[str]) -> list[str]:
+    """Some columns of all clouds."""
+    return [
+        f"| cloud | {' | '.join(heads)} |",
+        f"|---|{'--:|' * len(heads)}",
+        *(
+            f"| {cloud} | {' | '.join(row[head] for head in heads)} |"
+            for cloud, row in rows.items()
+        ),
+    ]
 
 
 def _quietly(command: list[str]) -> None:
@@ -125,19 +138,20 @@ def main() -> None:
         "# Specs that `init` writes",
         "",
         f"{datetime.date.today()}, 2 shared cores, 24 GiB. Simulated scenes and, by "
-        "name, given clouds. "
-        f"Full: share of {FIELDS} training fields, and of the fields that sweep the "
-        "validation block, with as many points as the first stage. Every spec passed "
+        f"name, given clouds. Training and validation: share of {FIELDS} training "
+        "fields, and of the fields that cover the validation block, that are full, "
+        "with as many points as the first stage. Coarser stages: how "
+        "full they are. Every spec passed "
         f"`vl3d-lite check`. Goal: {GOAL:.0%} full in training, 60 lines.",
         "",
         "    python -m benchmarks.bench_init",
         "",
-        f"| cloud | {' | '.join(heads)} |",
-        f"|---|{'--:|' * len(heads)}",
-        *(f"| {name} | {' | '.join(row.values())} |" for name, row in rows.items()),
+        *_table(rows, heads[:4]),
+        "",
+        *_table(rows, heads[4:]),
         "",
     ]
-    text = "\n".join(lines)
+    text = wrapped("\n".join(lines))
     sys.stdout.write(text)
     if options.store:
         options.store.write_text(text)

@@ -25,6 +25,7 @@ from pathlib import Path
 import laspy
 import numpy as np
 
+from benchmarks.timing import wrapped
 from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.clouds.writing import write_las
 
@@ -167,6 +168,7 @@ def main() -> None:
         f"    python -m benchmarks.bench_las --points {arguments.points} "
         f"--repeats {arguments.repeats}\n\n{measured}\n"
     )
+    report = wrapped(report)
     sys.stdout.write(report)
     if arguments.store:
         arguments.store.write_text(report)

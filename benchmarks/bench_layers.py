@@ -225,8 +225,8 @@ def main():
         f"| literal, the same | {temporaries('literal'):.1f} |",
         f"| TORF tail, (B, K, G, d) takes 33.6 | {temporaries('tail'):.1f} |",
         "",
-        f"| TORF tail at {TAIL} | layer ms | quartet ms, the same mode | ratio "
-        "| of the quartet in a graph |",
+        f"| TORF tail at {TAIL} | layer ms | quartet ms, same mode | ratio "
+        "| of quartet in graph |",
         "|---|--:|--:|--:|--:|",
     ]
     results = measure_tail(arguments.rounds)

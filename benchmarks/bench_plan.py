@@ -20,6 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.timing import wrapped
 from vl3d_lite.system.resources import cpu_limit
 
 QUICK, DENSE = "configs/quickstart.yaml", "configs/dense_als.yaml"
@@ -132,24 +133,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             rows.append(row(name, measure(*SPECS[name], Path(place))))
         print(rows[-1], file=sys.stderr, flush=True)
-    text = "\n".join(
-        [
-            "# What `plan` foretells",
-            "",
-            f"{datetime.date.today()}, one core of 2 shared ones, 24 GiB, no GPU. Peak "
-            "RAM of `run` in MiB; seconds of training and of preparation, foretold by "
-            f"`--measure`. Goals: {GOALS['memory']:.0%} of RAM, {GOALS['time']:.0%} of "
-            "training time.",
-            "",
-            "    taskset -c 0 nice -n 5 python -m benchmarks.bench_plan",
-            "",
-            "| spec | RAM foretold | RAM | error | training foretold, s | training, s "
-            "| error | preparation foretold, s | preparation, s | error |",
-            f"|---|{'--:|' * 9}",
-            *rows,
-            "",
-        ]
-    )
+    lines = [
+        "# What `plan` foretells",
+        "",
+        f"{datetime.date.today()}, one core of 2 shared ones, 24 GiB, no GPU. Peak "
+        "RAM of `run` in MiB; seconds of training and of preparation, foretold by "
+        f"`--measure`. Goals: {GOALS['memory']:.0%} of RAM, {GOALS['time']:.0%} of "
+        "training time. Every estimate stands before the measurement (is).",
+        "",
+        "    taskset -c 0 nice -n 5 python -m benchmarks.bench_plan",
+        "",
+        "| spec | RAM | is | error | training | is | error "
+        "| preparation | is | error |",
+        f"|---|{'--:|' * 9}",
+        *rows,
+        "",
+    ]
+    text = wrapped("\n".join(lines))
     sys.stdout.write(text)
     if options.store:
         options.store.write_text(text)

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from benchmarks.timing import wrapped
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.batches import FeatureScaling, SweepBatches, TrainingBatches
 from vl3d_lite.dataset.extractor import FieldExtractor
@@ -230,12 +231,14 @@ def report(points: int, repeats: int) -> str:
         f"{points} points, cells of {GRID_SIZE} m, stages of {STAGES} points, 16 "
         f"neighbors, two votes; CPU seconds, medians of {repeats} runs. Mp = million "
         "field points. Targets: 0.3 Mp/s the first time, 1.5 drawn again. Farthest "
-        "sampling: one run on a tenth of the block.",
+        "sampling: one run on a tenth of the block. Overlap: of one vote; filled: "
+        "share of the slots; first and again: Mp/s; cut off: share of the neighbors "
+        "that the border cuts off, by level.",
         "",
         f"    taskset -c 0 python -m benchmarks.bench_preparation --points {points}",
         "",
-        "| fields | cells | fields | overlap a vote | slots filled | first, Mp/s | "
-        "again, Mp/s | neighbors the border cuts off, by level | peak MB |",
+        "| fields | cells | fields | overlap | filled | first | again | cut off "
+        "| peak MB |",
         "|---|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for name in FIELDS:
@@ -272,7 +275,7 @@ def report(points: int, repeats: int) -> str:
     peak = search.pop("peak MB")
     lines += [f"| {name} | {seconds:.2f} |" for name, seconds in search.items()]
     lines += ["", f"Peak of the search: {peak:.0f} MB (Open3D included)."]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
 
 
 def main() -> None:

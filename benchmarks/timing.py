@@ -5,6 +5,7 @@ import os
 import re
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,14 @@ def peak_megabytes() -> int:
     return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
 
+def wrapped(text: str) -> str:
+    """The text with paragraphs of at most 100 columns; tables and commands stay."""
+    return "\n".join(
+        line if line.startswith(("|", "    ")) else textwrap.fill(line, 100)
+        for line in text.split("\n")
+    )
+
+
 def publish(title: str, command: str, lines: list[str], store: Path | None) -> None:
     """Print a report and, if asked, store it."""
     import keras
@@ -68,7 +77,7 @@ def publish(title: str, command: str, lines: list[str], store: Path | None) -> N
     today = datetime.datetime.now(tz=datetime.UTC).date()
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
     head = [f"# {title}", "", f"{today}, {MACHINE}; {versions}.", "", f"    {command}"]
-    text = "\n".join([*head, "", *lines, ""])
+    text = wrapped("\n".join([*head, "", *lines, ""]))
     sys.stdout.write(text)
     if store:
         store.write_text(text, encoding="utf-8")
