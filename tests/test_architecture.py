@@ -45,9 +45,15 @@ MAY_IMPORT = {
 ONLY = {("spec", "clouds"): "clouds.files", ("guide", "pipeline"): "guide.self_test"}
 
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
-MAY_LOAD_KERAS = {"model", "training", "prediction", "evaluation", "pipeline"}
-# `check`, `plan` and `compare` import these and answer at once.
+# Packages, and the two modules that build networks before a run: `doctor` tries each
+# backend in a process of its own, `plan --measure` times a network.
+MAY_LOAD_KERAS = {
+    *("model", "training", "prediction", "evaluation", "pipeline"),
+    *("guide.self_test", "guide.plan.measure"),
+}
+# Modules of these packages that `check`, `plan` and `compare` import without Keras.
 KERAS_FREE = [
+    "model.compilation",
     "model.cost",
     "training.memory",
     "training.remedies",
@@ -61,10 +67,6 @@ KERAS_FREE = [
     "evaluation.pairs",
     "evaluation.disagreements",
 ]
-# What builds networks before a run: `doctor` tries each backend in a process of its
-# own, `plan --measure` times a network.
-BUILDS_NETWORKS = ("guide.self_test", "guide.plan.measure")
-
 LAYER_IMPORTS = {"keras", "numpy", "math", "pathlib", "re", "functools", "numbers"}
 
 MOST_MODULE_LINES = 350
@@ -147,6 +149,11 @@ def own_imports(path: Path, planted: str = "") -> Iterator[str]:
             yield face_of(module).get(name, module)
 
 
+def may_load_keras(name: str) -> bool:
+    room = name.split(".")[0]
+    return bool({room, name} & MAY_LOAD_KERAS) and name not in KERAS_FREE
+
+
 def forbidden_imports(path: Path, planted: str = "") -> list[str]:
     """Imports that MAY_IMPORT, ONLY and the rules of Keras do not allow."""
     name = inner_name(name_of(path))
@@ -159,8 +166,7 @@ def forbidden_imports(path: Path, planted: str = "") -> list[str]:
         narrow = ONLY.get((room, other))
         if other not in allowed or (narrow and narrow not in (name, inner)):
             found.append(f"{name} -> {inner}")
-    keras_free = room not in MAY_LOAD_KERAS or name in KERAS_FREE
-    if keras_free and name not in BUILDS_NETWORKS:
+    if not may_load_keras(name):
         used = {module.split(".")[0] for module, _ in imported(path, planted)}
         found += [f"{name} -> {framework}" for framework in sorted(used & FRAMEWORKS)]
     return found
@@ -228,8 +234,8 @@ def test_packages_have_a_sentence_and_a_face():
     for package in sorted(set(MAY_IMPORT) - {"__init__", "__main__", "errors"}):
         path = ROOT / "vl3d_lite" / package / "__init__.py"
         docstring = ast.get_docstring(ast.parse(path.read_text()))
-        assert docstring.count("\n") == 0
-        assert docstring.endswith(".")
+        assert docstring.splitlines()[0].endswith(".")
+        assert docstring.count("\n") == 0 or "\n\nExample:" in docstring
         module = importlib.import_module(f"vl3d_lite.{package}")
         assert module.__all__
         assert set(module.__all__) <= set(dir(module))
@@ -283,8 +289,7 @@ def test_quick_modules_load_no_framework():
         name_of(path)
         for path in PACKAGE
         for inner in [inner_name(name_of(path))]
-        if (inner.split(".")[0] not in MAY_LOAD_KERAS or inner in KERAS_FREE)
-        and inner not in ("__main__", *BUILDS_NETWORKS)
+        if not may_load_keras(inner) and inner != "__main__"
     ]
     code = (
         "import importlib, sys\n"

@@ -38,6 +38,8 @@ EXAMPLES = [
         for n in FUNCTIONS
     ),
     "LoadedRun.classify",
+    "errors",
+    "model",
     "model.layers",
 ]
 WRITE = "prediction.write=[prediction, confidence, probabilities]"
@@ -79,6 +81,8 @@ def examples():
         "LoadedRun.classify",
         inspect.signature(vl3d_lite.load_run).return_annotation.classify,
     )
+    yield "errors", vl3d_lite.errors
+    yield "model", vl3d_lite.model
     yield "model.layers", vl3d_lite.model.layers
 
 

@@ -1,4 +1,13 @@
-"""Errors that are reported to the user, each with the exit code of a command."""
+"""Errors that are reported to the user, each with the exit code of a command.
+
+Example:
+    >>> import vl3d_lite
+    >>> try:
+    ...     vl3d_lite.read_las("absent.laz")
+    ... except vl3d_lite.errors.DataError as error:
+    ...     print(error.exit_code)
+    3
+"""
 
 
 class VL3DError(Exception):

@@ -1,4 +1,10 @@
-"""Tensors: layers, networks and the backend. Keras lives here."""
+"""Tensors: layers, networks and the backend. Keras lives here.
+
+Example:
+    >>> import vl3d_lite
+    >>> vl3d_lite.model.layers.KPConvXLayer(DH=8, groups=4).groups
+    4
+"""
 
 import lazy_loader
 
