@@ -32,6 +32,25 @@ def new_path(old):
     return f"{old.rpartition('.')[0]}.{RENAMED_KEYS[old]}"
 
 
+def test_the_table_holds_every_key_that_version_0_2_renamed():
+    assert RENAMED_KEYS == {
+        "classes.*.write": "output_code",
+        "fields.transfer": "interlevel_neighbors",
+        "model.source_weights.mute": "zero_weight_values",
+        "model.decoder.copies": "multiplicity",
+        "training.start_from": "initial_weights",
+        "prediction.keep": "keep_codes",
+        "prediction.unsure": "min_confidence",
+        "prediction.unsure_code": "reject_code",
+        "evaluation.confident": "min_confidence",
+        "evaluation.points": "min_points",
+        "evaluation.distance": "link_distance",
+    }
+    assert RENAMED_VALUES == {
+        "model.kpconvx.order": {"seed": "vl3d", "official": "apple"}
+    }
+
+
 @pytest.mark.parametrize("old", RENAMED_KEYS)
 def test_an_old_key_is_an_error_that_names_the_new_key(tmp_path, old):
     path, position = spec_with(tmp_path, old, 1)
