@@ -44,6 +44,7 @@ def test_all_errors_of_a_spec_are_printed_at_once(place, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_written_is_exit_code_4(place):
     result = vl3d("train", place / "spec.yaml", "--run", "/proc/nowhere/run", "-h")
     assert result.returncode == 2  # -h is no option: usage comes first

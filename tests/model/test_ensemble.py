@@ -6,7 +6,6 @@ import pytest
 from keras import ops
 from scipy.special import softmax
 
-from tests.contracts import slow_but
 from tests.model.test_network import logits_of, make_batch
 from tests.model.test_symmetry import make
 from vl3d_lite.model.ensemble import ProbabilityMean, combine_networks, rebuilt
@@ -38,10 +37,9 @@ def test_the_mean_of_logits_is_that_of_probabilities():
     assert np.isfinite(result).all()
 
 
-@pytest.mark.parametrize("symmetry", slow_but(["none", "C2"], "none"))
-@pytest.mark.parametrize(
-    "backbone", slow_but(["convolution", "attention", "head"], "convolution")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("symmetry", ["none", "C2"])
+@pytest.mark.parametrize("backbone", ["convolution", "attention", "head"])
 def test_networks_of_every_kind_are_combined_saved_and_loaded(
     backbone, symmetry, tmp_path
 ):

@@ -114,8 +114,8 @@ def logits_of(model, batch):
 
 
 @pytest.mark.parametrize("jit", slow_but([False, True], False))
-@pytest.mark.parametrize("order", ["vl3d", "apple"])
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("order", slow_but(["vl3d", "apple"], "vl3d"))
+@pytest.mark.parametrize("block", slow_but(BLOCKS, "kpconvx", "gva"))
 def test_every_block_builds_and_learns(block, order, jit):
     if block in ("gva", "gqa", "envelope") and order == "apple":
         pytest.skip("the attention has one order")

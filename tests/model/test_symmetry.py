@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.contracts import slow_but
 from tests.field_clouds import make_spec
 from tests.model.test_network import SHAPES, logits_of, make_batch, make_model
 from vl3d_lite.model.layers import (
@@ -96,7 +95,8 @@ def test_rotations_outside_the_group_change_the_logits():
     assert moved > 1e-3 * np.abs(before).max()
 
 
-@pytest.mark.parametrize("jit", slow_but([False, True], False))
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [False, True])
 def test_symmetry_holds_in_training_and_after_it(jit, tmp_path):
     model, shapes = make("head", "C4", kpconvx={"groups": 4, "hidden_ratio": 2})
     batch = make_batch(shapes)
@@ -114,19 +114,12 @@ def test_symmetry_holds_in_training_and_after_it(jit, tmp_path):
     np.testing.assert_allclose(again, expected, rtol=0, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("jit", slow_but([False, True], False))
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(
-            {
-                "attention": "full",
-                "self_attention": "local",
-                "layers": 2,
-                "dropout": 0.1,
-            },
-            marks=pytest.mark.slow,
-        ),
+        {"attention": "full", "self_attention": "local", "layers": 2, "dropout": 0.1},
         {"norm": "layernorm", "norm_first": False, "position_units": 0, "group": "D2"},
     ],
     ids=["full", "post-norm"],

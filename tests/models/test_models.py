@@ -155,6 +155,7 @@ def test_scores_of_other_clouds_go_into_a_run_of_ones_own(trained, place, tmp_pa
     assert any("val.laz: has changed" in text for text in verify(run).differences)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_scored_elsewhere_ships_no_place(
     trained, ship, place, tmp_path, monkeypatch
 ):

@@ -108,6 +108,7 @@ def expected_of(layer, inputs, arrays=None):
     return gva_by_loops(*geometry, layer.groups, layer.scale, False, gate)
 
 
+@pytest.mark.slow
 def test_dropout_keeps_the_contract(inputs, tmp_path):
     layer = attention(dropout=0.3, seed=7, positional_bias=False)
     check_layer(layer, inputs[:3], tmp_path, relative=2e-5, random=True)

@@ -209,7 +209,8 @@ def test_missing_neighbors_and_padded_points_have_no_effect(
     check_garbage(layer, inputs, with_garbage(inputs, real), real, training, "eager")
 
 
-@pytest.mark.parametrize("mode", slow_but(MODES[1:], "jit"))
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES[1:])
 @pytest.mark.parametrize("name", ["ptv2", "everything"])
 def test_they_have_none_in_compiled_training(name, inputs, real, mode):
     layer = randomized({"groups": GROUPS, **OPTIONS[name]}, inputs)
@@ -318,7 +319,7 @@ def test_dropout_acts_in_training_only(inputs):
     assert np.abs(run(layer, inputs, True) - run(undropped, inputs, True)).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["ptv2", "everything"])
+@pytest.mark.parametrize("name", slow_but(["ptv2", "everything"], "everything"))
 def test_dropout_keeps_the_mean(name, inputs):
     options = {"groups": GROUPS, "dropout": 0.3, "seed": 7, **OPTIONS[name]}
     layer = randomized(options, inputs)

@@ -188,12 +188,13 @@ def normalized(x):
     return x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "jit"),
     [
         ("C4", False),
-        pytest.param("C4", True, marks=pytest.mark.slow),
-        pytest.param("D4", True, marks=pytest.mark.slow),
+        ("C4", True),
+        ("D4", True),
     ],
 )
 def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
@@ -340,8 +341,9 @@ def test_other_attention_may_be_given():
     assert again.get_config() == given.get_config()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JAX, reason=SLOW)
-@pytest.mark.parametrize("foreign", slow_but([True, False], True))
+@pytest.mark.parametrize("foreign", [True, False])
 def test_given_attention_is_trained_and_saved(foreign, tmp_path):
     own = EquivariantMultiHeadAttention(("C4", 4), 2)
     layer = make(self_attn="none", multihead_attn=Plain(own) if foreign else own)
