@@ -58,7 +58,11 @@ def settled(model):
 
 @pytest.mark.parametrize(
     ("backbone", "symmetry"),
-    [("convolution", "C8"), ("attention", "D4"), ("head", "C4")],
+    [
+        pytest.param("convolution", "C8", marks=pytest.mark.slow),
+        ("attention", "D4"),
+        pytest.param("head", "C4", marks=pytest.mark.slow),
+    ],
 )
 def test_logits_do_not_change_when_the_cloud_rotates(backbone, symmetry):
     model, shapes = make(backbone, symmetry)

@@ -141,7 +141,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [["plan"], ["train", "--run", "new"]], ids=lambda command: command[0]
+    "command",
+    [["plan"], pytest.param(["train", "--run", "new"], marks=pytest.mark.slow)],
+    ids=lambda command: command[0],
 )
 def test_a_run_beyond_memory_ends_with_exit_code_4(place, tmp_path, command):
     name, *rest = command
