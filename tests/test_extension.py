@@ -139,6 +139,7 @@ np.testing.assert_allclose(values[:, 0], 2 * xyz[:, 2], rtol=1e-6)
     )
 
 
+@pytest.mark.slow
 def test_a_field_shape(copy):
     copy.edit(
         "spec/schema/clouds.py", '"cylinder", "sphere"', '"toy", "cylinder", "sphere"'
@@ -208,6 +209,7 @@ write_prediction(Path("a.las"), Path("b.las"), CellPrediction(shares, np.ones(2,
     )
 
 
+@pytest.mark.slow
 def test_a_command(copy):
     copy.append(
         "cli/looks.py",

@@ -122,6 +122,7 @@ def test_the_import_loads_nothing_slow():
     assert not {"numpy", "scipy", "yaml", "pydantic", "laspy", "keras"} & loaded
 
 
+@pytest.mark.slow
 def test_files_are_read_and_written_without_keras():
     code = "from vl3d_lite import __version__, errors, read_las, read_spec, write_las"
     loaded = loaded_modules(code)
@@ -129,6 +130,7 @@ def test_files_are_read_and_written_without_keras():
     assert not {"keras", "tensorflow", "open3d"} & loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_example_of_a_name_runs(desk_with_run, name):
     described = dict(examples())[name]
@@ -151,6 +153,7 @@ def test_docstrings_describe_every_argument(name):
     assert "Raises:\n" in described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [[], pytest.param(["prediction.grids=2"], marks=pytest.mark.slow)],
@@ -181,6 +184,7 @@ def test_classify_returns_indices_and_calibrated_probabilities(run, place):
     np.testing.assert_array_equal(classes, probabilities.argmax(axis=1))
 
 
+@pytest.mark.slow
 def test_local_and_world_coordinates_give_the_same(run, place):
     cloud = vl3d_lite.read_las(place / "test.laz", dimensions=run.dimensions)
     for one, other in zip(
@@ -191,6 +195,7 @@ def test_local_and_world_coordinates_give_the_same(run, place):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_coordinates_of_no_las_file_are_classified(run):
     rng = np.random.default_rng(0)
     xyz = rng.normal(0, 5, (500, 3)) * (1, 1, 0.01)

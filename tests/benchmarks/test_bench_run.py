@@ -88,6 +88,7 @@ def test_a_step_alone_is_split_by_difference(rounds):
     assert alone["optimizer"] == pytest.approx(0.45)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [STAGES, QUICK], ids=["reference", "quick"])
 def test_the_spec_of_the_run_has_the_stages(tmp_path, stages):
     path = make_spec(tmp_path, stages, SIZES)
@@ -97,6 +98,7 @@ def test_the_spec_of_the_run_has_the_stages(tmp_path, stages):
     assert len(spec.classes) == 4
 
 
+@pytest.mark.slow
 def test_a_report_contains_rates_parts_and_rooflines(tmp_path, training, rounds):
     prediction = {
         **training,

@@ -1,8 +1,11 @@
 """Commands that look at files."""
 
+import pytest
+
 from tests.cli.processes import vl3d
 
 
+@pytest.mark.slow
 def test_a_page_never_overwrites_a_file_by_default(place, tmp_path):
     target = tmp_path / "scan.laz"
     target.write_text("mine")

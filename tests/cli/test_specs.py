@@ -50,6 +50,7 @@ def test_check_with_files_refuses_a_misspelled_feature(folder):
     assert "did you mean `height`?" in str(error)
 
 
+@pytest.mark.slow
 def test_check_answers_without_keras(place):
     code = (
         "import sys\n"

@@ -138,6 +138,7 @@ def test_a_file_made_of_records_fills_no_memory(tmp_path, parsed, monkeypatch):
     assert parsed == {"a.las": 2}
 
 
+@pytest.mark.slow
 def test_init_parses_the_header_of_a_split_cloud_once(tmp_path, parsed, monkeypatch):
     from vl3d_lite.guide.init.init import propose_spec
 

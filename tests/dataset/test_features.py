@@ -71,6 +71,7 @@ def test_every_feature_has_its_column_and_is_finite(n):
     assert np.isfinite(matrix).all()
 
 
+@pytest.mark.slow
 def test_degenerate_clouds_have_finite_features():
     same = cloud(40)
     same.local[:] = [3.0, 4.0, 5.0]
@@ -90,6 +91,7 @@ def test_dimensions_are_passed_on_as_they_are():
     np.testing.assert_array_equal(matrix[:, 1], points.attributes["intensity"])
 
 
+@pytest.mark.slow
 def test_threads_change_nothing():
     one, _ = compute_features(cloud(800), EVERY, 0.5, threads=1)
     two, _ = compute_features(cloud(800), EVERY, 0.5, threads=2)

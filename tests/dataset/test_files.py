@@ -64,6 +64,7 @@ def test_all_bad_clouds_are_reported_together(tmp_path, place):
     assert "did you mean `intensity`?" in second
 
 
+@pytest.mark.slow
 def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, place):
     paths = [tmp_path / "a.laz", tmp_path / "b.laz"]
     for seed, path in enumerate(paths):

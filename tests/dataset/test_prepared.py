@@ -84,6 +84,7 @@ def test_a_prepared_cloud_holds_one_row_a_cell():
     np.testing.assert_array_equal(result.xyz, cells.local)
 
 
+@pytest.mark.slow
 def test_another_grid_groups_the_same_points_differently():
     cloud, spec = make_cloud(), make_spec()
     shift = grid_shift(spec, 3)

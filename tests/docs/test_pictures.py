@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pytest
 from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "docs/pictures"
@@ -18,6 +19,7 @@ def script(name):
     return module
 
 
+@pytest.mark.slow
 def test_the_script_draws_the_pictures_of_the_docs(tmp_path):
     script("draw").main(tmp_path)
     shown = {path.name for path in FOLDER.glob("*.png")}

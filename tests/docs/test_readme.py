@@ -226,6 +226,7 @@ def texts_of_the_program():
                 yield node.value
 
 
+@pytest.mark.slow
 def test_explained_messages_exist():
     texts = set(texts_of_the_program())
     page = (ROOT / "docs/troubleshooting.md").read_text()

@@ -34,6 +34,7 @@ def site(tmp_path_factory):
     return folder, records
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_warnings(site):
     _, records = site
     messages = [r.getMessage() for r in records if r.levelno >= logging.WARNING]

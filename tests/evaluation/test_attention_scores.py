@@ -155,6 +155,7 @@ def test_earlier_scores_are_removed_and_other_files_stay(found, tmp_path):
     assert names == ["field_0.csv", "field_0.npz", "field_of_mine.png", "notes.txt"]
 
 
+@pytest.mark.slow
 def test_statistics_contain_the_entropy_of_each_head(network, monkeypatch):
     model, cloud, spec, scaling = network
     monkeypatch.setattr(kernel_statistics, "FIELDS", 3)

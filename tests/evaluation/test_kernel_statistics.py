@@ -80,6 +80,7 @@ def neighbor_counts_by_loops(batches, layer, support, neighbors, centers, n_clas
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "support", "neighbors", "centers"),
     [

@@ -41,6 +41,7 @@ def place(monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [{"symmetry": "D2"}, pytest.param({"decoder": HEAD}, marks=pytest.mark.slow)],
@@ -61,6 +62,7 @@ def test_points_keep_their_class_with_the_symmetry_and_some_change_without(
     assert result.to_dict()["rotations"][0]["with"] == own[0][2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [{"symmetry": "D2"}, {"symmetry": "C2", "decoder": HEAD}]
 )
@@ -76,6 +78,7 @@ def test_the_network_without_the_symmetry_has_the_same_weights(place, model):
             np.testing.assert_array_equal(own, other)
 
 
+@pytest.mark.slow
 def test_a_rotation_changes_coordinates_only(place):
     _, cloud, spec, scaling = place()
     batches = SweepBatches(cloud, spec, scaling, votes=1)

@@ -82,6 +82,7 @@ LOOPS = {
 BOTH = pytest.mark.parametrize("height_above", LOOPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("radius", "grid_size"), [(4.0, 0.1), (3.0, 1.0), (0.5, 1.0)])
 @BOTH
 def test_matches_the_steps(height_above, radius, grid_size):

@@ -75,6 +75,7 @@ def test_threads_and_chunks_change_nothing(xyz, monkeypatch):
     assert done == [50, 50, 20]
 
 
+@pytest.mark.slow
 def test_open3d_finds_neighbors_as_near(xyz, monkeypatch):
     try:
         module.load_open3d()

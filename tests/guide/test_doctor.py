@@ -57,6 +57,7 @@ def test_training_works_without_a_library_of_open3d(tmp_path):
     assert others <= report.keys()
 
 
+@pytest.mark.slow
 def test_a_backend_that_is_missing_is_exit_code_1(tmp_path):
     shadow(tmp_path, "keras", "raise ImportError('no library libfoo')")
     result = examined(tmp_path)

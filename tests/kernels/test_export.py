@@ -96,6 +96,7 @@ json.dump([[list(row) for row in rows] for rows in (cloud.points, cloud.colors)]
 """
 
 
+@pytest.mark.slow
 def test_open3d_reads_points_and_colors(tmp_path, kernel):
     path = export(tmp_path / "k", kernel) / "kernel.ply"
     # In its own process: Open3D's libraries must not meet TensorFlow's.
@@ -119,6 +120,7 @@ def test_the_ply_file_of_a_2d_kernel_has_height_zero(tmp_path):
     assert rows[:, :3].tolist() == [[0, 0, 0], [1, 2, 0]]
 
 
+@pytest.mark.slow
 def test_an_existing_folder_keeps_other_files(tmp_path, kernel):
     Q, W = kernel
     folder = tmp_path / "k"

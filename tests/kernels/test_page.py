@@ -99,6 +99,7 @@ def test_damaged_statistics_are_an_error(run, spoil, message):
         kernel_page(run / "kernels")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_kernel_page_works_in_a_browser_without_errors(run, tmp_path):
     (run / "kernels" / "statistics.json").write_text(json.dumps(statistics()))

@@ -13,6 +13,7 @@ def test_change_is_drawn_against_the_past_weights(tmp_path, kernel):
     assert differing == {"manifest.json", "Wdiff_mat.png", "Wdiff_hist.png"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_plots_show_structure_weights_and_change(tmp_path, kernel, axes):
     Q, W = kernel

@@ -66,6 +66,7 @@ def test_networks_of_every_kind_are_combined_saved_and_loaded(
         np.testing.assert_allclose(result, np.mean(members, axis=0), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_stays_with_its_layers():
     model, shapes = make("convolution", precision="mixed_bfloat16")
     combined = combine_networks([model, model], [None, None])

@@ -113,6 +113,7 @@ def logits_of(model, batch):
     return keras.ops.convert_to_numpy(model(batch, training=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", slow_but([False, True], False))
 @pytest.mark.parametrize("order", slow_but(["vl3d", "apple"], "vl3d"))
 @pytest.mark.parametrize("block", slow_but(BLOCKS, "gva"))
@@ -135,6 +136,7 @@ def test_every_block_builds_and_learns(block, order, jit):
         assert not np.array_equal(moved, value), weight.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("down", DOWNSAMPLING)
 @pytest.mark.parametrize("up", slow_but(UPSAMPLING, "nearest"))
 @pytest.mark.parametrize("deformable", slow_but([False, True], False))
@@ -159,6 +161,7 @@ def test_values_of_padding_do_not_affect_real_points(down, up, deformable):
     np.testing.assert_allclose(result[:, :40], expected[:, :40], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_real_neighbor_affects_its_point():
     model, shapes = make_model()
     batch = make_batch(shapes)
@@ -169,6 +172,7 @@ def test_a_real_neighbor_affects_its_point():
     assert np.abs(logits_of(model, batch) - before)[listing].max(axis=-1).min() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_a_field_without_its_padding_gives_the_same_logits(training):
     model, shapes = make_model()
@@ -186,6 +190,7 @@ def test_a_field_without_its_padding_gives_the_same_logits(training):
     np.testing.assert_allclose(padded, tight, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_gives_float32_logits_near_those_of_float32(precision):
     model, shapes = make_model()
@@ -201,6 +206,7 @@ def test_mixed_precision_gives_float32_logits_near_those_of_float32(precision):
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_global_attention_ignores_padding_and_reaches_across_the_field():
     model, shapes = make_model(["gqa"])
     clean = make_batch(shapes)
@@ -316,6 +322,7 @@ def test_one_file_gives_the_same_logits_on_every_backend(backend, tmp_path):
     assert np.abs(expected).max() > 0.1
 
 
+@pytest.mark.slow
 def test_groups_of_the_attention_do_not_bind_layers_without_it(tmp_path):
     (tmp_path / "spec.yaml").write_text(SPEC.replace("channels: 8,", "channels: 12,"))
     settings = [

@@ -42,6 +42,7 @@ def batch():
     return result
 
 
+@pytest.mark.slow
 def test_source_weights_of_one_equal_no_source_weights(batch):
     model, bare = make_gated(), make_gated(weighted=False)
     bare.set_weights(model.get_weights())
@@ -49,6 +50,7 @@ def test_source_weights_of_one_equal_no_source_weights(batch):
     np.testing.assert_allclose(logits_of(model, batch), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_source_weights_reach_every_attention(batch):
     model = make_gated()
     before = logits_of(model, batch)
@@ -73,6 +75,7 @@ def test_coarse_points_weigh_the_mean_of_their_children(batch):
         np.testing.assert_allclose(pooled[b, m, 0], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_padding_holds_does_not_reach_real_points(batch):
     model = make_gated()
     expected = logits_of(model, batch)
@@ -82,6 +85,7 @@ def test_what_padding_holds_does_not_reach_real_points(batch):
     np.testing.assert_allclose(received[:, :40], expected[:, :40], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_keeps_the_source_weights_single(batch, precision):
     model, mixed = make_gated(), make_gated(precision=precision)

@@ -56,6 +56,7 @@ def settled(model):
             weight.assign(rng.uniform(0.5, 1.5, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "symmetry"),
     [
@@ -88,6 +89,7 @@ def near(batch):
     return {**batch, "xyz_0": 0.5 * batch["xyz_0"], "xyz_1": 0.5 * batch["xyz_1"]}
 
 
+@pytest.mark.slow
 def test_rotations_outside_the_group_change_the_logits():
     model, shapes = make("convolution", "C4")
     batch = near(make_batch(shapes))
@@ -148,6 +150,7 @@ def test_the_head_learns_and_ignores_padding(changes, jit):
         assert np.isfinite(keras.ops.convert_to_numpy(weight)).all(), weight.path
 
 
+@pytest.mark.slow
 def test_coarse_tokens_and_their_positions_affect_fine_points():
     model, shapes = make_model(["kpconvx"], decoder=HEAD)
     assert any(
@@ -190,6 +193,7 @@ def test_a_single_stage_attends_to_its_own_points():
     assert np.isfinite(logits_of(model, batch)).all()
 
 
+@pytest.mark.slow
 def test_mixed_precision_stays_finite():
     model, shapes = make("head", "C4", precision="mixed_float16")
     logits = logits_of(model, make_batch(shapes))

@@ -194,6 +194,7 @@ def test_a_shipped_run_can_be_given_another_temperature(trained, ship, place, tm
     np.testing.assert_array_equal(given.prediction, before.prediction)
 
 
+@pytest.mark.slow
 def test_a_shipped_run_names_its_initial_weights_without_their_folder(
     trained, ship, place, tmp_path
 ):

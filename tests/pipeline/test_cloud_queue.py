@@ -76,6 +76,7 @@ def send():
     time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_votes_of_a_written_cloud_are_freed(interrupts, threads):
     fake = Fake(interrupts, ["a", "b"], threads)
@@ -205,6 +206,7 @@ def test_the_first_error_is_that_of_the_first_cloud(interrupts, threads):
     assert [str(error)[0] for error in fake.run()] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_the_arrays_of_a_failed_cloud_are_freed(interrupts):
     fake = Fake(interrupts, ["a", "b"])
     held, alive = [], []

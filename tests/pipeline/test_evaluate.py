@@ -172,6 +172,7 @@ def test_scores_of_other_clouds_do_not_stay_beside_the_report(trained, place, tm
     assert copy.report.stat().st_mtime > trained.report.stat().st_mtime
 
 
+@pytest.mark.slow
 def test_classes_are_grouped_in_prediction_and_evaluation(trained, place, tmp_path):
     copy = copy_of(trained, tmp_path / "copy")
     class_groups = "ground, above:9=vegetation+building"

@@ -25,6 +25,7 @@ def test_kernels_are_exported_every_so_many_epochs(trained):
     assert np.abs(middle.W - begin.W).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
     pipeline.export(trained, tmp_path / "kernels", OPTIONS)
     for stage in ("INIT", "TRAINED"):
@@ -39,6 +40,7 @@ def test_export_repeats_the_kernels_of_the_run(trained, tmp_path):
     assert np.abs(after - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_export_without_initial_kernels_writes_the_trained_ones(
     trained, tmp_path, caplog
 ):
@@ -69,6 +71,7 @@ def test_export_measures_a_cloud_although_the_run_exported_nothing(
     assert "gva_0_1" in kernel_page(copy.kernels)
 
 
+@pytest.mark.slow
 def test_an_export_keeps_existing_kernels(trained, tmp_path):
     pipeline.export(trained, tmp_path / "out", OPTIONS)
     kernel = next((tmp_path / "out").glob("TRAINED_*/Q.csv"))

@@ -37,6 +37,7 @@ def test_an_unchanged_run_is_equal_in_any_folder(copy):
     assert sum(text.endswith("train.laz") for text in found.equal) == 1
 
 
+@pytest.mark.slow
 def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
     content = json.loads(copy.calibration.read_text())
     write_json(copy.calibration, {**content, "temperature": 3.0})

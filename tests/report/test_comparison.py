@@ -92,6 +92,7 @@ def test_only_differences_of_the_specs_are_listed(make):
     }
 
 
+@pytest.mark.slow
 def test_missing_stages_are_empty_cells(make):
     a = make("a")
     b = make("b", ["model.stages=[{points: 512, channels: 8, neighbors: 8}]"])

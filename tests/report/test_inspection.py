@@ -99,6 +99,7 @@ def test_model_is_described_layer_by_layer(model_file):
     assert line_of(text, "parameters") == ["parameters", str(15 + 12 + 8)]
 
 
+@pytest.mark.slow
 def test_neither_description_nor_kernel_page_imports_keras(run, model_file):
     script = (
         "import sys; from vl3d_lite.report.inspection import inspect_path;"

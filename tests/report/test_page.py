@@ -93,6 +93,7 @@ def read_page(tmp_path, report):
     return Page(read_text(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_page_makes_no_requests(tmp_path):
     page = read_page(tmp_path, make_report(tmp_path))
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
@@ -109,6 +110,7 @@ def test_the_page_makes_no_requests(tmp_path):
     assert "@import" not in styles[1]
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path):
     page = read_page(tmp_path, make_report(tmp_path))
     assert "<script" not in read_text(tmp_path)
@@ -157,6 +159,7 @@ def test_a_report_without_content_is_a_page(tmp_path):
     assert page.images == []
 
 
+@pytest.mark.slow
 def test_the_page_states_the_error_before_and_after_calibration(tmp_path):
     labels = np.array([0, 0, 1, -1])
     zeros = np.zeros(4, int)
@@ -179,6 +182,7 @@ def test_the_page_states_the_error_before_and_after_calibration(tmp_path):
     assert "fitted on 3 points" not in given
 
 
+@pytest.mark.slow
 def test_the_page_scores_all_points_and_accepted_points(tmp_path):
     labels = np.array([0, 0, 1, 2])
     prediction = np.array([0, 1, 1, 2])
@@ -258,6 +262,7 @@ def test_every_picture_matches_its_title(tmp_path):
         assert colors(confidence, right) == {"#fee838"}
 
 
+@pytest.mark.slow
 def test_plots_equal_those_of_the_evaluation(tmp_path):
     report = make_report(tmp_path)
     found = pictures(tmp_path, report)
@@ -269,6 +274,7 @@ def test_plots_equal_those_of_the_evaluation(tmp_path):
     assert found["layer/Qend.png"] == PNG + b"kernel"
 
 
+@pytest.mark.slow
 def test_tables_contain_the_scores_of_each_class_and_cloud(tmp_path):
     report = make_report(tmp_path)
     words = read_page(tmp_path, report).words
@@ -301,6 +307,7 @@ def find(cloud, **changes):
     )
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_ten_largest_disagreements(tmp_path):
     cloud = make_cloud(origin=np.array([1000.0, 0, 0]))
     found = find(cloud, link_distance=2.0, min_points=1)
@@ -323,6 +330,7 @@ def test_the_page_shows_the_ten_largest_disagreements(tmp_path):
     assert f"{found[1].confident_points:,} {found[1].points:,}" in page.words
 
 
+@pytest.mark.slow
 def test_a_disagreement_of_a_cloud_that_is_not_shown_has_no_picture(tmp_path):
     found = find(make_cloud("elsewhere.laz"))[:1]
     words = read_page(tmp_path, make_report(tmp_path, disagreements=found)).words
@@ -382,6 +390,7 @@ def test_the_verdict_names_the_confusion_with_the_most_points(tmp_path):
     assert "10.0 % of its points" not in page.words
 
 
+@pytest.mark.slow
 def test_many_clouds_keep_the_page_below_five_megabytes(tmp_path, monkeypatch):
     # Noise is what PNG compresses worst; 3 points fill each of 600 x 600 pixels.
     monkeypatch.setattr("vl3d_lite.report.pictures._CLOUD_BYTES", 60_000)
@@ -430,6 +439,7 @@ def test_no_partial_page_remains_when_a_cloud_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_reports_import_neither_keras_nor_matplotlib():
     code = (
         "import sys; import vl3d_lite.report.run_page; "

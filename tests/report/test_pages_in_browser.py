@@ -39,6 +39,7 @@ def comparison(folder):
     return folder / "ab.html"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("make", [report, comparison])
 def test_a_page_fits_desktop_phone_and_paper(make, tmp_path):

@@ -44,6 +44,7 @@ def test_rows_of_the_confusion_matrix_are_normalized():
     assert blueness(many) == pytest.approx(blueness(few), rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [

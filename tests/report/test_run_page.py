@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import pytest
 from PIL import Image
 
 from vl3d_lite.prediction.outcomes import read_outcomes
@@ -12,6 +13,7 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.reader import read_spec
 
 
+@pytest.mark.slow
 def test_the_page_contains_kernels_spec_versions_and_timings_of_the_run(
     trained, trained_once, tmp_path
 ):

@@ -68,6 +68,7 @@ def test_reading_changes_no_default(folder):
     assert Spec.model_json_schema() == before
 
 
+@pytest.mark.slow
 def test_never_imports_a_framework(folder):
     Path("a.yaml").write_text(GOOD)
     code = (

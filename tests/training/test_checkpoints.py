@@ -64,6 +64,7 @@ SCORES = [0.4, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
 EXPECTED = [RATE] * 5 + [RATE * DECAY] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4, 5, 6])
 def test_the_plateau_counter_continues_after_an_interruption(place, run, stop):
     interrupts, scores = Interrupts(), iter(SCORES)

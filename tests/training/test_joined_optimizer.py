@@ -334,6 +334,7 @@ def test_its_state_and_config_make_it_again():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_model_learns_the_same_with_it(jit):
     if jit and keras.backend.backend() == "torch":
@@ -364,6 +365,7 @@ def small_model(optimizer, **more):
     return model
 
 
+@pytest.mark.slow
 def test_a_model_loaded_with_it_goes_on_as_if_never_stopped(tmp_path):
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(16, 3)), rng.normal(size=(16, 1))
@@ -379,6 +381,7 @@ def test_a_model_loaded_with_it_goes_on_as_if_never_stopped(tmp_path):
     assert_same(again.get_weights(), model.get_weights())
 
 
+@pytest.mark.slow
 def test_a_model_frozen_in_part_after_compiling_trains_the_rest():
     rng = np.random.default_rng(5)
     x, y = rng.normal(size=(16, 3)), rng.normal(size=(16, 1))

@@ -45,6 +45,7 @@ def test_validation_sees_the_running_mean_and_training_goes_on_with_its_own():
     np.testing.assert_array_equal(kernel(model), own)
 
 
+@pytest.mark.slow
 def test_an_error_in_validation_leaves_the_own_weights():
     model = small_model(0.75)
     for _ in range(3):
@@ -61,6 +62,7 @@ def test_an_error_in_validation_leaves_the_own_weights():
     np.testing.assert_array_equal(kernel(model), own)
 
 
+@pytest.mark.slow
 def test_without_averaging_the_weights_are_their_own():
     model = small_model(0)
     model.train_on_batch(X, Y)

@@ -54,6 +54,7 @@ def test_two_clouds_give_a_spec_that_passes_check(folder):
     ]
 
 
+@pytest.mark.slow
 def test_training_clouds_are_augmented_if_the_copies_fit(folder, monkeypatch):
     paths = [folder / "a.laz", folder / "b.laz"]
     propose_spec(paths, folder / "spec.yaml")
@@ -94,6 +95,7 @@ def test_blocks_are_written_to_the_given_folder(folder):
     ]
 
 
+@pytest.mark.slow
 def test_clouds_without_labels_become_clouds_to_predict(folder):
     write_place(folder / "c.laz", 3, 2000)
     forget(folder / "c.laz")
@@ -180,6 +182,7 @@ def test_validation_leaves_a_gap_to_adjacent_tiles(tmp_path, step):
     assert (tmp_path / "b.laz").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_overlapping_clouds_are_split_along_one_line(tmp_path):
     for number, name in enumerate("ab"):
         shift = (4.0 * number, 0, 0)
@@ -193,6 +196,7 @@ def test_overlapping_clouds_are_split_along_one_line(tmp_path):
     assert "all clouds, which overlap" in text
 
 
+@pytest.mark.slow
 def test_withheld_points_are_ignored_with_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.withheld[:] = np.asarray(las.classification) == 6
@@ -207,6 +211,7 @@ def test_withheld_points_are_ignored_with_a_comment(folder):
     assert (labels >= 0).sum() == 9000 - count
 
 
+@pytest.mark.slow
 def test_points_flagged_as_overlap_get_a_comment(folder):
     las = laspy.read(folder / "a.laz")
     las.overlap[:400] = 1
@@ -220,6 +225,7 @@ def test_a_missing_folder_is_refused_at_once(folder):
         propose_spec([folder / "a.laz"], folder / "none/spec.yaml")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_spec_without_keras(folder):
     code = (
         "import sys\n"

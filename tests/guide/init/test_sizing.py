@@ -69,6 +69,7 @@ def cells():
     return reduce_cloud(plane(90_000, 100.0), 0.5)[0]
 
 
+@pytest.mark.slow
 def test_nearly_all_fields_of_the_chosen_radius_are_full(cells):
     sizes = choose_sizes([cells], CLASSES, 0.5, terrestrial=False)
     assert sizes.points[0] == 4096
@@ -112,6 +113,7 @@ def test_clouds_of_few_cells_get_small_fields():
     assert first_stage([plane(9000, 40.0)]) == 2048
 
 
+@pytest.mark.slow
 def test_a_terrestrial_scan_has_spheres_or_nearest_points(cells):
     assert choose_sizes([cells], CLASSES, 0.5, terrestrial=True).shape == "sphere"
     rng = np.random.default_rng(5)

@@ -94,6 +94,7 @@ def test_cells_are_those_of_the_prepared_cloud(place, usual):
         assert cloud.cells == tuple(len(level.xyz) for level in levels)
 
 
+@pytest.mark.slow
 def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
     name = "training.augmentation.grids=3"
     more = planned(place, name, "training.steps_per_epoch=null")
@@ -111,6 +112,7 @@ def test_further_grids_cost_memory_and_batches_but_no_steps(place, usual):
     assert batches[1] == pytest.approx(3 * batches[0], abs=3)
 
 
+@pytest.mark.slow
 def test_a_plan_is_printed_without_keras(place):
     code = (
         "import sys\n"
@@ -128,6 +130,7 @@ def test_a_plan_is_printed_without_keras(place):
     assert "3 epochs of 8 steps" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_plan_and_writes_nothing(place, tmp_path):
     command = [sys.executable, "-m", "vl3d_lite", "run", place / "spec.yaml"]
     result = subprocess.run(
@@ -140,6 +143,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [["plan"], pytest.param(["train", "--run", "new"], marks=pytest.mark.slow)],
@@ -210,6 +214,7 @@ def test_warns_of_a_class_without_validation_points(mine):
     warned(planned(mine), "class `building` has no validation points")
 
 
+@pytest.mark.slow
 def test_warns_of_fields_that_are_mostly_padding(place):
     small = planned(place, "model.stages.0.points=128", "model.stages.1.points=32")
     assert not any("fields are full" in w for w in small.warnings)
@@ -234,6 +239,7 @@ def test_warns_of_a_stage_larger_than_its_fields(place):
     warned(planned(place, "model.stages.1.points=512"), "stage 1 has room for 512")
 
 
+@pytest.mark.slow
 def test_warns_of_a_shared_and_of_no_validation_cloud(place):
     both = planned(place, f"clouds.validation=['{place / 'train.laz'}']")
     warned(both, "train.laz is in the training and in the validation clouds")

@@ -76,6 +76,7 @@ def test_the_commands_of_the_page_work(folder, monkeypatch):
     assert block("yaml") in written
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_kept(folder):
     write(folder / "vl3d.json", flat())
     (folder / "mine.yaml").write_text("mine")
@@ -89,6 +90,7 @@ def test_an_existing_file_is_kept(folder):
     assert "wood: 0" in (folder / "mine.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_line_to_complete_is_exit_code_2(folder):
     spec = flat(
         sequential_pipeline__0__model_args__class_names=...,

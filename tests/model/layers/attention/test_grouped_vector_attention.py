@@ -295,6 +295,7 @@ def test_large_logits_stay_finite(options, inputs):
     assert_finite([output, *by_weight.values()])
 
 
+@pytest.mark.slow
 def test_far_coordinates_keep_their_differences_under_half_precision(inputs):
     far = [inputs[0] * 0.01 + np.float32(100), *inputs[1:]]
     single = randomized({"groups": GROUPS, "scale": 0.01}, far)
@@ -319,6 +320,7 @@ def test_dropout_acts_in_training_only(inputs):
     assert np.abs(run(layer, inputs, True) - run(undropped, inputs, True)).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(["ptv2", "everything"], "everything"))
 def test_dropout_keeps_the_mean(name, inputs):
     options = {"groups": GROUPS, "dropout": 0.3, "seed": 7, **OPTIONS[name]}

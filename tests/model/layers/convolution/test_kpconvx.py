@@ -131,6 +131,7 @@ def test_works_in_two_dimensions_and_with_one_neighbor(n_x, count):
     assert_same(run(layer, inputs), expected, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_strided_centers_match_the_formula(training):
     X, F, N = field(dtype=DTYPE)
@@ -205,6 +206,7 @@ def test_gradients_match_differences_of_the_formula(form, training):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_values_of_padding_have_no_effect(mode, training):
@@ -218,6 +220,7 @@ def test_values_of_padding_have_no_effect(mode, training):
     check_garbage(layer, [X, F, N], dirty, REAL, training, mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(
     ("order", "mode"),
@@ -252,6 +255,7 @@ def test_appended_missing_neighbors_and_padded_points_have_no_effect(
     assert (other[2][1][:, ROWS:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_strided_layers_ignore_values_of_unlisted_points(training):
     X, F, N = field()
@@ -273,6 +277,7 @@ def test_padded_points_stay_out_of_the_moving_statistics():
     assert_same(moved["moving_variance"], 0.9 + 0.1 * hidden.var(axis=0))
 
 
+@pytest.mark.slow
 def test_the_order_of_neighbors_does_not_matter():
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, blocks=2), [X, F, N])
@@ -281,6 +286,7 @@ def test_the_order_of_neighbors_does_not_matter():
     assert_same(run(layer, [X, F, mixed]), run(layer, [X, F, N]), 2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_permuting_points_permutes_the_result(training):
     X, F, N = field()
@@ -305,6 +311,7 @@ def test_geometry_may_be_an_input(influence):
     assert np.abs(halved - received).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_dropping_every_path_leaves_the_input():
     inputs = field()
     layer = randomized(KPConvXLayer(**SMALL, blocks=2, drop_path=1), inputs)
@@ -316,6 +323,7 @@ def test_dropping_every_path_leaves_the_input():
     assert_same(run(layer, inputs), run(without, inputs), 1e-6)
 
 
+@pytest.mark.slow
 def test_half_of_the_paths_are_dropped_a_sample_at_a_time():
     X, F, N = (np.repeat(array[:1], 64, axis=0) for array in field())
     kept = randomized(KPConvXLayer(**SMALL), [X, F, N])
@@ -331,6 +339,7 @@ def test_half_of_the_paths_are_dropped_a_sample_at_a_time():
     assert_same(run(layer, [X, F, N]), run(kept, [X, F, N]), 1e-6)
 
 
+@pytest.mark.slow
 def test_a_deformable_kernel_learns_though_points_sit_on_kernel_points():
     inputs = field()
     layer = KPConvXLayer(**SMALL, deformable=True)
@@ -343,6 +352,7 @@ def test_a_deformable_kernel_learns_though_points_sit_on_kernel_points():
     assert "Q" not in [weight.name for weight in rigid.trainable_weights]
 
 
+@pytest.mark.slow
 def test_half_precision_does_not_touch_coordinates():
     X, F, N = field()
     exact = randomized(KPConvXLayer(**SMALL), [X, F, N])
@@ -397,6 +407,7 @@ def test_the_signature_is_the_seeds():
 BUILT = ("Q", "W", "Phi", "phi", "Psi", "psi", "Atilde", "btilde", "Ahat", "bhat")
 
 
+@pytest.mark.slow
 def test_weights_have_the_seeds_shapes_and_flags_show_which_exist():
     layer = KPConvXLayer(blocks=3, DH=20, groups=4)
     assert layer.mq == 21
@@ -422,6 +433,7 @@ def test_weights_have_the_seeds_shapes_and_flags_show_which_exist():
         layer.built_W = False
 
 
+@pytest.mark.slow
 def test_a_configuration_of_vl3d_loads():
     config = {
         "name": "kpconvx",
@@ -452,6 +464,7 @@ def test_a_configuration_of_vl3d_loads():
     assert again.get_config() == layer.get_config()
 
 
+@pytest.mark.slow
 def test_every_block_and_tensor_has_its_own_initial_values():
     initializer = keras.initializers.GlorotUniform(seed=4)
     layer = KPConvXLayer(blocks=2, DH=CHANNELS, initializer=initializer)
@@ -505,6 +518,7 @@ def test_exporting_before_the_layer_is_built_is_refused(tmp_path):
         KPConvXLayer(**SMALL).export_representation(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_representation_is_exported(tmp_path):
     layer = KPConvXLayer(**SMALL, blocks=2, name="stage1")
     run(layer, field())

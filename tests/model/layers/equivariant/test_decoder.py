@@ -104,6 +104,7 @@ def test_reproduces_the_golden_vectors(form):
         np.testing.assert_array_equal(layer.in_rep.rho(element), golden["rho"][element])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but(KINDS, "float32"))
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
 @pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
@@ -125,6 +126,7 @@ def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
     assert np.abs(dropped - call(layer, inputs)).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but(KINDS, "float32"))
 @pytest.mark.parametrize(
     ("name", "attentions"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
@@ -218,6 +220,7 @@ def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
     np.testing.assert_allclose(call(layer, inputs), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attended", ["full", "local"])
 def test_masked_memory_has_no_effect(attended):
     layer = make(multihead_attn=attended, position_units=3)
@@ -245,6 +248,7 @@ def test_masked_memory_has_no_effect(attended):
     np.testing.assert_allclose(truncated, expected[:1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attended", ["full"] if JAX else ["full", "local"])
 @pytest.mark.parametrize("garbage", [np.nan] if JAX else [np.nan, np.inf])
 def test_hidden_tokens_do_not_affect_queries(garbage, attended):
@@ -272,6 +276,7 @@ def test_hidden_tokens_do_not_affect_queries(garbage, attended):
     assert np.isnan(result[:, 3:]).any(axis=-1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JAX, reason=SLOW)
 def test_the_check_takes_positions_in_the_plane():
     layer = make(position_units=3)
@@ -292,6 +297,7 @@ def test_true_means_attend():
     np.testing.assert_allclose(result, call(layer, lone), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["tgt", "memory"])
 def test_causal_hints_are_applied(side):
     layer = make()
@@ -321,6 +327,7 @@ def test_an_invalid_position_takes_the_encoding_away():
     np.testing.assert_array_equal(call(layer, moved), expected)
 
 
+@pytest.mark.slow
 def test_other_attention_may_be_given():
     built = make(seed=1)
     own = [EquivariantMultiHeadAttention(("C4", 4), 2, name=name) for name in "ab"]
@@ -392,6 +399,7 @@ class Broken(Plain):
         return self.inner(query, memory) * ops.arange(16, dtype=query.dtype)
 
 
+@pytest.mark.slow
 def test_the_check_finds_attention_that_does_not_commute():
     inner = EquivariantMultiHeadAttention(("C4", 4), 2)
     layer = make(multihead_attn=Broken(inner))
