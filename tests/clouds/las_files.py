@@ -97,6 +97,17 @@ def insert_vlr(path, record):
     path.write_bytes(bytes(data))
 
 
+def make_las_1_5(path, **options):
+    """Write a LAS 1.5 file: its header has 18 bytes more than one of LAS 1.4."""
+    data = bytearray(make_las(path, **options).read_bytes())
+    (start,) = struct.unpack_from("<I", data, 96)
+    struct.pack_into("<B", data, 25, 5)
+    struct.pack_into("<HI", data, 94, 393, start + 18)
+    data[375:375] = struct.pack("<2dH", 1.5, 0.5, 3)  # GPS time: range and offset
+    path.write_bytes(bytes(data))
+    return path
+
+
 def append_evlr(path, record):
     """Put an extended record at the end of a LAS 1.4 file."""
     data = bytearray(path.read_bytes())

@@ -4,7 +4,14 @@ import struct
 import numpy as np
 import pytest
 
-from tests.clouds.las_files import append_evlr, insert_vlr, make_las, patch, vlr_bytes
+from tests.clouds.las_files import (
+    append_evlr,
+    insert_vlr,
+    make_las,
+    make_las_1_5,
+    patch,
+    vlr_bytes,
+)
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.errors import DataError
 
@@ -43,6 +50,47 @@ def test_the_extent_is_minimum_then_maximum(tmp_path):
     path = make_las(tmp_path / "town.las")
     patch(path, 179, "<6d", 2, 1, 4, 3, 6, 5)
     assert read_header(path).extent.tolist() == [[1, 3, 5], [2, 4, 6]]
+
+
+def test_las_1_5_is_read(tmp_path):
+    old = read_header(make_las(tmp_path / "old.las"))
+    new = read_header(make_las_1_5(tmp_path / "new.las"))
+    assert new.version == (1, 5)
+    assert (new.size, new.data_start) == (393, old.data_start + 18)
+    assert new.point_count == old.point_count == 257
+
+
+def test_the_versions_that_are_read_are_named(tmp_path):
+    path = make_las(tmp_path / "town.las")
+    patch(path, 25, "<B", 6)
+    with pytest.raises(DataError, match=r"1\.6 is unknown, expected 1\.0 to 1\.5"):
+        read_header(path)
+
+
+COMPATIBLE_EXTRA = {"name": "LAS 1.4 classification", "type": "u1"}
+
+
+@pytest.mark.parametrize(("record", "extra"), [(True, False), (False, True)])
+def test_the_compatibility_mode_of_laszip_is_refused_by_name(record, extra, tmp_path):
+    # Its points are format 1; codes above 31 lie in the extra bytes and read as 0.
+    extras = [COMPATIBLE_EXTRA] if extra else []
+    path = make_las(tmp_path / "town.las", "1.2", 1, extra=extras)
+    if record:
+        insert_vlr(path, vlr_bytes(b"lascompatible", 22204, bytes(156)))
+    with pytest.raises(DataError, match="LASzip's compatibility mode") as caught:
+        read_header(path)
+    assert "las2las -i town.las" in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(1, "LAZ pointwise"), (0, "of kind 0")])
+def test_laz_without_chunks_is_refused_as_not_supported(kind, name, tmp_path):
+    path = make_las(tmp_path / "town.laz", "1.2", 1)
+    start = path.read_bytes().index(b"laszip encoded") - 2
+    patch(path, start + 54, "<H", kind)
+    with pytest.raises(DataError, match=name) as caught:
+        read_header(path)
+    assert "las2las" in str(caught.value)
+    assert "again" not in str(caught.value)
 
 
 HOSTILE = {

@@ -15,10 +15,12 @@ from tests.clouds.las_files import (
     everything,
     insert_vlr,
     make_las,
+    make_las_1_5,
     patch,
     split,
     vlr_bytes,
 )
+from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import read_las
 from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, ResourceError, SpecError
@@ -196,6 +198,21 @@ def test_las_1_0_becomes_1_2(tmp_path):
     write_las(source, tmp_path / "out.las", {}, log=log.append)
     assert split(tmp_path / "out.las")[0][25] == 2
     assert any("LAS 1.0 becomes 1.2" in line for line in log)
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_a_copy_of_las_1_5_stays_las_1_5(suffix, tmp_path):
+    source, target = make_las_1_5(tmp_path / "in.las"), tmp_path / f"out.{suffix}"
+    write_las(source, target, ADDED)
+    header = read_header(target)
+    assert (header.version, header.point_count) == ((1, 5), COUNT)
+    assert bytes(header.raw[375:393]) == source.read_bytes()[375:393]
+    copy = read_las(target, dimensions=["prediction", "gps_time"])
+    expected = read_las(source, dimensions=["gps_time"])
+    np.testing.assert_array_equal(copy.attributes["prediction"], PREDICTION)
+    np.testing.assert_array_equal(copy.local, expected.local)
+    times = expected.attributes["gps_time"]
+    np.testing.assert_array_equal(copy.attributes["gps_time"], times)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ EVLR_HEAD = 60
 HEADER_SIZES = {0: 227, 1: 227, 2: 227, 3: 235, 4: 375, 5: 393}
 LASZIP = ("laszip encoded", 22204)
 EXTRA_BYTES = ("LASF_Spec", 4)
+# LAS 1.4 points as points of an older format, the rest of them in extra bytes.
+COMPATIBLE = ("lascompatible", 22204)
 
 
 @dataclass(frozen=True)

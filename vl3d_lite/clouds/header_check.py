@@ -14,7 +14,9 @@ import numpy as np
 from laspy.point.dims import ALL_POINT_FORMATS_DTYPE
 
 from vl3d_lite.clouds.header import (
+    COMPATIBLE,
     EVLR_HEAD,
+    EXTRA_BYTES,
     HEADER_SIZES,
     LASZIP,
     VLR_HEAD,
@@ -30,11 +32,15 @@ MOST_RECORDS = 65_536
 HIGHEST_COMPRESSION = 20_000
 # A larger one overflows when it multiplies a 32-bit integer.
 LARGEST_SCALE = 1e290
-NOT_CHUNKED = 1  # compressor of the LASzip record
+CHUNKED = (2, 3)  # compressors of the LASzip record whose points can be read
+POINTWISE = 1  # one chunk without a table, written by LASzip in 2010
 VARIABLE_CHUNKS = 0xFFFFFFFF
+# Extra bytes of LASzip's compatibility mode; they hold the codes above 31.
+COMPATIBLE_CODES = b"LAS 1.4 classification"
 
 CACHE = HeaderCache()
 AGAIN = "Download or copy the file again."
+CONVERT = "Convert the file with LAStools: las2las -i {0} -o {1}_new.laz"
 
 
 def read_header(path: str | Path) -> FileHeader:
@@ -109,7 +115,7 @@ class _Check:
         major, minor = raw[24], raw[25]
         if major != 1 or minor not in HEADER_SIZES:
             raise self.error(
-                f"LAS version {major}.{minor} is unknown, expected 1.0 to 1.4",
+                f"LAS version {major}.{minor} is unknown, expected 1.0 to 1.5",
                 "Convert the file, for example with las2las or pdal translate.",
             )
         size, data_start, vlr_count = struct.unpack_from("<HII", raw, 94)
@@ -145,6 +151,7 @@ class _Check:
             evlrs=evlrs,
             waveform_start=waveform_start,
         )
+        self.check_compatibility(header)
         if compressed:
             self.check_compressed_points(header)
         else:
@@ -244,6 +251,19 @@ class _Check:
             )
         return (), waveform_start
 
+    def check_compatibility(self, header: FileHeader) -> None:
+        extra = header.data(EXTRA_BYTES) or b""
+        if header.find(COMPATIBLE) or COMPATIBLE_CODES in extra:
+            raise self.error(
+                "the points are LAS 1.4 in LASzip's compatibility mode, which hides "
+                "class codes above 31, flags and returns in extra bytes; this mode is "
+                "not supported",
+                self.conversion(),
+            )
+
+    def conversion(self) -> str:
+        return CONVERT.format(self.path.name, self.path.stem)
+
     def check_points(self, header: FileHeader) -> None:
         held = (self.bytes - header.data_start) // header.record_length
         missing = header.point_count - held
@@ -258,6 +278,13 @@ class _Check:
         if data is None or len(data) < 34:
             raise self.error("the points are LAZ, but the LASzip record is missing")
         compressor, chunk_size = struct.unpack_from("<H10xI", data)
+        if compressor not in CHUNKED:
+            kind = "pointwise" if compressor == POINTWISE else f"of kind {compressor}"
+            raise self.error(
+                f"the points are LAZ {kind}, without chunks, which is not supported; "
+                "the file itself may be whole",
+                self.conversion(),
+            )
         item_count = struct.unpack_from("<H", data, 32)[0]
         if len(data) < 34 + 6 * item_count:
             raise self.error("the LASzip record is cut short")
@@ -273,8 +300,7 @@ class _Check:
                 f"the header claims {header.point_count} points, which {packed} bytes "
                 "cannot hold; points are missing or the header is wrong"
             )
-        if compressor != NOT_CHUNKED:
-            self.check_chunks(header, chunk_size)
+        self.check_chunks(header, chunk_size)
 
     def check_chunks(self, header: FileHeader, chunk_size: int) -> None:
         cut = "the compressed points end early; the file is cut short"

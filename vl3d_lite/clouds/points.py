@@ -9,7 +9,6 @@ import lazrs
 import numpy as np
 
 from vl3d_lite.clouds.header import LASZIP, FileHeader
-from vl3d_lite.clouds.header_check import NOT_CHUNKED
 from vl3d_lite.clouds.layout import standard_length
 from vl3d_lite.errors import DataError
 
@@ -127,10 +126,6 @@ def _check_chunks(header: FileHeader, file: BinaryIO, laz: lazrs.LazVlr) -> None
     The decompressor allocates what they claim, up to 4 GB per layer, before it reads
     a byte. The position of `file` does not change.
     """
-    record = header.data(LASZIP)
-    assert record is not None  # `read_header` requires it
-    if record[0] == NOT_CHUNKED:
-        return
     table = lazrs.read_chunk_table(file, laz)
     first = start = file.tell()
     left = header.path.stat().st_size - first
