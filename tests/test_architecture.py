@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "model": "spec kernels system",
     "dataset": "geometry clouds spec system",
     "kernels": "system",
-    "spec": "clouds",
+    "spec": "clouds system",
     "geometry": "",
     "clouds": "system",
     "runs": "system",

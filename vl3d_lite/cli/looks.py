@@ -11,7 +11,7 @@ from vl3d_lite.cli.options import (
     configure_logging,
 )
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import require_free, write_text
+from vl3d_lite.system import find_shipped, require_free, write_text
 
 
 def inspect(
@@ -39,6 +39,7 @@ def inspect(
 
     if html is not None:
         require_free(html, overwrite=overwrite, remedy="name another file with --html")
+    path = find_shipped("models", path)
     typer.echo(inspect_path(path))
     if html is not None:
         kernels = RunFolder(path).kernels
@@ -73,7 +74,7 @@ def compare(
         require_free(
             output, overwrite=overwrite, remedy="name another file with --output"
         )
-    comparison = compare_runs(runs)
+    comparison = compare_runs([find_shipped("models", path) for path in runs])
     typer.echo(comparison_text(comparison), nl=False)
     if output is not None and write is not None:
         write_text(output, write(comparison))

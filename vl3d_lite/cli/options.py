@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.runs import Options, RunFolder, find_run
 from vl3d_lite.system import cpu_limit, silenced_stderr
 
 if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of it
@@ -19,13 +19,28 @@ if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of i
 # `readable=False`: the reader of a file reports what cannot be read, with the
 # exit code of input data; click would end with the one of usage.
 SpecPath = Annotated[
-    Path, typer.Argument(metavar="SPEC.yaml", help="The YAML spec.", readable=False)
+    Path,
+    typer.Argument(
+        metavar="SPEC.yaml",
+        help="The YAML spec, or the name of a shipped config.",
+        readable=False,
+    ),
 ]
 RunPath = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The run folder.", readable=False)
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="The run folder, or the name of a shipped model.",
+        readable=False,
+    ),
 ]
 RunPaths = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Run folders.", readable=False)
+    list[Path],
+    typer.Argument(
+        metavar="RUN",
+        help="Run folders, or names of shipped models.",
+        readable=False,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -109,7 +124,7 @@ def load_spec(
     """Read a spec with the values of ``--set``.
 
     Args:
-        path: The spec.
+        path: The spec, or the name of a shipped config.
         overrides: ``KEY=VALUE`` each.
         needs: Groups of clouds that must not be empty.
         check_files: Whether the clouds must exist.
@@ -142,10 +157,13 @@ def new_run_folder(
 def trained_run(run: Path) -> RunFolder:
     """A run folder that must hold a model.
 
+    Args:
+        run: Its path, or the name of a shipped model.
+
     Raises:
         DataError: It holds none.
     """
-    folder = RunFolder(run)
+    folder = find_run(run)
     folder.require_model()
     return folder
 

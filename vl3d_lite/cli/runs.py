@@ -87,7 +87,10 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", metavar="FOLDER", help="Folder. Default: RUN/predictions."
+            "--output",
+            metavar="FOLDER",
+            help="Folder. Default: RUN/predictions, or predictions for the name of a "
+            "shipped model.",
         ),
     ] = None,
     classes: Annotated[
@@ -251,11 +254,10 @@ def ensemble(
     A prediction costs as much as those of all the runs together.
     """
     configure_logging(quiet=quiet)
-    for path in runs:
-        trained_run(path)
+    members = [trained_run(path).root for path in runs]
     folder = RunFolder(run)
     options = pipeline_options(threads, quiet, overwrite=overwrite)
-    load_pipeline().ensemble(runs, folder, options)
+    load_pipeline().ensemble(members, folder, options)
     _print_outputs(folder)
 
 

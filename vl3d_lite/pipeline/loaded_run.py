@@ -20,7 +20,7 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
 from vl3d_lite.prediction import Classifier, Inference
-from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.runs import Options, find_run
 from vl3d_lite.spec import Spec
 from vl3d_lite.system import Interrupts, cpu_limit, require_memory
 
@@ -114,7 +114,7 @@ def load_run(
     """Load a trained run to classify NumPy arrays with it.
 
     Args:
-        run_folder: Folder of a trained run, or of a shipped model.
+        run_folder: Folder of a trained run, or the name of a shipped model.
         overrides: Changes of the spec, ``"prediction.<key>=<value>"`` each.
         threads: Processors to use; by default all that the process may use.
         quiet: No progress bars.
@@ -136,7 +136,7 @@ def load_run(
         >>> run.dimensions
         ('return_number', 'number_of_returns', 'intensity')
     """
-    run = RunFolder(Path(run_folder))
+    run = find_run(Path(run_folder))
     spec, scaling = open_run(run, overrides)
     temperature = open_calibration(run, spec)
     options = Options(threads=threads or cpu_limit(), quiet=quiet)

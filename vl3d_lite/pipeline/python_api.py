@@ -11,7 +11,7 @@ from vl3d_lite.pipeline.export import export
 from vl3d_lite.pipeline.predict import predict as predict_clouds
 from vl3d_lite.pipeline.train import train as train_run
 from vl3d_lite.prediction import PredictedCloud
-from vl3d_lite.runs import Options, RunFolder
+from vl3d_lite.runs import Options, RunFolder, find_run
 from vl3d_lite.spec import LoadedSpec, read_spec
 from vl3d_lite.system import cpu_limit
 
@@ -30,7 +30,8 @@ def train(
     """Train the network that a spec describes, as ``vl3d-lite train`` does.
 
     Args:
-        spec: Path of the YAML file, or what `read_spec` returned.
+        spec: Path of the YAML file, the name of a shipped config, or what `read_spec`
+            returned.
         run_folder: Folder of the run; `train` creates it.
         threads: Processors to use; by default all that the process may use.
         resume: Continue an interrupted training at its last checkpoint.
@@ -87,7 +88,7 @@ def predict(
     ``prediction.write`` of the spec names. `load_run` classifies arrays.
 
     Args:
-        run_folder: Folder of a trained run.
+        run_folder: Folder of a trained run, or the name of a shipped model.
         clouds: A file, glob or folder, or several.
         output: Folder of the classified copies; ``predictions`` in the run
             folder by default.
@@ -117,7 +118,7 @@ def predict(
         >>> cloud.output, cloud.points
         ('scan.laz', 6000)
     """
-    run = RunFolder(Path(run_folder))
+    run = find_run(Path(run_folder))
     run.require_model()
     patterns = [clouds] if isinstance(clouds, str | Path) else clouds
     return predict_clouds(
@@ -139,7 +140,7 @@ def evaluate(
     ``report.html`` into the run folder; for a shipped model into `predictions`.
 
     Args:
-        run_folder: Folder of a trained run.
+        run_folder: Folder of a trained run, or the name of a shipped model.
         predictions: Folder that `predict` wrote; ``predictions`` in the run
             folder by default.
 
@@ -157,7 +158,7 @@ def evaluate(
         >>> 0 <= scores.mean_iou <= scores.mean_accuracy <= 1
         True
     """
-    run = RunFolder(Path(run_folder))
+    run = find_run(Path(run_folder))
     run.require_model()
     return evaluate_run(
         run, run.predictions if predictions is None else Path(predictions)
@@ -176,7 +177,7 @@ def export_kernels(
     """Write the convolution kernels of a run, as ``vl3d-lite export`` does.
 
     Args:
-        run_folder: Folder of a trained run.
+        run_folder: Folder of a trained run, or the name of a shipped model.
         output: Folder of the kernel files; ``kernels`` in the run folder by
             default.
         cloud: A LAS file; if given, ``statistics.json`` describes kernels and
@@ -200,7 +201,7 @@ def export_kernels(
         >>> sorted(path.name for path in folder.glob("TRAINED_*"))
         ['TRAINED_kpconvd_1_0', 'TRAINED_kpconvx_0_0']
     """
-    run = RunFolder(Path(run_folder))
+    run = find_run(Path(run_folder))
     run.require_model()
     folder = run.kernels if output is None else Path(output)
     export(

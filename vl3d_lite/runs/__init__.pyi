@@ -4,3 +4,6 @@ from .history import read_history as read_history
 from .history import write_history as write_history
 from .options import Options as Options
 from .provenance import package_versions as package_versions
+from .records import FileName as FileName
+from .shipped import find_run as find_run
+from .shipped import shipped_runs as shipped_runs

@@ -12,6 +12,7 @@ from vl3d_lite.system import (
     is_draft,
     output_errors,
     require_free,
+    shipped_hint,
     write_json,
 )
 
@@ -170,7 +171,9 @@ class RunFolder:
                 missing, or another version wrote it.
         """
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: no such run folder")
+            raise DataError(
+                f"{self.root}: no such run folder ({shipped_hint('models')})"
+            )
         try:
             self.provenance.exists()
         except PermissionError as error:

@@ -14,6 +14,7 @@ from vl3d_lite.spec.nodes import (
     Position,
     parse,
 )
+from vl3d_lite.system import find_shipped
 
 # `Position.file` of the first override, so that errors in overrides come last.
 _OVERRIDES = 1_000_000
@@ -68,7 +69,8 @@ class _Loader:
                 f"`extends` must be the path of a spec. Received: {node.received}",
             )
             return root, False
-        other = Path(os.path.normpath(path.parent / Path(node.value).expanduser()))
+        named = find_shipped("configs", Path(node.value), path.parent)
+        other = Path(os.path.normpath(path.parent / named.expanduser()))
         base, complete = self.load(other, node.position, [*chain, resolved])
         return merge(base, root, self.kind), complete
 

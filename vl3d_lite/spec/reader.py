@@ -20,6 +20,7 @@ from vl3d_lite.spec.reference import json_schema
 from vl3d_lite.spec.schema.clouds import CloudsSpec
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.sections import SectionReader
+from vl3d_lite.system import find_shipped, shipped_hint
 
 __all__ = ["CloudGroup", "LoadedSpec", "dump_spec", "json_schema", "read_spec"]
 
@@ -61,7 +62,8 @@ def read_spec(
     a number is expected, and `no` is a name where a name is expected.
 
     Args:
-        path: YAML file. Paths in it are relative to it.
+        path: YAML file, or the name of a shipped config. Paths in it are relative to
+            the file.
         overrides: ``a.b=c`` or ``a.0.b=c``, with a value in YAML; paths are
             relative to the current directory.
         check_files: Look for the clouds and the run of `training.initial_weights`.
@@ -78,7 +80,7 @@ def read_spec(
         >>> [path.name for path in loaded.clouds["train"]]
         ['train.laz']
     """
-    path = Path(path)
+    path = find_shipped("configs", Path(path))
     errors: list[ErrorLine] = []
     root, complete = load(path, errors, _SPEC)
     root = apply_overrides(root, overrides, errors, _SPEC)
@@ -185,13 +187,16 @@ def _find_initial_weights(
     if run is None:
         return
     position = reader.positions["training", "initial_weights"]
-    path = _absolute(position.base, run)
+    # The name of a shipped model, or a path relative to the file that names it.
+    shipped = find_shipped("models", Path(run), position.base)
+    path = _absolute(position.base, str(shipped))
     # `section` is frozen, but not validated yet.
     object.__setattr__(training, "initial_weights", path)
     if check_files and not os.path.isdir(path):
         reader.add_error(
             position,
-            f"`training.initial_weights` must be a run folder. Received: {run}",
+            f"`training.initial_weights` must be a run folder. Received: {run} "
+            f"({shipped_hint('models')})",
         )
 
 

@@ -24,6 +24,10 @@ from .resources import peak_memory as peak_memory
 from .resources import physical_memory as physical_memory
 from .resources import processor_name as processor_name
 from .resources import require_memory as require_memory
+from .shipped import find_shipped as find_shipped
+from .shipped import shipped_folder as shipped_folder
+from .shipped import shipped_hint as shipped_hint
+from .shipped import shipped_paths as shipped_paths
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
 from .writing import is_draft as is_draft
