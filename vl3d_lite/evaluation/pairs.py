@@ -1,16 +1,29 @@
 """A predicted cloud and the reference labels of its source cloud."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import describe_las, read_las
+from vl3d_lite.clouds import (
+    PointCloud,
+    describe_las,
+    meters_per_unit,
+    read_header,
+    read_las,
+)
 from vl3d_lite.errors import DataError
+from vl3d_lite.evaluation.matching import match_points
 from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
 from vl3d_lite.spec import Spec
+from vl3d_lite.system import file_hash
+
+logger = logging.getLogger(__name__)
 
 _CODES = 1 << 16  # `prediction` is uint16 at most
+# Share of points at the same place as another one, which are left out of the scores.
+_MOST_AMBIGUOUS = 0.01
 
 
 @dataclass(frozen=True)
@@ -41,17 +54,23 @@ class Pair:
     accepted: np.ndarray | None = None
 
 
-def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
+def read_pair(
+    spec: Spec, folder: Path, outcome: PredictedCloud, *, warn: bool = True
+) -> Pair:
     """Read a predicted cloud and the reference labels of its source cloud.
+
+    Points are paired by row where both files are those that the record names, by
+    their SHA-256. Otherwise they are paired by their coordinates.
 
     Args:
         spec: Spec of the prediction, with its classes merged where they were.
         folder: Folder of the predicted cloud.
         outcome: Record of the prediction.
+        warn: Whether to log a warning where a file has changed.
 
     Raises:
-        DataError: A file is not found, lacks a dimension, or the two clouds have
-            different numbers of points.
+        DataError: A file is not found, lacks a dimension, or the two clouds do not
+            hold the same points.
     """
     output, source = folder / outcome.output, Path(outcome.source)
     for path in (output, source):
@@ -70,6 +89,14 @@ def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
             f"{output}: must have as many points as {source}, {len(truth):,}. "
             f"Received: {len(predicted):,} points; predict again with --overwrite"
         )
+    changed = _changed(output, source, outcome)
+    if changed:
+        rows = _rows_of_source(output, source, predicted, truth)
+        if warn:
+            _warn(changed, rows)
+        # A point without a certain partner is no reference.
+        truth.labels[rows < 0] = -1
+        predicted = predicted.select(np.maximum(rows, 0))
     prediction = _class_indices(spec, predicted.attributes[classes])
     accepted = None
     if outcome.min_confidence is not None:
@@ -83,12 +110,63 @@ def read_pair(spec: Spec, folder: Path, outcome: PredictedCloud) -> Pair:
     return Pair(
         outcome.output,
         outcome,
-        predicted.local,
-        predicted.origin,
+        truth.local if changed else predicted.local,
+        truth.origin if changed else predicted.origin,
         reference,
         np.maximum(prediction, 0),
         predicted.attributes.get("confidence"),
         accepted,
+    )
+
+
+def _changed(output: Path, source: Path, outcome: PredictedCloud) -> list[Path]:
+    """The files that are not those of the record, by their SHA-256."""
+    recorded = {source: outcome.source_sha256, output: outcome.sha256}
+    return [path for path, digest in recorded.items() if file_hash(path) != digest]
+
+
+def _rows_of_source(
+    output: Path, source: Path, predicted: PointCloud, truth: PointCloud
+) -> np.ndarray:
+    """``(n,)`` int64 row of `predicted` of each point of `truth`; -1 if uncertain."""
+    headers = [read_header(path) for path in (output, source)]
+    steps = [header.scales * meters_per_unit(header) for header in headers]
+    step = np.maximum(*steps)
+    rows = match_points(
+        np.rint(truth.xyz / step).astype(np.int64),
+        np.rint(predicted.xyz / step).astype(np.int64),
+    )
+    remedy = "restore the file from a copy, or predict again with --overwrite"
+    if rows is None:
+        raise DataError(
+            f"{source}: does not hold the points of its prediction {output}: one of "
+            f"the files has changed since the prediction; {remedy}"
+        )
+    ambiguous = np.count_nonzero(rows < 0)
+    if ambiguous > _MOST_AMBIGUOUS * len(rows):
+        raise DataError(
+            f"{source}: its points are in another order than those of its prediction "
+            f"{output}, and {ambiguous:,} of {len(rows):,} share their coordinates "
+            f"with others, so they cannot be paired; {remedy}"
+        )
+    return rows
+
+
+def _warn(changed: list[Path], rows: np.ndarray) -> None:
+    names = " and ".join(map(str, changed))
+    if np.array_equal(rows, np.arange(len(rows))):
+        logger.warning(
+            "%s: changed since the prediction; points and their order are the same, "
+            "and the labels are those of today",
+            names,
+        )
+        return
+    ambiguous = np.count_nonzero(rows < 0)
+    logger.warning(
+        "%s: changed since the prediction, and the points are in another order; they "
+        "are paired by their coordinates%s",
+        names,
+        f", without {ambiguous:,} points that share theirs" if ambiguous else "",
     )
 
 

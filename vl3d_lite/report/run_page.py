@@ -92,7 +92,7 @@ def _views(
     spec: Spec, folder: Path, outcomes: Sequence[PredictedCloud]
 ) -> Iterator[CloudView]:
     for outcome in outcomes:
-        pair = read_pair(spec, folder, outcome)
+        pair = read_pair(spec, folder, outcome, warn=False)
         yield CloudView(
             outcome.output,
             pair.xyz,

@@ -20,14 +20,11 @@ from vl3d_lite.system import (
     processor_name,
 )
 
+from vl3d_lite.system import (
+    file_hash as file_hash,
+)
 # Packages whose version may change a result.
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text_hash(text: str) -> str:

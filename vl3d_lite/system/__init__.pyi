@@ -1,5 +1,6 @@
 from .background import LookAhead as LookAhead
 from .background import prefetch as prefetch
+from .hashing import file_hash as file_hash
 from .interrupts import Interrupts as Interrupts
 from .resources import NVIDIA as NVIDIA
 from .messages import csv_text as csv_text

@@ -1,0 +1,103 @@
+"""Predictions are paired with the labels of the very points they belong to."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import laspy
+import numpy as np
+import pytest
+
+from vl3d_lite import pipeline
+from vl3d_lite.errors import DataError
+from vl3d_lite.evaluation.pairs import read_pair
+from vl3d_lite.prediction.outcomes import read_outcomes
+
+
+@pytest.fixture
+def pair(trained, tmp_path):
+    """Copies of a source and its prediction that may be changed, and `read_pair`."""
+    (outcome,) = read_outcomes(trained.predictions)
+    source = Path(shutil.copy(outcome.source, tmp_path / "source.laz"))
+    shutil.copy(trained.predictions / outcome.output, tmp_path / outcome.output)
+    outcome = dataclasses.replace(outcome, source=str(source))
+    spec = pipeline.open_run(trained)[0]
+
+    def read():
+        return read_pair(spec, tmp_path, outcome)
+
+    return source, tmp_path / outcome.output, read
+
+
+def reorder(path, by):
+    las = laspy.read(path)
+    las.points = las.points[np.argsort(np.array(las[by]), kind="stable")]
+    las.write(path)
+
+
+def agreement(pair):
+    return float(np.mean(pair.reference == pair.prediction))
+
+
+def test_files_as_recorded_are_paired_by_row(pair, caplog):
+    _, _, read = pair
+    assert len(read().reference) == 6000
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["source", "output"])
+def test_a_file_in_another_order_is_paired_by_coordinates(pair, which, caplog):
+    *files, read = pair
+    before = read()
+    reorder(files[which], "z")
+    after = read()
+    assert agreement(after) == agreement(before)
+    order = np.lexsort(after.xyz.T), np.lexsort(before.xyz.T)
+    for name in ("xyz", "reference", "prediction", "confidence"):
+        np.testing.assert_array_equal(
+            getattr(after, name)[order[0]], getattr(before, name)[order[1]]
+        )
+    assert f"{files[which]}: changed since the prediction" in caplog.text
+    assert "paired by their coordinates" in caplog.text
+
+
+def test_corrected_labels_are_scored_and_mentioned(pair, caplog):
+    source, _, read = pair
+    las = laspy.read(source)
+    las.classification[:] = 2
+    las.write(source)
+    assert set(read().reference) == {0}
+    assert "the labels are those of today" in caplog.text
+
+
+def test_points_without_a_certain_partner_are_not_scored(pair, caplog):
+    source, output, read = pair
+    for path in (source, output):
+        las = laspy.read(path)
+        for axis in "XYZ":
+            las[axis][10:15] = las[axis][10]
+        las.write(path)
+    reorder(source, "z")
+    assert np.count_nonzero(read().reference < 0) == 5
+    assert "without 5 points that share theirs" in caplog.text
+
+
+def test_too_many_points_at_one_place_are_refused(pair):
+    source, output, read = pair
+    for path in (source, output):
+        las = laspy.read(path)
+        for axis in "XYZ":
+            las[axis][:1000] = las[axis][0]
+        las.write(path)
+    reorder(source, "z")
+    with pytest.raises(DataError, match=r"1,000 of 6,000 share their coordinates"):
+        read()
+
+
+def test_other_points_are_refused(pair):
+    source, _, read = pair
+    las = laspy.read(source)
+    las.Z[5] += 1
+    las.write(source)
+    with pytest.raises(DataError, match=r"source\.laz: does not hold the points"):
+        read()

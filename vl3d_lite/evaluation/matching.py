@@ -1,0 +1,30 @@
+"""Match the points of two clouds by their coordinates."""
+
+import numpy as np
+
+
+def match_points(source: np.ndarray, other: np.ndarray) -> np.ndarray | None:
+    """Find the row of each point of a cloud in another cloud of the same points.
+
+    Args:
+        source: ``(n, 3)`` int64 coordinates.
+        other: ``(n, 3)`` int64 coordinates.
+
+    Returns:
+        ``(n,)`` int64: the row of `other` that holds the point of each row of
+        `source`; -1 where several points share the coordinates. In equal order
+        every point has its own row. None where a point has no partner.
+    """
+    if np.array_equal(source, other):
+        return np.arange(len(source))
+    if source.shape != other.shape:
+        return None
+    order, other_order = np.lexsort(source.T), np.lexsort(other.T)
+    ordered = source[order]
+    if not np.array_equal(ordered, other[other_order]):
+        return None
+    repeated = np.zeros(len(source) + 1, bool)
+    repeated[1:-1] = np.all(ordered[1:] == ordered[:-1], axis=1)
+    rows = np.empty(len(source), np.int64)
+    rows[order] = np.where(repeated[1:] | repeated[:-1], -1, other_order)
+    return rows
