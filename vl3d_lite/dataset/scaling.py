@@ -5,17 +5,27 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from vl3d_lite.dataset.features import required_dimensions
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec import Spec
+from vl3d_lite.system import parse_record, read_text
 
 logger = logging.getLogger(__name__)
 
 FEWEST_POINTS = 100  # in fewer points a feature may be constant by chance
+
+
+class _Entry(BaseModel):
+    """The scaling of one feature, in bounds that float32 holds."""
+
+    mean: Annotated[float, Field(gt=-1e30, lt=1e30)]
+    std: Annotated[float, Field(gt=1e-30, lt=1e30)]
 
 
 @dataclass(frozen=True)
@@ -92,19 +102,35 @@ class FeatureScaling:
         """Convert back from `to_json`.
 
         Raises:
-            DataError: The text is not of that form.
+            DataError: The text is not of that form, a number is not finite, or a
+                deviation is not positive.
         """
         try:
-            entries = json.loads(text)
-            mean = np.array([entry["mean"] for entry in entries.values()], float)
-            std = np.array([entry["std"] for entry in entries.values()], float)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            entries = parse_record(text, dict[str, _Entry])
+            if not entries:
+                raise ValueError("it names no feature")
+        except ValueError as error:
             raise DataError(
                 "feature scaling must be JSON of the form "
                 '{"height": {"mean": 1.5, "std": 2.0}}. Train again, or restore the '
                 f"file. ({error})"
             ) from error
+        mean = np.array([entry.mean for entry in entries.values()])
+        std = np.array([entry.std for entry in entries.values()])
         return cls(list(entries), mean, std)
+
+    @classmethod
+    def read(cls, path: Path) -> "FeatureScaling":
+        """Read ``features.json``.
+
+        Raises:
+            DataError: The file cannot be read, or is damaged.
+        """
+        text = read_text(path, "restore it from a copy, or train again")
+        try:
+            return cls.from_json(text)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def impute_constant_features(

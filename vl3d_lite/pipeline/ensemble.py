@@ -30,6 +30,7 @@ from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import Spec, dump_spec
 from vl3d_lite.system import (
     Interrupts,
+    read_text,
     replacing_entries,
     require_free,
     write_json,
@@ -204,7 +205,9 @@ def _provenance(
         for entry in member.provenance.get("inputs", [])
     }
     return {
-        **spec_facts(draft.spec.read_text(), first.run.spec, first.spec.seed),
+        **spec_facts(
+            read_text(draft.spec, "try again"), first.run.spec, first.spec.seed
+        ),
         "ensemble": [
             {
                 "run": str(member.run.root),

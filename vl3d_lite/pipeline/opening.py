@@ -12,7 +12,8 @@ from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import load_model
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import RunFolder, provenance
-from vl3d_lite.spec import Spec, read_spec
+from vl3d_lite.spec import Spec, feature_columns, read_spec
+from vl3d_lite.system import read_text
 from vl3d_lite.training import require_same_features
 
 logger = logging.getLogger(__name__)
@@ -34,18 +35,15 @@ def open_run(
     run.require_model()
     try:
         spec = read_spec(run.spec, check_files=False).spec
-        scaling = FeatureScaling.from_json(run.features.read_text())
-        if not scaling.names:
-            raise DataError(f"{run.features.name} names no feature")
-    except (SpecError, DataError, ValueError, OSError) as error:
+        network = provenance.network_hash(read_text(run.spec, "restore it"))
+    except (SpecError, DataError) as error:
         raise DataError(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
+    scaling = FeatureScaling.read(run.features)
+    _require_features(run, spec, scaling)
     # Other sections may change after the training: the model does not depend on them.
-    if run.read_provenance().get("network_sha256") not in (
-        None,
-        provenance.network_hash(run.spec.read_text()),
-    ):
+    if run.read_provenance().get("network_sha256") not in (None, network):
         raise DataError(
             f"{run.spec}: is not the spec that {run.model} was trained with; restore "
             "it from a copy. To change how a model predicts, use "
@@ -54,6 +52,16 @@ def open_run(
     if overrides:
         spec = read_spec(run.spec, overrides, check_files=False).spec
     return spec, scaling
+
+
+def _require_features(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> None:
+    wanted = feature_columns(spec.features)
+    if scaling.names != wanted:
+        raise DataError(
+            f"{run.features}: must hold the features of {run.spec.name}, "
+            f"{', '.join(wanted)}. Received: {', '.join(scaling.names)}; restore "
+            "both from one run"
+        )
 
 
 def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
@@ -76,10 +84,7 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
             run.calibration.name,
         )
         return Temperature()
-    try:
-        return Temperature.from_json(run.calibration.read_text())
-    except (DataError, OSError, ValueError) as error:
-        raise DataError(f"{run.calibration}: cannot be used ({error})") from error
+    return Temperature.read(run.calibration)
 
 
 def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:

@@ -141,7 +141,7 @@ def _scaling(
 ) -> FeatureScaling:
     # A run that started from another one resumes with the scaling of that one.
     if options.resume and run.last_checkpoint.is_file() and run.features.is_file():
-        return FeatureScaling.from_json(run.features.read_text())
+        return FeatureScaling.read(run.features)
     return FeatureScaling.fit(clouds)
 
 

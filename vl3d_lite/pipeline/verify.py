@@ -12,6 +12,7 @@ from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.predict import repeat_predictions
 from vl3d_lite.prediction import PredictedCloud, read_outcomes
 from vl3d_lite.runs import RunFolder, provenance
+from vl3d_lite.system import read_text
 
 _MOST_SCORES = 10  # differing scores that are listed; the others are counted
 
@@ -72,7 +73,7 @@ def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
 
 
 def _compare_files(run: RunFolder, content: dict, found: Verification) -> None:
-    spec = provenance.text_hash(run.spec.read_text())
+    spec = provenance.text_hash(read_text(run.spec, "restore it from a copy"))
     found.compare(run.spec.name, content.get("spec_sha256"), spec, "has changed")
     files = content.get("files", {})
     if run.model.name not in files:

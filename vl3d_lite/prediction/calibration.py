@@ -1,19 +1,42 @@
 """Calibration: one temperature that makes confidences match accuracies."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
+from vl3d_lite.system import parse_record, read_text
 
 BINS = 15  # the usual number for the expected calibration error (Guo et al. 2017)
 # Beyond these temperatures all points have a confidence of 1, or all the lowest one.
 LOWEST, HIGHEST = 0.1, 10.0
 _SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
 _CHUNK = 1 << 18  # rows at a time: keeps temporary arrays below about 50 MB
+
+
+_Count = Annotated[int, Field(ge=0)]
+_Total = Annotated[float, Field(ge=0)]
+
+
+class ReliabilityRecord(BaseModel):
+    """Reliability counts as files hold them, see `ReliabilityCounts`."""
+
+    count: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
+    correct: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
+    total: Annotated[list[_Total], Field(min_length=BINS, max_length=BINS)]
+
+
+class CalibrationRecord(BaseModel):
+    """The content of ``calibration.json``."""
+
+    temperature: Annotated[float, Field(gt=1e-3, lt=1e3)]
+    before: ReliabilityRecord
+    after: ReliabilityRecord
 
 
 @dataclass(frozen=True)
@@ -167,18 +190,28 @@ class Temperature:
             DataError: `text` is something else.
         """
         try:
-            content = json.loads(text)
-            value = float(content["temperature"])
-            before = ReliabilityCounts.from_dict(content["before"])
-            after = ReliabilityCounts.from_dict(content["after"])
-        except (ValueError, KeyError, TypeError) as error:
+            content = parse_record(text, CalibrationRecord)
+        except ValueError as error:
             raise DataError(
                 'calibration must be JSON such as {"temperature": 0.8, ...}; restore '
                 f"the file or train again ({error})"
             ) from error
-        if not 0 < value < np.inf:
-            raise DataError(f"`temperature` must be positive. Received: {value}")
-        return cls(value, before, after)
+        before = ReliabilityCounts.from_dict(content.before.model_dump())
+        after = ReliabilityCounts.from_dict(content.after.model_dump())
+        return cls(content.temperature, before, after)
+
+    @classmethod
+    def read(cls, path: Path) -> "Temperature":
+        """Read ``calibration.json``.
+
+        Raises:
+            DataError: The file cannot be read, or is damaged.
+        """
+        text = read_text(path, "restore it from a copy, or train again")
+        try:
+            return cls.from_json(text)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def _reliability(counts: ReliabilityCounts) -> dict:

@@ -14,7 +14,7 @@ from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
 from vl3d_lite.runs import RunFolder, read_history
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import write_bytes
+from vl3d_lite.system import read_text, write_bytes
 
 
 def write_run_report(
@@ -64,7 +64,7 @@ def write_run_report(
             confident_disagreements=confident_disagreements(disagreements, spec),
             link_distance=spec.link_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
-            spec_text=run.spec.read_text(),
+            spec_text=read_text(run.spec, "restore it from a copy"),
             facts=facts,
         ),
     )
@@ -76,7 +76,7 @@ def _calibration(run: RunFolder, outcomes: Sequence[PredictedCloud]) -> dict | N
     given = {outcome.settings.get("temperature") for outcome in outcomes}
     fitted = None
     if run.calibration.is_file():
-        fitted = Temperature.from_json(run.calibration.read_text())
+        fitted = Temperature.read(run.calibration)
     if len(used) == 1 and used == given:
         return {**(fitted or Temperature()).to_dict(), "given": used.pop()}
     return fitted.to_dict() if fitted and used == {fitted.value} else None

@@ -1,7 +1,6 @@
 """The run folder: the name of every file in it, and its provenance."""
 
 import copy
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from vl3d_lite.system import (
     __version__,
     is_draft,
     output_errors,
+    read_record,
     require_free,
     shipped_hint,
     write_json,
@@ -205,19 +205,14 @@ class RunFolder:
         """The content of ``run.json``; an empty dict where there is no file.
 
         Raises:
-            DataError: The file is not a JSON object.
+            DataError: The file is damaged.
         """
         if not self.provenance.is_file():
             return {}
-        try:
-            content = json.loads(self.provenance.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.provenance}: cannot be read ({error})") from error
-        if not isinstance(content, dict):
-            raise DataError(
-                f"{self.provenance}: must hold a JSON object; restore it from a copy"
-            )
-        return content
+        from vl3d_lite.runs.records import RunRecord  # `--help` needs no pydantic
+
+        record = read_record(self.provenance, RunRecord, "restore it from a copy")
+        return record.model_dump(exclude_unset=True)
 
     def update_provenance(self, **entries) -> None:
         """Add or replace entries of ``run.json``."""

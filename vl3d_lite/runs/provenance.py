@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from vl3d_lite.errors import DataError
 from vl3d_lite.system import (
     __version__,
     cpu_limit,
@@ -38,11 +39,18 @@ def network_hash(text: str) -> str:
     Args:
         text: The spec as the run folder holds it. It is hashed without the defaults
             of this version, so a default added later does not change the hash.
+
+    Raises:
+        DataError: A run cannot have written this text.
     """
-    content = yaml.safe_load(text)
-    for free in ("clouds", "prediction", "evaluation", "export"):
-        content.pop(free, None)
-    return text_hash(json.dumps(content, sort_keys=True))
+    try:
+        content = yaml.safe_load(text)
+        for free in ("clouds", "prediction", "evaluation", "export"):
+            content.pop(free, None)
+        return text_hash(json.dumps(content, sort_keys=True))
+    # A date that does not exist, a key of another type, a scalar for a mapping, ...
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"the spec of the run is damaged ({error})") from error
 
 
 def environment() -> dict:
