@@ -1,6 +1,8 @@
 """Outputs are complete or absent."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,54 @@ def test_an_existing_file_is_not_overwritten_by_default(tmp_path, resume, middle
     assert str(raised.value) == (
         f"{path}: already exists; {middle}overwrite it with --overwrite, or {remedy}"
     )
+
+
+def test_a_draft_is_new_and_leaves_the_file_of_a_user_and_its_links_alone(tmp_path):
+    mine = tmp_path / "scan.las.part"
+    mine.write_text("mine")
+    with replacing(tmp_path / "scan.las") as draft:
+        assert draft.is_file()
+        assert not draft.is_symlink()
+        assert draft.suffix == ".las"
+        with replacing(tmp_path / "scan.las") as other:
+            assert other != draft
+            other.write_text("other")
+        draft.write_text("draft")
+    assert (tmp_path / "scan.las").read_text() == "draft"
+    assert mine.read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_appears_meanwhile_is_never_replaced_by_default(tmp_path):
+    def write():
+        with replacing(tmp_path / "a", overwrite=False) as draft:
+            draft.write_text("draft")
+            (tmp_path / "a").write_text("theirs")
+
+    with pytest.raises(SpecError, match="has appeared"):
+        write()
+    assert (tmp_path / "a").read_text() == "theirs"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_as_long_as_the_file_system_bears_has_a_draft(tmp_path):
+    name = "ä" * 125 + ".json"
+    write_text(tmp_path / name, "whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_leftovers_of_killed_processes_are_removed_and_living_drafts_stay(tmp_path):
+    for name in (".123.part-a.las", ".7-0a1b2c3d.part-a.las", "a.las.part", ".part-b"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".9-00000000.part-kernels").mkdir()
+    (tmp_path / ".9-00000001.part-link").symlink_to(tmp_path / ".part-b")
+    code = "import sys; from vl3d_lite.system import remove_leftovers as remove\n"
+    code += "from pathlib import Path; remove(Path(sys.argv[1]))"
+    with replacing(tmp_path / "b.las") as draft, replacing_entries(tmp_path / "c") as d:
+        draft.write_text("alive")
+        subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+        assert draft.is_file()
+        assert d.is_dir()
+    names = {path.name for path in tmp_path.iterdir()}
+    link = ".9-00000001.part-link"
+    assert names == {"a.las.part", ".part-b", "b.las", "c", link}

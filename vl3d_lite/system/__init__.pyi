@@ -1,8 +1,12 @@
 from .background import LookAhead as LookAhead
 from .background import prefetch as prefetch
+from .drafts import is_draft as is_draft
+from .drafts import remove_leftovers as remove_leftovers
 from .hashing import file_hash as file_hash
 from .interrupts import Interrupts as Interrupts
 from .resources import NVIDIA as NVIDIA
+from .locks import claimed as claimed
+from .locks import locked as locked
 from .messages import csv_text as csv_text
 from .messages import is_printable as is_printable
 from .messages import printable as printable
@@ -31,7 +35,6 @@ from .shipped import shipped_hint as shipped_hint
 from .shipped import shipped_paths as shipped_paths
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
-from .writing import is_draft as is_draft
 from .writing import output_errors as output_errors
 from .writing import replacing as replacing
 from .writing import replacing_entries as replacing_entries

@@ -3,13 +3,13 @@
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vl3d_lite.errors import ResourceError, SpecError
+from vl3d_lite.system.drafts import new_draft, remove_leftovers
 
 _REMEDIES = {
     errno.ENOENT: "create the folder first",
@@ -18,6 +18,8 @@ _REMEDIES = {
     errno.EFBIG: "free some space or write elsewhere",
 }
 _OTHER_REMEDY = "check the folder's permissions or write elsewhere"
+# Drafts that are being written, for a process that must end at once.
+_UNFINISHED: set[Path] = set()
 
 
 def require_free(
@@ -61,7 +63,9 @@ def output_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
+def replacing(
+    path: Path, *, make_folder: bool = True, overwrite: bool = True
+) -> Iterator[Path]:
     """Replace one file by what a block writes.
 
     The block writes a draft beside `path`, whose name ends like that of `path`:
@@ -72,27 +76,45 @@ def replacing(path: Path, *, make_folder: bool = True) -> Iterator[Path]:
     Args:
         path: The file.
         make_folder: Whether missing folders above `path` are created.
+        overwrite: Whether a file at `path` is replaced that was not there before.
 
     Yields:
         The path of the draft.
 
     Raises:
+        SpecError: A file has appeared at `path`, and `overwrite` is false.
         ResourceError: The file cannot be written.
     """
-    draft = _draft(path.parent, path.name)
     with output_errors(path):
-        try:
-            if make_folder:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            yield draft
-            # Without it a crash of the machine may leave an empty file.
-            with draft.open("rb+") as written:
-                os.fsync(written.fileno())
-            draft.replace(path)
-        finally:
-            # The error that ended the block matters more than one of removing.
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with new_draft(path.parent, path.name) as draft, _unfinished(draft):
+            try:
+                yield draft
+                # Without it a crash of the machine may leave an empty file.
+                with draft.open("rb+") as written:
+                    os.fsync(written.fileno())
+                _publish(draft, path, overwrite)
+            finally:
+                # The error that ended the block matters more than one of removing.
+                with suppress(OSError):
+                    draft.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, path: Path, overwrite: bool) -> None:
+    if overwrite:
+        draft.replace(path)
+        return
+    try:
+        # Renaming would replace a file that another process wrote meanwhile.
+        path.hardlink_to(draft)
+    except FileExistsError:
+        raise SpecError(
+            f"{path}: has appeared while it was being written; nothing was replaced. "
+            "Overwrite it with --overwrite, or name another output"
+        ) from None
+    except OSError:  # a file system without hard links
+        draft.replace(path)
 
 
 @contextmanager
@@ -123,20 +145,21 @@ def replacing_entries(
     target = folder.resolve()
     with output_errors(folder):
         inside = _needs_draft_inside(target)
-        draft = _draft(target if inside else target.parent, target.name)
-        try:
-            shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
-            draft.mkdir(parents=True)
-            yield draft
-            if not inside:
-                draft.rename(target)
-                return
-            entries = sorted(draft.iterdir(), key=lambda entry: entry.name == last)
-            clear({entry.name for entry in entries})
-            for entry in entries:
-                entry.replace(target / entry.name)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        parent = target if inside else target.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent, target.name)
+        with new_draft(parent, target.name, folder=True) as draft, _unfinished(draft):
+            try:
+                yield draft
+                if not inside:
+                    draft.rename(target)
+                    return
+                entries = sorted(draft.iterdir(), key=lambda one: one.name == last)
+                clear({entry.name for entry in entries})
+                for entry in entries:
+                    entry.replace(target / entry.name)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _needs_draft_inside(folder: Path) -> bool:
@@ -148,14 +171,23 @@ def _needs_draft_inside(folder: Path) -> bool:
     )
 
 
-def _draft(parent: Path, name: str) -> Path:
-    # Hidden, and with the suffix of the target, by which libraries choose a format.
-    return parent / f".{os.getpid()}.part-{name}"
+@contextmanager
+def _unfinished(draft: Path) -> Iterator[None]:
+    _UNFINISHED.add(draft)
+    try:
+        yield
+    finally:
+        _UNFINISHED.discard(draft)
 
 
-def is_draft(path: Path) -> bool:
-    """Whether a path is a draft, which a killed process may leave behind."""
-    return re.match(r"\.\d+\.part-", path.name) is not None
+def remove_drafts() -> None:
+    """Remove what is being written; only a process that ends at once may call it."""
+    for draft in list(_UNFINISHED):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
