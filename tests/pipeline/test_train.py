@@ -108,7 +108,8 @@ def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
     spec = read_spec(place / "spec.yaml", [*SHORT[:2], "export.plots=false"])
     run = RunFolder(tmp_path / "run")
     pipeline.train(spec, run, OPTIONS)
-    for path in (run.model, run.last_checkpoint, run.initial_kernels, run.features):
+    gone = (run.model, run.initial_kernels, run.features, *run.checkpoint_files())
+    for path in gone:
         path.unlink()
     shutil.rmtree(run.kernels)
     pipeline.train(spec, run, Options(threads=2, quiet=True, resume=True))

@@ -142,7 +142,7 @@ def open_initial_weights(
         DataError: The named folder is not a trained run.
         SpecError: Its features are not those of the spec.
     """
-    begun = resume and run.last_checkpoint.is_file()
+    begun = resume and bool(run.checkpoint_files())
     if spec.training.initial_weights is None or begun:
         return None
     source = RunFolder(Path(spec.training.initial_weights))

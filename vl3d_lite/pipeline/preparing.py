@@ -140,7 +140,7 @@ def _scaling(
     run: RunFolder, clouds: list[PreparedCloud], options: Options
 ) -> FeatureScaling:
     # A run that started from another one resumes with the scaling of that one.
-    if options.resume and run.last_checkpoint.is_file() and run.features.is_file():
+    if options.resume and run.checkpoint_files() and run.features.is_file():
         return FeatureScaling.read(run.features)
     return FeatureScaling.fit(clouds)
 

@@ -48,7 +48,7 @@ def begin_run(
     """
     if not options.resume:
         run.create(overwrite=options.overwrite)
-    if run.last_checkpoint.is_file():
+    if run.checkpoint_files():
         return
     text = dump_spec(loaded.spec)
     clouds = [*loaded.clouds["train"], *loaded.clouds["validation"]]

@@ -61,6 +61,7 @@ class RunFolder:
         self.predictions = self.root / "predictions"
         self.checkpoints = self.root / "checkpoints"
         self.last_checkpoint = self.checkpoints / "last.npz"
+        self.previous_checkpoint = self.checkpoints / "previous.npz"
         self.best_weights = self.checkpoints / "best.npz"
         self.initial_kernels = self.checkpoints / "initial_kernels.npz"
         self.bad_batch = self.checkpoints / "diverged_batch.npz"
@@ -92,6 +93,11 @@ class RunFolder:
     def exists(self) -> bool:
         """Whether the folder holds a run, finished or not."""
         return self.provenance.is_file()
+
+    def checkpoint_files(self) -> list[Path]:
+        """The checkpoints of an unfinished training, the last one first."""
+        files = (self.last_checkpoint, self.previous_checkpoint)
+        return [path for path in files if path.is_file()]
 
     def own(self) -> list[Path]:
         """The paths at the top of the folder that a run writes."""
@@ -187,7 +193,7 @@ class RunFolder:
             )
         for path in (self.spec, self.provenance, self.features, self.model):
             if not path.is_file():
-                trained = self.last_checkpoint.is_file() and path == self.model
+                trained = self.checkpoint_files() and path == self.model
                 remedy = (
                     "training is not finished; continue with `vl3d-lite train --resume`"
                     if trained

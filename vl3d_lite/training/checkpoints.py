@@ -1,20 +1,28 @@
 """Checkpoints: variables, optimizer, random states and progress."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
+from pydantic import BaseModel, Field
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import replacing
+from vl3d_lite.system import parse_record, read_arrays, replacing
 from vl3d_lite.training.joined_optimizer import innermost
+
+logger = logging.getLogger(__name__)
+
+LARGEST_ITEM = 8  # bytes of a number of a variable
+MOST_PROGRESS = 64 * 2**20  # bytes; the history of a thousand epochs has one million
+_REMEDY = "restore it from a copy, or train again with --overwrite"
 
 
 @dataclass
@@ -61,19 +69,44 @@ class Progress:
             self.best_score, self.best_epoch = score, self.epoch
 
     def to_json(self) -> str:
-        """The progress as JSON; an infinite score becomes null."""
+        """The progress as JSON; an infinite score and NaN become null."""
         content = asdict(self)
         if math.isinf(self.best_score):
             content["best_score"] = None
-        return json.dumps(content)
+        for row in content["history"]:
+            row.update({name: None for name, value in row.items() if value != value})
+        return json.dumps(content, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
-        """The inverse of `to_json`."""
-        content = json.loads(text)
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: The text is something else.
+        """
+        content = dict(parse_record(text, _ProgressRecord))
         if content["best_score"] is None:
             content["best_score"] = -math.inf
+        for row in content["history"]:
+            row.update({name: math.nan for name in row if row[name] is None})
         return cls(**content)
+
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _ProgressRecord(BaseModel):
+    """A `Progress` as a checkpoint holds it."""
+
+    epoch: _Count
+    step: _Count
+    loss_sum: float
+    seconds: Annotated[float, Field(ge=0)]
+    best_score: float | None
+    best_epoch: int
+    epochs_without_gain: _Count
+    plateau_epochs: _Count
+    history: list[dict[str, int | float | None]]
 
 
 @contextmanager
@@ -115,19 +148,21 @@ def save_variables(
     Raises:
         ResourceError: The file cannot be written.
     """
-    arrays: dict[str, Any] = {
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **_arrays(variables), **more)
+
+
+def _arrays(variables: Sequence[keras.Variable]) -> dict[str, Any]:
+    return {
         f"v{number}": keras.ops.convert_to_numpy(variable)
         for number, variable in enumerate(variables)
     }
-    arrays |= more
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **arrays)
 
 
 def load_variables(
     path: Path, variables: Sequence[keras.Variable]
 ) -> dict[str, np.ndarray]:
-    """Read what `save_variables` wrote into `variables`.
+    """Read what `save_variables` wrote into `variables`: all of them or none.
 
     Returns:
         The other arrays of the file, by name.
@@ -135,34 +170,83 @@ def load_variables(
     Raises:
         DataError: The file is damaged or belongs to another network.
     """
+    content = _read_variables(path, variables)
+    _assign(variables, content)
+    return content
+
+
+def damage(path: Path, variables: Sequence[keras.Variable]) -> str:
+    """The reason why `load_variables` would fail; empty where it would not."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); train again") from error
+        _read_variables(path, variables)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _read_variables(
+    path: Path, variables: Sequence[keras.Variable]
+) -> dict[str, np.ndarray]:
+    size = sum(math.prod(v.shape) * LARGEST_ITEM for v in variables)
+    content = read_arrays(path, _REMEDY, size + MOST_PROGRESS)
     for number, variable in enumerate(variables):
-        value = content.pop(f"v{number}", None)
+        value = content.get(f"v{number}")
         if value is None or value.shape != tuple(variable.shape):
             raise DataError(
                 f"{path}: belongs to another network (variable {number}, "
                 f"{variable.path}); train again with --overwrite"
             )
-        variable.assign(value)
+        if value.dtype.kind not in "fiub":
+            raise DataError(f"{path}: variable {number} is no number; {_REMEDY}")
     return content
 
 
+def _assign(
+    variables: Sequence[keras.Variable], content: dict[str, np.ndarray]
+) -> None:
+    for number, variable in enumerate(variables):
+        variable.assign(content.pop(f"v{number}"))
+
+
 def save(run: RunFolder, model: keras.Model, progress: Progress) -> None:
-    """Write a checkpoint: model, optimizer, random states and progress."""
-    save_variables(
-        run.last_checkpoint,
-        [*model.variables, *model.optimizer.variables],
-        progress=np.array(progress.to_json()),
-    )
+    """Write a checkpoint: model, optimizer, random states and progress.
+
+    The checkpoint before it is kept.
+    """
+    arrays = _arrays([*model.variables, *model.optimizer.variables])
+    text = np.array(progress.to_json())
+    with replacing(run.last_checkpoint) as part:
+        with part.open("wb") as file:
+            np.savez(file, **arrays, progress=text)
+        # If the process is killed here, the checkpoint before is still there.
+        if run.last_checkpoint.is_file():
+            run.last_checkpoint.replace(run.previous_checkpoint)
 
 
 def restore(run: RunFolder, model: keras.Model) -> Progress:
-    """Read the last checkpoint into the model and its optimizer."""
-    rest = load_variables(
-        run.last_checkpoint, [*model.variables, *model.optimizer.variables]
-    )
-    return Progress.from_json(str(rest["progress"]))
+    """Read the last checkpoint that is whole into the model and its optimizer.
+
+    Raises:
+        DataError: None is.
+    """
+    variables = [*model.variables, *model.optimizer.variables]
+    errors: list[DataError] = []
+    for path in run.checkpoint_files():
+        try:
+            content = _read_variables(path, variables)
+            progress = _progress(path, content)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if errors:
+            logger.warning("%s. The checkpoint before it is used, %s", errors[0], path)
+        _assign(variables, content)
+        return progress
+    raise errors[0]
+
+
+def _progress(path: Path, content: dict[str, np.ndarray]) -> Progress:
+    try:
+        return Progress.from_json(str(content["progress"]))
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: holds no progress ({error}); {_REMEDY}") from error

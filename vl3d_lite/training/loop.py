@@ -23,6 +23,7 @@ from vl3d_lite.system import Interrupts, replacing
 from vl3d_lite.training.checkpoints import (
     Progress,
     averaged_weights,
+    damage,
     load_variables,
     restore,
     save,
@@ -125,7 +126,7 @@ class TrainingLoop:
         """
         total_steps = self.spec.training.epochs * self.batches.steps_per_epoch
         compile_model(self.model, self.spec, total_steps, self.weights)
-        if resume and self.run.last_checkpoint.is_file():
+        if resume and self.run.checkpoint_files():
             self._restore()
         callbacks = self._tensorboard()
         callbacks.on_train_begin()
@@ -147,10 +148,10 @@ class TrainingLoop:
     def _restore(self) -> None:
         self.progress = progress = restore(self.run, self.model)
         logger.info("resumed at epoch %d, step %d", progress.epoch + 1, progress.step)
-        if progress.epoch and not self.run.best_weights.is_file():
+        reason = damage(self.run.best_weights, self.model.variables)
+        if progress.epoch and reason:
             logger.warning(
-                "%s: not found; the weights of the checkpoint count as the best so far",
-                self.run.best_weights,
+                "%s. The weights of the checkpoint count as the best so far", reason
             )
             with averaged_weights(self.model):
                 save_variables(self.run.best_weights, self.model.variables)
