@@ -22,6 +22,7 @@ from tests.clouds.las_files import (
 )
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import read_las
+from vl3d_lite.clouds.signature import Signature
 from vl3d_lite.clouds.writing import write_las
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 
@@ -343,4 +344,34 @@ def test_too_many_dimensions_for_a_record_are_refused(tmp_path):
     many = {f"p{number:03}": (PREDICTION, "u2") for number in range(342)}
     with pytest.raises(DataError, match=r"LASF_Spec 4 would need .* Write fewer"):
         write_las(source, tmp_path / "out.las", many)
+    assert os.listdir(tmp_path) == ["in.las"]
+
+
+SIGNATURE = Signature("a program 1.0 ö" + "x" * 30, ("mine", 7), b"{}", "who wrote it")
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_a_signature_names_the_program_and_replaces_an_earlier_one(suffix, tmp_path):
+    source, target = make_las(tmp_path / "in.las"), tmp_path / f"out.{suffix}"
+    insert_vlr(source, vlr_bytes(b"mine", 7, b"of the last copy"))
+    insert_vlr(source, vlr_bytes(b"mine", 8, b"another"))
+    write_las(source, target, ADDED, signature=SIGNATURE)
+    header, vlrs, _ = split(target)
+    assert header[58:90] == b"a program 1.0 ?" + b"x" * 17
+    signed = [record for record in vlrs if record[2:18].rstrip(b"\0") == b"mine"]
+    assert [record[54:] for record in signed] == [b"another", b"{}"]
+    assert signed[1][22:54].rstrip(b"\0") == b"who wrote it"
+    np.testing.assert_array_equal(laspy.read(target).prediction, PREDICTION)
+
+
+def test_a_copy_that_is_refused_before_it_gets_its_name_is_not_there(tmp_path):
+    source, seen = make_las(tmp_path / "in.las"), []
+
+    def refuse(draft):
+        seen.append(len(laspy.read(draft).points))
+        raise DataError("another cloud")
+
+    with pytest.raises(DataError, match="another cloud"):
+        write_las(source, tmp_path / "out.las", ADDED, before_rename=refuse)
+    assert seen == [COUNT]
     assert os.listdir(tmp_path) == ["in.las"]

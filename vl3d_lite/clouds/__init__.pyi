@@ -9,4 +9,5 @@ from .reading import describe_las as describe_las
 from .reading import read_las as read_las
 from .rewriting import ExtraDimension as ExtraDimension
 from .rewriting import check_names as check_names
+from .signature import Signature as Signature
 from .writing import write_las as write_las

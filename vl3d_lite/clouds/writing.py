@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import lazrs
 import numpy as np
@@ -23,8 +22,10 @@ from vl3d_lite.clouds.header import (
 )
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import standard_dimensions, standard_length
+from vl3d_lite.clouds.lazrs_file import ErrorKeepingFile, opened_for_lazrs
 from vl3d_lite.clouds.points import read_records
 from vl3d_lite.clouds.rewriting import ExtraDimension, Rewriting, Values
+from vl3d_lite.clouds.signature import SOFTWARE, Signature
 from vl3d_lite.errors import DataError, ResourceError, SpecError
 from vl3d_lite.system import output_errors, replacing, require_free
 
@@ -48,6 +49,8 @@ def write_las(
     replace: bool = False,
     overwrite: bool = False,
     log: Callable[[str], None] | None = None,
+    signature: Signature | None = None,
+    before_rename: Callable[[Path], None] = lambda draft: None,
 ) -> None:
     """Write a copy of a LAS or LAZ file with more dimensions or other classes.
 
@@ -66,6 +69,8 @@ def write_las(
         replace: Whether an extra dimension of the same name is replaced.
         overwrite: Whether an existing `target` is replaced.
         log: Called with each change that the file format requires; logs by default.
+        signature: What the copy says about the program that wrote it.
+        before_rename: Called with the complete copy, which has no name yet.
 
     Raises:
         SpecError: `target` exists, or is the input.
@@ -88,11 +93,18 @@ def write_las(
     header = read_header(source)
     _check_target(source, target, overwrite)
     added = _extra_dimensions(dimensions)
-    try:
+    with _memory_errors(target):
         rewriting = Rewriting(header, added, classification, keep_codes, replace, log)
-        copy = Copy(header, rewriting, _is_compressed(target, header), log)
-        with replacing(target, make_folder=False) as draft:
+        copy = Copy(header, rewriting, _is_compressed(target, header), log, signature)
+        with replacing(target, make_folder=False, overwrite=overwrite) as draft:
             copy.write(draft)
+            before_rename(draft)
+
+
+@contextmanager
+def _memory_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
     except MemoryError as error:
         raise ResourceError(
             f"{target}: not enough memory to write it. Free some memory and try again."
@@ -125,40 +137,6 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
         require_free(target, overwrite=overwrite, remedy="name another output")
 
 
-@contextmanager
-def _opened_for_lazrs(path: Path) -> Iterator["_ErrorKeepingFile"]:
-    """Open a file to write; an error of the disk passes through lazrs unchanged."""
-    with open(path, "wb") as binary:
-        file = _ErrorKeepingFile(binary)
-        try:
-            yield file
-        except lazrs.LazrsError as error:
-            raise file.error or error from error
-
-
-class _ErrorKeepingFile:
-    """A file that keeps its `OSError`, of which lazrs passes on only the text."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.error: OSError | None = None
-        self.seek, self.tell = file.seek, file.tell
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        try:
-            self.file.flush()
-        except OSError as error:
-            self.error = error
-            raise
-
-
 class Copy:
     """Writes a copy of a cloud: its records, and the bytes before and after them."""
 
@@ -168,10 +146,12 @@ class Copy:
         rewriting: Rewriting,
         compress: bool,
         log: Callable[[str], None],
+        signature: Signature | None = None,
     ) -> None:
         self.header = header
         self.rewriting = rewriting
         self.log = log
+        self.signature = signature
         self.raised = rewriting.point_format != header.point_format
         self.laz: lazrs.LazVlr | None = None
         if compress:
@@ -183,7 +163,7 @@ class Copy:
 
     def write(self, path: Path) -> None:
         """Write the copy to a new file."""
-        with _opened_for_lazrs(path) as file:
+        with opened_for_lazrs(path) as file:
             self._write(file)
 
     def converted(self, start: int, records: np.ndarray) -> np.ndarray:
@@ -194,7 +174,7 @@ class Copy:
         self.rewriting.apply(start, records, part)
         return part
 
-    def _write(self, file: _ErrorKeepingFile) -> None:
+    def _write(self, file: ErrorKeepingFile) -> None:
         vlrs = self._vlr_bytes()
         gap = self._gap()
         raw = self.raw
@@ -229,10 +209,14 @@ class Copy:
         if self.raised:
             struct.pack_into("<6I", raw, 107, *[0] * 6)
             raw[6] |= WKT_BIT
+        if self.signature:
+            raw[SOFTWARE] = self.signature.software_bytes
         return raw
 
     def _is_kept(self, record: Record) -> bool:
         user, _ = record.key
+        if self.signature and record.key == self.signature.key:
+            return False
         return user != COPC and record.key not in (LASZIP, EXTRA_BYTES)
 
     def _vlr_bytes(self) -> tuple[int, bytes]:
@@ -257,6 +241,9 @@ class Copy:
             blocks.append(_vlr(EXTRA_BYTES, extra, b"Extra Bytes Record"))
         if wkt:
             blocks.append(_vlr(WKT, wkt, b"OGC WKT"))
+        if signature := self.signature:
+            description = signature.description.encode("ascii")
+            blocks.append(_vlr(signature.key, signature.data, description))
         if self.laz:
             data = self.laz.record_data()
             blocks.append(_vlr(LASZIP, data, b"http://laszip.org"))
@@ -282,7 +269,7 @@ class Copy:
             file.seek(start)
             return file.read(self.header.data_start - start)
 
-    def _write_points(self, file: _ErrorKeepingFile) -> None:
+    def _write_points(self, file: ErrorKeepingFile) -> None:
         packer = lazrs.ParLasZipCompressor(file, self.laz) if self.laz else None
         channel = standard_dimensions(self.header.point_format).get("scanner_channel")
         fragile = self.header.point_format in LAYERED_WAVEFORMS and (
@@ -310,7 +297,7 @@ class Copy:
                 "of lazrs). Give a .las file and name a .las output."
             )
 
-    def _write_evlrs(self, file: _ErrorKeepingFile) -> None:
+    def _write_evlrs(self, file: ErrorKeepingFile) -> None:
         first = file.tell()
         raw, minor = self.raw, self.raw[25]
         for record in self.evlrs:
