@@ -1,6 +1,6 @@
 """The command line: commands with their examples, exit codes, errors without traces."""
 
-import signal
+import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from vl3d_lite.cli import looks, runs, specs
+from vl3d_lite.cli.terminal import echo_error, output_error, prepare_streams
 from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
 from vl3d_lite.system import __version__
 
@@ -156,7 +157,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave with the documented exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    prepare_streams()
     try:
         # Shell completion goes by this name, also for `python -m vl3d_lite`.
         app(prog_name=NAME)
@@ -170,26 +171,35 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         _leave("interrupted; no partial files remain", 130)
-    except Exception as error:
-        # TensorFlow's error is known by its name, since importing it takes seconds.
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if kinds & {"MemoryError", "ResourceExhaustedError"}:
-            _leave(
-                "out of memory; lower `training.batch_size` or predict smaller tiles",
-                ResourceError.exit_code,
-            )
-        typer.echo(
-            "internal error; report the traceback below with the output of "
-            "`vl3d-lite doctor`",
-            err=True,
-        )
+    except SystemExit:
+        raise
+    except BaseException as error:  # libraries in Rust raise no Exception
+        if is_out_of_memory(error):
+            _leave(OUT_OF_MEMORY, ResourceError.exit_code)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _leave(str(output_error(error)), ResourceError.exit_code)
+        if isinstance(error, Exception):
+            _report_internal_error()
         raise
 
 
-def _terminated(_number, _frame) -> NoReturn:
-    raise InterruptedRunError("terminated; no partial files remain", 143)
+def _run() -> None:
+    try:
+        # Shell completion goes by this name, also for `python -m vl3d_lite`.
+        app(prog_name=NAME)
+    except SystemExit as end:
+        if end.code:
+            raise
+    safe_point("interrupted; the command itself is finished")
+
+
+def _report_internal_error() -> None:
+    echo_error(
+        "internal error; report the traceback below with the output of "
+        "`vl3d-lite doctor`"
+    )
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
+    echo_error(message)
     sys.exit(code)

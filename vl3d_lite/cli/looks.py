@@ -10,6 +10,7 @@ from vl3d_lite.cli.options import (
     RunPaths,
     configure_logging,
 )
+from vl3d_lite.cli.terminal import echo
 from vl3d_lite.runs import RunFolder
 from vl3d_lite.system import find_shipped, require_free, write_text
 
@@ -40,12 +41,12 @@ def inspect(
     if html is not None:
         require_free(html, overwrite=overwrite, remedy="name another file with --html")
     path = find_shipped("models", path)
-    typer.echo(inspect_path(path))
+    echo(inspect_path(path))
     if html is not None:
         kernels = RunFolder(path).kernels
         page = kernel_page(kernels if kernels.is_dir() else path)
         write_text(html, page)
-        typer.echo(f"\npage  {html}")
+        echo(f"\npage  {html}")
 
 
 def compare(
@@ -75,10 +76,10 @@ def compare(
             output, overwrite=overwrite, remedy="name another file with --output"
         )
     comparison = compare_runs([find_shipped("models", path) for path in runs])
-    typer.echo(comparison_text(comparison), nl=False)
+    echo(comparison_text(comparison), nl=False)
     if output is not None and write is not None:
         write_text(output, write(comparison))
-        typer.echo(f"\npage  {output}")
+        echo(f"\npage  {output}")
 
 
 def doctor():
@@ -95,6 +96,6 @@ def doctor():
     )
 
     findings = examine_installation()
-    typer.echo(describe_findings(findings))
+    echo(describe_findings(findings))
     if not installation_works(findings):
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
 """Options that several commands share, and the objects made from them."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vl3d_lite.cli.terminal import LogFormatter
 from vl3d_lite.errors import SpecError
 from vl3d_lite.runs import Options, RunFolder, find_run
 from vl3d_lite.system import cpu_limit, silenced_stderr
@@ -104,10 +106,11 @@ RenamedProbe = Annotated[
 
 def configure_logging(*, quiet: bool) -> None:
     """Log to stderr as plain messages; errors alone if `quiet`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogFormatter("%(message)s"))
     logging.basicConfig(
         level=logging.ERROR if quiet else logging.INFO,
-        format="%(message)s",
-        stream=sys.stderr,
+        handlers=[handler],
         force=True,
     )
     for noisy in ("h5py", "absl", "matplotlib", "jax"):
@@ -135,7 +138,9 @@ def load_spec(
     """
     from vl3d_lite.spec import read_spec
 
-    return read_spec(path, overrides or (), check_files=check_files, needs=needs)
+    # Specs are UTF-8 whatever the locale is, also those parts of them.
+    decoded = [os.fsencode(text).decode("utf-8", "replace") for text in overrides or ()]
+    return read_spec(path, decoded, check_files=check_files, needs=needs)
 
 
 def new_run_folder(

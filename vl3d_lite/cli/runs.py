@@ -24,6 +24,7 @@ from vl3d_lite.cli.options import (
     trained_run,
 )
 from vl3d_lite.cli.specs import print_plan
+from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.runs import RunFolder
 from vl3d_lite.system import silenced_stderr
@@ -57,7 +58,7 @@ def run(
     if result is not None:
         from vl3d_lite.report import score_table
 
-        typer.echo("\n" + score_table(result))
+        echo("\n" + score_table(result))
 
 
 def train(
@@ -128,7 +129,7 @@ def predict(
         folder, paths, target, options, set_ or [], classes
     )
     for outcome in outcomes:
-        typer.echo(
+        echo(
             f"{target / outcome.output}: {outcome.voted:,} points predicted directly, "
             f"{outcome.nearest:,} filled from the nearest predicted cell"
         )
@@ -169,16 +170,16 @@ def evaluate(
     pipeline = load_pipeline()
     if rotations is not None:
         options = pipeline_options(None, quiet)
-        typer.echo(rotation_table(pipeline.rotations(folder, rotations, options)))
-        typer.echo(f"\nrotations  {folder.rotations}")
+        echo(rotation_table(pipeline.rotations(folder, rotations, options)))
+        echo(f"\nrotations  {folder.rotations}")
         return
     clouds = predictions or folder.predictions
     result = pipeline.evaluate(folder, clouds)
     written = folder.scored_in(clouds)
     if result is not None:
-        typer.echo(score_table(result))
-        typer.echo(f"\nscores  {written.metrics}")
-    typer.echo(f"report  {written.report}")
+        echo(score_table(result))
+        echo(f"\nscores  {written.metrics}")
+    echo(f"report  {written.report}")
 
 
 def verify(run: RunPath, quiet: Quiet = False):
@@ -197,7 +198,7 @@ def verify(run: RunPath, quiet: Quiet = False):
 
     found = verify_run(folder, quiet=quiet)
     for line in found.lines():
-        typer.echo(line)
+        echo(line)
     if found.differences:
         raise VL3DError(f"{run}: {len(found.differences)} differences")
     if found.absent:
@@ -235,7 +236,7 @@ def export(
     folder = trained_run(run)
     options = pipeline_options(threads, quiet, overwrite=overwrite)
     load_pipeline().export(folder, output or folder.kernels, options, cloud)
-    typer.echo(f"kernels  {output or folder.kernels}")
+    echo(f"kernels  {output or folder.kernels}")
 
 
 def ensemble(
@@ -272,4 +273,4 @@ def _print_outputs(folder: RunFolder) -> None:
         ("report", folder.report),
     ):
         if path.exists():
-            typer.echo(f"{name:<12}{path}")
+            echo(f"{name:<12}{path}")

@@ -17,7 +17,8 @@ from vl3d_lite.cli.options import (
     configure_logging,
     load_spec,
 )
-from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.cli.terminal import echo
+from vl3d_lite.errors import DataError, ResourceError, SpecError
 from vl3d_lite.system import cpu_limit, has_gpu, require_free, write_text
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check(
             logger.warning("warning: %s", warning)
     counts = ", ".join(f"{len(paths)} {name}" for name, paths in loaded.clouds.items())
     checked = "clouds not checked" if no_files else f"{counts or 'no'} clouds"
-    typer.echo(f"{spec}: OK ({checked})")
+    echo(f"{spec}: OK ({checked})")
 
 
 def _check_clouds(loaded: "LoadedSpec") -> None:
@@ -101,7 +102,7 @@ def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> N
     found = plan_run(
         loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), measure=measure
     )
-    typer.echo(plan_text(found), nl=False)
+    echo(plan_text(found), nl=False)
 
 
 def init(
@@ -142,7 +143,7 @@ def init(
         split_into=split_into,
         overwrite=overwrite,
     )
-    typer.echo(f"{output}: written; next: vl3d-lite plan {output}")
+    echo(f"{output}: written; next: vl3d-lite plan {output}")
 
 
 def convert(
@@ -176,14 +177,14 @@ def convert(
     conversion = convert_spec(source)
     write_text(target, conversion.text())
     if not quiet:
-        typer.echo(conversion.report(), err=True)
+        echo(conversion.report(), err=True)
     try:
         load_spec(target, None, needs=(), check_files=False)
     except SpecError as error:
         raise SpecError(
             f"{target}: written, but incomplete: edit the keys below:\n{error}"
         ) from None
-    typer.echo(f"spec  {target}")
+    echo(f"spec  {target}")
 
 
 def schema():
@@ -193,4 +194,4 @@ def schema():
     """
     from vl3d_lite.spec import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    echo(json.dumps(json_schema(), indent=2))
