@@ -4,6 +4,7 @@ import pytest
 
 from tests.spec.spec_texts import GOOD, errors_of, read
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.training.losses import loss_weights
 
 
 class TestExtends:
@@ -66,6 +67,85 @@ class TestExtends:
             "a.yaml:2:1",
             "a.yaml:3:20",
         ]
+
+    def test_changes_entries_of_a_list_by_their_number(self, folder):
+        Path("base.yaml").write_text(GOOD)
+        spec = read(
+            "extends: base.yaml\nfeatures: {0: {radius: 5}}\n"
+            "model: {stages: {1: {channels: 128}}}\n"
+        ).spec
+        assert [feature.name for feature in spec.features] == [
+            feature.name for feature in read(GOOD).spec.features
+        ]
+        assert spec.features[0].radius == 5.0
+        assert [stage.channels for stage in spec.model.stages] == [32, 128]
+        assert [stage.points for stage in spec.model.stages] == [4096, 1024]
+
+    @pytest.mark.parametrize("number", ["2", "-1", "first", "9" * 30])
+    def test_names_an_entry_that_the_list_does_not_have(self, folder, number):
+        Path("base.yaml").write_text(GOOD)
+        stages = f"stages: {{0: {{channels: 64}}, {number}: {{channels: 64}}}}"
+        lines = errors_of(f"extends: base.yaml\nmodel: {{{stages}}}\n")
+        assert lines[0].startswith("a.yaml:2:37: ")
+        assert f"has 2 entries, counted from 0. Received: {number}" in lines[0]
+
+    def test_lays_several_specs_over_each_other_the_last_on_top(self, folder):
+        Path("base.yaml").write_text(GOOD)
+        Path("wide.yaml").write_text("extends: base.yaml\nfields: {radius: 9}\nseed: 1")
+        Path("long.yaml").write_text("training: {epochs: 90}\nseed: 2\n")
+        spec = read("extends: [wide.yaml, long.yaml]\n").spec
+        assert (spec.fields.radius, spec.training.epochs, spec.seed) == (9.0, 90, 2)
+        (line,) = errors_of("extends: [wide.yaml, none.yaml]\n")
+        assert line.startswith("a.yaml:1:22: `extends`: none.yaml cannot be read")
+
+    def test_many_specs_that_share_a_base_are_read_once(self, folder):
+        Path("b40.yaml").write_text(GOOD)
+        for number in range(40):
+            following = f"b{number + 1}.yaml"
+            Path(f"b{number}.yaml").write_text(f"extends: [{following}, {following}]")
+        assert read("extends: b0.yaml\n").spec.seed == 7
+
+
+class TestListsByClass:
+    WEIGHTS = "training: {class_weights: [5, 1, 1]}\n"
+    WITH_WEIGHTS = GOOD.replace("epochs: 20", "class_weights: [5, 1, 2]")
+    OTHER_ORDER = "classes: {building: 6, ground: 2, vegetation: 5}\n"
+
+    def test_belong_to_the_classes_that_their_own_file_names(self, folder):
+        Path("base.yaml").write_text(GOOD)
+        spec = read(f"extends: base.yaml\n{self.OTHER_ORDER}{self.WEIGHTS}").spec
+        assert spec.training.class_weights == {
+            "building": 5.0,
+            "ground": 1.0,
+            "vegetation": 1.0,
+        }
+        assert loss_weights(spec, []) == [5.0, 1.0, 1.0]
+
+    def test_of_an_extended_file_stay_with_its_classes(self, folder):
+        Path("base.yaml").write_text(self.WITH_WEIGHTS)
+        spec = read(f"extends: base.yaml\n{self.OTHER_ORDER}").spec
+        assert spec.class_names == ["building", "ground", "vegetation"]
+        assert loss_weights(spec, []) == [2.0, 5.0, 1.0]
+
+    def test_show_the_mapping_to_write_where_the_file_names_no_classes(self, folder):
+        Path("base.yaml").write_text(GOOD)
+        (line,) = errors_of(f"extends: base.yaml\n{self.WEIGHTS}")
+        assert line.startswith("a.yaml:2:27: ")
+        assert "write `class_weights: {ground: 5, vegetation: 1, building: 1}`" in line
+
+    def test_behave_likewise_on_the_command_line(self, folder):
+        (line,) = errors_of(GOOD, "training.class_weights=[5, 1, 1]")
+        assert line.startswith("--set training.class_weights: ")
+        assert "{ground: 5, vegetation: 1, building: 1}" in line
+        classes = "classes={building: 6, ground: 2, vegetation: 5}"
+        weights = "training.class_weights=[5, 1, 1]"
+        assert loss_weights(read(GOOD, classes, weights).spec, []) == [5.0, 1.0, 1.0]
+        spec = read(self.WITH_WEIGHTS, classes).spec
+        assert loss_weights(spec, []) == [2.0, 5.0, 1.0]
+
+    def test_classes_not_named_weigh_1(self, folder):
+        spec = read(GOOD, "training.class_weights.building=5").spec
+        assert loss_weights(spec, []) == [1.0, 1.0, 5.0]
 
 
 class TestOverrides:

@@ -38,7 +38,7 @@ def test_globs_and_folders_are_expanded_once_and_sorted(folder):
     [
         [],
         ["training.gradient_clipping=null", "training.learning_rate=1e-7"],
-        ["fields.sampling=farthest", "training.class_weights=[1, 2, 3]"],
+        ["fields.sampling=farthest", "training.class_weights={building: 3}"],
         ["classes.no=[8, 9]", "classes.no.output_code=9", "seed=4294967295"],
         ["fields={shape: box, size: [3, 4], grid_size: 1}", "features=['~', 'on']"],
     ],

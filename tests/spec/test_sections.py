@@ -142,7 +142,8 @@ BAD = {
         "epochs: 20",
         "class_weights: automatic",
         "15:27",
-        "must be one of: auto, none, or a list (a number each). Received: automatic",
+        "one of: auto, none, or a mapping, or a list (a number each). Received: "
+        "automatic",
     ),
     "missing key": (
         ", grid_size: 0.5",
@@ -199,6 +200,24 @@ BAD = {
         "class_weights: [0, 0, 0]",
         "15:27",
         "must not all be 0, since the loss would be 0",
+    ),
+    "weight of an unknown class": (
+        "epochs: 20",
+        "class_weights: {ground: 2, buildin: 5}",
+        "15:48",
+        "the spec has no class `buildin`; did you mean `building`?",
+    ),
+    "named weights that learn nothing": (
+        "epochs: 20",
+        "class_weights: {ground: 0, vegetation: 0, building: 0}",
+        "15:27",
+        "must not all be 0, since the loss would be 0",
+    ),
+    "negative weight of a class": (
+        "epochs: 20",
+        "class_weights: {ground: -1}",
+        "15:36",
+        "`training.class_weights.ground` must be at least 0. Received: -1",
     ),
     "code claimed twice": (
         "building: 6",

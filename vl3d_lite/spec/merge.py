@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
+from vl3d_lite.spec.class_lists import name_class_lists
 from vl3d_lite.spec.kinds import Kind
 from vl3d_lite.spec.nodes import (
     LARGEST_FILE,
@@ -39,6 +41,8 @@ def load(path: Path, errors: list[ErrorLine], kind: Kind) -> tuple[Node, bool]:
 class _Loader:
     errors: list[ErrorLine]
     kind: Kind
+    # Specs read so far, by resolved path: several specs may extend the same one.
+    known: dict[Path, tuple[Node, bool]] = field(default_factory=dict)
 
     def add_error(self, position: Position, message: str) -> None:
         self.errors.append(ErrorLine(position, message))
@@ -55,24 +59,43 @@ class _Loader:
             names = " -> ".join(file.name for file in circle)
             self.add_error(origin, f"`extends` goes in a circle: {names}")
             return empty, False
+        if resolved in self.known:
+            return self.known[resolved]
         text = self._read(path, origin, is_first=not chain)
         root = None if text is None else self._parse(text, start)
         if root is None or not isinstance(root.value, dict):
             return empty, False
         extends = root.value.pop("extends", None)
-        if extends is None:
-            return root, True
-        node = extends.node
-        if not isinstance(node.value, str) or node.is_null:
-            self.add_error(
-                node.position,
-                f"`extends` must be the path of a spec. Received: {node.received}",
-            )
-            return root, False
-        named = find_shipped("configs", Path(node.value), path.parent)
-        other = Path(os.path.normpath(path.parent / named.expanduser()))
-        base, complete = self.load(other, node.position, [*chain, resolved])
-        return merge(base, root, self.kind), complete
+        root = name_class_lists(root, self.errors)
+        complete = True
+        if extends is not None:
+            base, complete = self._bases(extends.node, path, [*chain, resolved])
+            root = merge(base, root, self.kind, self.errors)
+        self.known[resolved] = root, complete
+        return root, complete
+
+    def _bases(self, node: Node, path: Path, chain: list[Path]) -> tuple[Node, bool]:
+        """Read the specs that `extends` of the spec at `path` names, the last on top.
+
+        Returns:
+            The merged mapping, and whether every file could be read.
+        """
+        merged, complete = Node({}, node.position), True
+        for one in node.value if isinstance(node.value, list) else [node]:
+            if not isinstance(one.value, str) or one.is_null:
+                self.add_error(
+                    one.position,
+                    "`extends` must be the path of a spec, or a list of paths. "
+                    f"Received: {one.received}",
+                )
+                complete = False
+                continue
+            named = find_shipped("configs", Path(one.value), path.parent)
+            other = Path(os.path.normpath(path.parent / named.expanduser()))
+            base, whole = self.load(other, one.position, chain)
+            merged = merge(merged, base, self.kind, self.errors)
+            complete &= whole
+        return merged, complete
 
     def _read(self, path: Path, origin: Position, *, is_first: bool) -> bytes | None:
         try:
@@ -106,20 +129,52 @@ def _first_position(path: Path, file: int) -> Position:
     return Position(file, 1, 1, str(path), path.parent.absolute())
 
 
-def merge(base: Node, top: Node, kind: Kind | None) -> Node:
-    """Lay a node over another: mappings are merged, all other values replaced."""
+def merge(base: Node, top: Node, kind: Kind | None, errors: list[ErrorLine]) -> Node:
+    """Lay a node over another.
+
+    Mappings are merged, and a mapping of numbers over a list changes these entries
+    of the list, counted from 0. All other values are replaced.
+    """
     if not isinstance(top.value, dict):
         return top
+    if isinstance(base.value, list) and kind and kind.base is list:
+        return _merge_entries(base, top, kind, errors)
     base = expand_short_form(base, kind)
     if not isinstance(base.value, dict):
         return top
-    entries = dict(base.value)
+    merged = {}
     for key, entry in top.value.items():
         node = entry.node
-        if key in entries:
-            node = merge(entries[key].node, node, kind and kind.child(key))
-        entries[key] = Entry(entry.key, node)
-    return Node(entries, top.position)
+        if key in base.value:
+            child = kind and kind.child(key)
+            node = merge(base.value[key].node, node, child, errors)
+        merged[key] = Entry(entry.key, node)
+    # A spec that names all classes anew sets their order.
+    names = kind is not None and kind.base is dict
+    own_order = names and base.value.keys() <= merged.keys()
+    return Node(merged if own_order else {**base.value, **merged}, top.position)
+
+
+def _merge_entries(base: Node, top: Node, kind: Kind, errors: list[ErrorLine]) -> Node:
+    """Change the entries of a list that a mapping of numbers names."""
+    items = list(cast("list[Node]", base.value))
+    entries = cast("dict[str, Entry]", top.value)
+    if not any(key.isdecimal() for key in entries):
+        return top
+    for key, entry in entries.items():
+        # More than 18 digits do not fit into an index.
+        if not (key.isdecimal() and len(key) < 19 and int(key) < len(items)):
+            errors.append(
+                ErrorLine(
+                    entry.key,
+                    f"the list that this changes has {len(items)} entries, counted "
+                    f"from 0. Received: {key}",
+                )
+            )
+            continue
+        number = int(key)
+        items[number] = merge(items[number], entry.node, kind.item, errors)
+    return Node(items, top.position)
 
 
 def expand_short_form(node: Node, kind: Kind | None) -> Node:

@@ -4,20 +4,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import yaml
 
 from vl3d_lite.clouds import find_clouds
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.spec.base import Section
+from vl3d_lite.spec.class_lists import require_class_names
 from vl3d_lite.spec.dimensions import doubtful_dimensions
 from vl3d_lite.spec.keys import key_name
-from vl3d_lite.spec.kinds import fields_of, kind_of
+from vl3d_lite.spec.kinds import kind_of
 from vl3d_lite.spec.merge import apply_overrides, load
 from vl3d_lite.spec.nodes import ErrorLine
 from vl3d_lite.spec.reference import json_schema
-from vl3d_lite.spec.schema.clouds import CloudsSpec
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.sections import SectionReader
 from vl3d_lite.system import find_shipped, shipped_hint
@@ -84,6 +84,7 @@ def read_spec(
     errors: list[ErrorLine] = []
     root, complete = load(path, errors, _SPEC)
     root = apply_overrides(root, overrides, errors, _SPEC)
+    root = require_class_names(root, errors)
     reader = SectionReader(errors, complete)
     section, clouds = None, {}
     if complete or root.value:
@@ -114,7 +115,8 @@ def dump_spec(spec: Spec, relative_to: Path | None = None) -> str:
     """
     content = _plain(spec)
     if relative_to is not None:
-        for patterns in content["clouds"].values():
+        for name in get_args(CloudGroup):
+            patterns = content["clouds"][name]
             patterns[:] = [os.path.relpath(p, relative_to) for p in patterns]
     return yaml.safe_dump(
         content,
@@ -159,7 +161,7 @@ def _find_clouds(
     """Files of the clouds; their patterns become absolute in `section`."""
     found = {}
     clouds = vars(section).get("clouds")
-    for name in fields_of(CloudsSpec) if clouds else ():
+    for name in get_args(CloudGroup) if clouds else ():
         patterns = vars(clouds).get(name, [])
         files: dict[Path, None] = {}
         for number, pattern in enumerate(patterns):

@@ -26,8 +26,12 @@ below; only `classes`, `features`, `fields` and `model` are required. Unknown ke
 are errors. This page decides the type of a value: `1e-3` is a number, a class may
 be named `no`, and booleans are `true` and `false`. Lengths are in meters.
 
-- `extends: other.yaml` extends another spec (path relative to the file). Mappings
-  are merged key by key; lists and values are replaced.
+- `extends: other.yaml` extends another spec, `extends: [a.yaml, b.yaml]` several,
+  of which the later ones take precedence (paths relative to the file, or names of
+  shipped configs such as `dense_als`). Mappings are
+  merged key by key; lists and values are replaced. A mapping of numbers changes
+  entries of an extended list, counted from 0: `features: {0: {radius: 5}}`. A spec
+  that names all `classes` of the extended one sets their order.
 - `--set training.epochs=5 --set model.stages.0.channels=64` on the command line
   takes precedence; values are YAML, paths are relative to the current directory.
 - `key: null` resets an optional value.
@@ -57,9 +61,11 @@ def json_schema() -> dict[str, Any]:
             if short.get("type") == "array":
                 forms.append(short["items"])
             definitions[section.__name__] = {"anyOf": forms}
+    path = {"type": "string"}
     extends = {
-        "type": "string",
-        "description": "Spec that this spec extends, relative to this file.",
+        "anyOf": [path, {"type": "array", "items": path}],
+        "description": "Spec that this spec extends, relative to this file; or a list "
+        "of specs, of which the later ones take precedence.",
     }
     schema["properties"] = {"extends": extends, **schema["properties"]}
     return {
@@ -139,7 +145,7 @@ def _type(kind: Kind) -> str:
     if kind.section:
         return "mapping"
     if kind.base is dict:
-        return "name: mapping"
+        return f"name: {_type(kind.element)}"
     if kind.base is list:
         return f"list of {_type(kind.element)}"
     return {int: "integer", float: "number", bool: "boolean"}.get(kind.base, "text")
@@ -150,7 +156,7 @@ def _range(kind: Kind) -> str:
     for inner in (*kind.alternatives, kind.item):
         if inner and (words := _range(inner)):
             ranges.append(words if inner in kind.alternatives else f"each {words}")
-    return ", ".join(ranges)
+    return ", ".join(dict.fromkeys(ranges))
 
 
 def _default(value: Any) -> str:

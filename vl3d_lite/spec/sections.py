@@ -219,10 +219,13 @@ def _closest_choice(node: Node, kind: Kind) -> str:
 
 
 def _alternative(node: Node, kind: Kind) -> Kind:
-    """The member of a union that a node is read as: a list, or any scalar."""
+    """The member of a union that a node is read as: a list, mapping or scalar."""
     for alternative in kind.alternatives:
-        if isinstance(node.value, list) == (alternative.base is list):
-            return alternative if alternative.base is list else kind
+        is_mapping = alternative.base is dict or alternative.section is not None
+        if isinstance(node.value, dict) and is_mapping:
+            return alternative
+        if isinstance(node.value, list) and alternative.base is list:
+            return alternative
     return kind
 
 

@@ -28,7 +28,9 @@ def loss_weights(spec: Spec, labels: Sequence[np.ndarray]) -> list[float] | None
     setting = spec.training.class_weights
     if setting == "none":
         return None
-    if setting != "auto":
+    if isinstance(setting, dict):
+        return [setting.get(name, 1.0) for name in spec.class_names]
+    if isinstance(setting, list):
         return list(setting)
     n_classes = len(spec.classes)
     counts = np.zeros(n_classes)

@@ -152,7 +152,10 @@ def test_a_class_of_weight_0_is_ignored_with_a_note(converted, tmp_path):
 
 def test_weights_that_differ_are_kept(converted, tmp_path):
     converted(hierarchical(**{f"{MODEL}model_handling__class_weight": [1, 2, 0.5, 0]}))
-    assert read(tmp_path).training.class_weights == [1, 2, 0.5]
+    spec = read(tmp_path)
+    assert spec.training.class_weights == dict(
+        zip(spec.class_names, [1, 2, 0.5], strict=True)
+    )
 
 
 def test_automatic_weights_stay_automatic(converted, tmp_path):

@@ -151,7 +151,11 @@ def convert_source(source: Vl3dSource) -> Conversion:
     settings = training.training(train, fields.get("grid_size"), notes)
     weights = [entry["weight"] for entry in learned.values()]
     if train.take(*WEIGHTS) != inputs.AUTO_WEIGHTS:
-        settings["class_weights"] = "none" if len(set(weights)) < 2 else weights
+        settings["class_weights"] = (
+            "none"
+            if len(set(weights)) < 2
+            else dict(zip(learned, weights, strict=True))
+        )
     sections["training"] = settings
     prediction = training.outputs(source, notes)
     if prediction:

@@ -18,6 +18,7 @@ from vl3d_lite.spec.schema.network import ModelSpec
 from vl3d_lite.spec.schema.results import EvaluationSpec, ExportSpec, PredictionSpec
 from vl3d_lite.spec.schema.training import TrainingSpec
 
+from vl3d_lite.spec.suggestions import did_you_mean
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
 # Dimensions whose values change when the cloud rotates about the vertical axis.
 DIRECTED = tuple(
@@ -86,6 +87,8 @@ class Spec(Section):
         if isinstance(weights, list) and len(weights) != len(self.classes):
             yield Violation(
                 f"must have one entry for each of the {len(self.classes)} classes. "
+        if isinstance(weights, dict):
+            yield from self._weight_violations(weights)
                 f"Received: {len(weights)}",
                 (("training", "class_weights"),),
             )
@@ -98,6 +101,21 @@ class Spec(Section):
     def _reject_code_violations(self) -> Iterator[Violation]:
         wanted = self.prediction.reject_code
         for name, entry in self.classes.items():
+    def _weight_violations(self, weights: dict[str, float]) -> Iterator[Violation]:
+        for name in weights:
+            if name not in self.classes:
+                hint = did_you_mean(name, self.class_names, otherwise=".")
+                yield Violation(
+                    f"the spec has no class `{name}`{hint} "
+                    f"It has: {', '.join(self.class_names)}",
+                    (("training", "class_weights", name),),
+                )
+        if not any(weights.get(name, 1) for name in self.classes):
+            yield Violation(
+                "must not all be 0, since the loss would be 0",
+                (("training", "class_weights"),),
+            )
+
             if wanted is not None and wanted in (*entry.codes, entry.code):
                 yield Violation(
                     "must not be the code of a class, which would hide the rejected "

@@ -84,11 +84,14 @@ class TrainingSpec(Section):
     """Decoupled weight decay (AdamW)."""
     schedule: ScheduleSpec = ScheduleSpec()
     """Name of a schedule, or a mapping with its parameters."""
-    class_weights: Literal["auto", "none"] | list[Annotated[float, Field(ge=0)]] = (
-        "auto"
-    )
+    class_weights: (
+        Literal["auto", "none"]
+        | dict[str, Annotated[float, Field(ge=0)]]
+        | list[Annotated[float, Field(ge=0)]]
+    ) = "auto"
     """Class weights of the loss. `auto`: inverse square root of the class frequency;
-    `none`: all 1; or a list of one number per class."""
+    `none`: all 1; a mapping of class names to weights, where classes not named weigh
+    1; or, in a file that names the classes, a list of one number per class."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing: fraction of each label that is distributed over all classes."""
     lovasz: Annotated[float, Field(ge=0)] = 0.0
