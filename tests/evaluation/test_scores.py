@@ -155,6 +155,19 @@ def test_a_class_that_is_only_predicted_lowers_mean_iou_but_not_mean_accuracy():
     assert scores.mean_accuracy == pytest.approx(0.9)
 
 
+def test_classes_without_reference_points_are_unknown():
+    scores = Scores(np.array([[8, 1, 1], [2, 8, 0], [0, 0, 0]]))
+    np.testing.assert_allclose(scores.known_iou, [8 / 12, 8 / 11, np.nan])
+    assert scores.known_mean_iou == pytest.approx((8 / 12 + 8 / 11) / 2)
+    assert scores.mean_iou == pytest.approx((8 / 12 + 8 / 11 + 0) / 3)
+
+
+def test_a_reference_of_one_class_gives_no_mean_of_known_classes():
+    perfect = Scores(np.array([[8, 0], [0, 0]]))
+    assert perfect.mean_iou == 1
+    assert math.isnan(perfect.known_mean_iou)
+
+
 def test_a_class_that_is_never_predicted_scores_zero():
     scores = Scores(np.array([[9, 0], [1, 0]]))
     assert scores.precision[1] == scores.recall[1] == scores.f1[1] == scores.iou[1] == 0

@@ -4,6 +4,7 @@ Counts are additive, so results of clouds, chunks and workers can be merged: the
 scores of a sum equal the scores of the pooled points.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -124,6 +125,26 @@ class Scores:
     def mean_iou(self) -> float:
         """Mean IoU of the classes that occur in reference or prediction."""
         return self.macro("iou")
+
+    @property
+    def known_iou(self) -> np.ndarray:
+        """``(C,)`` intersection over union; NaN for classes not in the reference.
+
+        How well a network knows a class cannot be measured without its points: a
+        class that is only predicted is unknown here, not 0 as in `iou`.
+        """
+        return np.where(self.support > 0, self.iou, np.nan)
+
+    @property
+    def known_mean_iou(self) -> float:
+        """Mean IoU of the classes in the reference; NaN with fewer than two.
+
+        With a single class a network that predicts nothing else is perfect, so the
+        mean says nothing about it.
+        """
+        if np.count_nonzero(self.support) < 2:
+            return math.nan
+        return _mean(self.known_iou)
 
     @property
     def mcc(self) -> float:

@@ -22,7 +22,10 @@ def make_validator(
 
     Returns:
         A function without arguments that returns ``miou``, ``accuracy`` and
-        ``iou_<class>``; None where no validation cloud has labels.
+        ``iou_<class>``; None where no validation cloud has labels. A class without
+        validation points is unknown: it has no IoU and no part in the mean. With
+        points of a single class there is no ``miou``, since it could not tell a
+        good network from one that predicts that class everywhere.
     """
     clouds, n_classes = inputs.validation, len(spec.classes)
     if not clouds:
@@ -49,11 +52,12 @@ def make_validator(
             cells = predict_cells(view, sweep, cloud.xyz, at_once=at_once)
             counts += confusion_matrix(cloud.labels, cells.class_index, n_classes)
         scores = Scores(counts)
-        iou = dict(zip(spec.class_names, scores.iou, strict=True))
-        return {
-            "miou": scores.mean_iou,
+        iou = dict(zip(spec.class_names, scores.known_iou, strict=True))
+        found = {
+            "miou": scores.known_mean_iou,
             "accuracy": scores.overall_accuracy,
             **{f"iou_{name}": value for name, value in iou.items()},
         }
+        return {name: value for name, value in found.items() if not np.isnan(value)}
 
     return validate

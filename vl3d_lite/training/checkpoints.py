@@ -35,9 +35,10 @@ class Progress:
         loss_sum: Sum of their losses.
         seconds: Seconds they took.
         best_score: Highest score of an epoch: validation mIoU, or the negative loss
-            where there is no validation cloud.
-        best_epoch: Number of that epoch, from 1; -1 before the first one.
-        epochs_without_gain: Epochs since then, for early stopping.
+            where the validation clouds cannot choose.
+        best_epoch: Number of that epoch, from 1; of equal ones the last, which is
+            trained longest. -1 before the first one.
+        epochs_without_gain: Epochs since the score last rose, for early stopping.
         plateau_epochs: Epochs since then or since the learning rate was last lowered.
         history: One row of numbers per finished epoch.
     """
@@ -52,20 +53,24 @@ class Progress:
     plateau_epochs: int = 0
     history: list[dict] = field(default_factory=list)
 
-    def end_epoch(self, row: dict, score: float, *, improved: bool) -> None:
+    def is_best(self, score: float) -> bool:
+        """Whether no finished epoch has a higher score."""
+        return score >= self.best_score
+
+    def end_epoch(self, row: dict, score: float) -> None:
         """Count an epoch as finished.
 
         Args:
             row: The numbers of the epoch, for the history.
             score: The score of the epoch.
-            improved: Whether `score` is the best so far.
         """
+        improved = score > self.best_score
         self.history.append(row)
         self.epoch += 1
         self.step, self.loss_sum, self.seconds = 0, 0.0, 0.0
         self.epochs_without_gain = 0 if improved else self.epochs_without_gain + 1
         self.plateau_epochs = 0 if improved else self.plateau_epochs + 1
-        if improved:
+        if self.is_best(score):
             self.best_score, self.best_epoch = score, self.epoch
 
     def to_json(self) -> str:

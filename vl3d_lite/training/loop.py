@@ -90,9 +90,9 @@ class TrainingLoop:
         run: Where history and checkpoints are written.
         interrupts: Checked before every step for a signal.
         weights: One loss weight per class, or None.
-        validate: Returns the validation scores of `model`, ``miou`` among them. None
-            where there is no validation cloud: then the loss of the epoch chooses
-            the best weights.
+        validate: Returns the validation scores of `model`; ``miou`` chooses the best
+            weights. Without it, and where `validate` is None because there is no
+            validation cloud, the loss of the epoch chooses them.
         on_epoch: Called with the number of finished epochs and the model.
         quiet: Show no progress bar.
 
@@ -197,11 +197,10 @@ class TrainingLoop:
         with averaged_weights(self.model):
             scores = self.validate() if self.validate else {}
             score = scores.get("miou", -row["loss"])
-            improved = score > progress.best_score
-            if improved:
+            if progress.is_best(score):
                 save_variables(self.run.best_weights, self.model.variables)
         row.update({f"val_{name}": value for name, value in scores.items()})
-        progress.end_epoch(row, score, improved=improved)
+        progress.end_epoch(row, score)
         self._lower_rate_on_plateau()
         ended = progress.epoch == training.epochs or self._stops_early()
         if ended or progress.epoch % training.checkpoint_every == 0:
