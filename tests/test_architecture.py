@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # A package may import itself, `errors` and what stands here, lazily or not.
 MAY_IMPORT = {
     "__init__": "pipeline spec clouds model system",
-    "__main__": "cli",
+    "__main__": "cli system",
     "errors": "",
     "cli": "guide pipeline report runs spec dataset clouds system",
     "guide": (

@@ -66,8 +66,11 @@ def everything_fits(monkeypatch):
 
 @pytest.fixture
 def interrupts(everything_fits):
+    # After the block, SIGTERM goes to the handler of the process, which it would end.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
     with Interrupts() as caught:
         yield caught
+    signal.signal(signal.SIGTERM, before)
 
 
 def send():

@@ -2,12 +2,28 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.system.interrupts import Interrupts
+
+
+@pytest.fixture(autouse=True)
+def handed_on(monkeypatch):
+    """The signals that reach the handlers of the process, which is not ended."""
+    numbers = []
+    before = {
+        number: signal.signal(number, lambda number, _: numbers.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +65,89 @@ def test_other_threads_leave_the_handlers_alone():
     thread.start()
     thread.join()
     assert seen == [handler]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_stopped_nothing_is_handed_on(number, handed_on):
+    with Interrupts():
+        os.kill(os.getpid(), number)
+        assert handed_on == []
+    assert handed_on == [number]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, []), (signal.SIGTERM, [signal.SIGTERM])]
+)
+def test_sigterm_ends_a_program_that_calls_the_library(number, expected, handed_on):
+    def work():
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), number)
+            interrupts.check("stopped")
+
+    with pytest.raises(InterruptedRunError):
+        work()
+    assert handed_on == expected
+
+
+# What the main thread does when the signal comes, and what the process then prints.
+MOMENTS = {
+    "in a call that does not return": ("lock.acquire()", "no partial files remain"),
+    "where errors are swallowed": (
+        "\nwhile True:\n    try: spin()\n    except Exception: pass",
+        "no partial files remain",
+    ),
+    "between safe points": (
+        "\nwhile True: spin(); safe_point('saved; continue')",
+        "saved; continue",
+    ),
+    "in work that never checks": (
+        "\nwith Interrupts():\n    while True: spin()",
+        "no partial files remain",
+    ),
+}
+PROGRAM = """\
+import sys, threading, time
+from pathlib import Path
+from vl3d_lite.errors import InterruptedRunError
+from vl3d_lite.system import Interrupts, catch_signals, safe_point
+from vl3d_lite.system import interrupts
+interrupts.PATIENCE, interrupts.IDLE_PATIENCE = 1.0, 0.5
+draft = Path(sys.argv[1])
+def spin(): [None for _ in range(1000)]
+catch_signals(draft.unlink)
+lock = threading.Lock(); lock.acquire()
+print("ready", flush=True)
+try:
+    {code}
+except InterruptedRunError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_program_ends_with_its_code_at_any_moment(moment, number, code, tmp_path):
+    work, message = MOMENTS[moment]
+    draft = tmp_path / ".1.part-cloud.laz"
+    draft.touch()
+    program = PROGRAM.format(code=work.strip().replace("\n", "\n    "))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, draft],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert time.monotonic() - began < 10
+    assert message in errors
+    assert "Traceback" not in errors
+    # Only a process that ends without an error removes what is unfinished itself.
+    assert draft.exists() == (moment == "between safe points")

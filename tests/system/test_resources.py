@@ -141,3 +141,56 @@ def test_hardware_is_read_from_the_files_of_the_system(tmp_path):
         )
     assert resources.gpu_names(tmp_path / "gpus") == ["NVIDIA H100", "NVIDIA H200"]
     assert resources.gpu_names(tmp_path / "none") == []
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (ImportError("libx.so: failed to map segment from shared object"), True),
+        (RuntimeError("can't start new thread"), True),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM"), True),
+        (caused(ValueError("damaged"), caused(KeyError("a"), MemoryError())), True),
+        (ImportError("No module named x"), False),
+        (OSError(28, "No space left on device"), False),
+        (ValueError("out of memory"), False),
+        (None, False),
+    ],
+    ids=repr,
+)
+def test_errors_of_short_memory_are_known(error, expected):
+    assert resources.is_out_of_memory(error) is expected
+
+
+def test_a_limit_that_admits_no_library_is_an_error_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(resources, "free_address_space", lambda: 300 << 20)
+    with pytest.raises(ResourceError, match=r"512 MiB .* leaves 300 MiB; raise"):
+        resources.require_address_space()
+    resources.require_address_space(100 << 20, "a small command")
+    monkeypatch.setattr(resources, "free_address_space", lambda: None)
+    resources.require_address_space()
+
+
+@pytest.mark.parametrize("extra", [30, 120, 300])
+def test_a_command_without_memory_ends_with_its_exit_code(extra):
+    code = (
+        "import sys\n"
+        "from vl3d_lite.system.resources import resource, _words\n"
+        "from pathlib import Path\n"
+        "used = int(_words(Path('/proc/self/statm'))[0]) * resource.getpagesize()\n"
+        f"limit = used + ({extra} << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "from vl3d_lite.__main__ import main\n"
+        "sys.argv[1:] = ['inspect', 'nowhere.laz']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == ResourceError.exit_code, done.stderr
+    assert "address space" in done.stderr
+    assert "Traceback" not in done.stderr

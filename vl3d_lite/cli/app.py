@@ -11,13 +11,24 @@ from typer.core import TyperCommand
 from vl3d_lite.cli import looks, runs, specs
 from vl3d_lite.cli.terminal import echo_error, output_error, prepare_streams
 from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
-from vl3d_lite.system import __version__
+from vl3d_lite.system import (
+    __version__,
+    catch_signals,
+    is_out_of_memory,
+    remove_drafts,
+    require_address_space,
+    safe_point,
+)
 
 NAME = "vl3d-lite"
 EPILOG = (
     "Exit codes: 0 success, 1 internal error or failed verification, 2 usage or spec, "
     "3 input data or model folder, 4 memory, disk or an output that cannot be written, "
     "5 diverged training, 130 and 143 interrupted."
+)
+OUT_OF_MEMORY = (
+    "out of memory; close other programs, raise the limit, lower "
+    "`training.batch_size`, or predict smaller tiles"
 )
 # A function, whose docstring is its help, and two examples, which a test parses.
 COMMANDS: tuple[tuple[Callable, str, str], ...] = (
@@ -153,15 +164,20 @@ def _options(
     ] = False,
 ) -> None:
     """Options of the program itself."""
+    require_address_space()
 
 
 def main() -> None:
     """Run the command line and leave with the documented exit code."""
     prepare_streams()
     try:
-        # Shell completion goes by this name, also for `python -m vl3d_lite`.
-        app(prog_name=NAME)
+        catch_signals(remove_drafts)
+        _run()
+    except InterruptedRunError as error:
+        _leave(str(error), error.exit_code)
     except VL3DError as error:
+        if not isinstance(error, ResourceError) and is_out_of_memory(error):
+            _leave(OUT_OF_MEMORY, ResourceError.exit_code)
         _leave(str(error), error.exit_code)
     except PermissionError as error:
         _leave(

@@ -13,11 +13,20 @@ import typer
 from vl3d_lite.cli.terminal import LogFormatter
 from vl3d_lite.errors import SpecError
 from vl3d_lite.runs import Options, RunFolder, find_run
-from vl3d_lite.system import cpu_limit, silenced_stderr
+from vl3d_lite.system import (
+    cpu_limit,
+    require_address_space,
+    safe_point,
+    silenced_stderr,
+)
 
 if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of it
     from vl3d_lite.spec import LoadedSpec
 
+logger = logging.getLogger(__name__)
+
+# Bytes: TensorFlow takes 1.6 GB of address space, threads and a small network the rest.
+KERAS_ADDRESS_SPACE = 2500 << 20
 # `readable=False`: the reader of a file reports what cannot be read, with the
 # exit code of input data; click would end with the one of usage.
 SpecPath = Annotated[
@@ -173,6 +182,22 @@ def trained_run(run: Path) -> RunFolder:
     return folder
 
 
+def thread_count(threads: int | None) -> int:
+    """The threads of a command: as given, at most one per processor.
+
+    More of them would only take memory.
+    """
+    processors = cpu_limit()
+    if threads is not None and threads > processors:
+        logger.warning(
+            "--threads %d: uses %d, since this process may use %d processors",
+            threads,
+            processors,
+            processors,
+        )
+    return min(threads or processors, processors)
+
+
 def pipeline_options(
     threads: int | None,
     quiet: bool,
@@ -183,7 +208,7 @@ def pipeline_options(
 ) -> Options:
     """The options of a command as the pipeline takes them."""
     return Options(
-        threads=threads or cpu_limit(),
+        threads=thread_count(threads),
         quiet=quiet,
         resume=resume,
         overwrite=overwrite,
@@ -191,11 +216,23 @@ def pipeline_options(
     )
 
 
+def require_keras_memory() -> None:
+    """Check that the limit of the address space, if there is one, admits Keras.
+
+    Raises:
+        ResourceError: It does not.
+    """
+    require_address_space(KERAS_ADDRESS_SPACE, "loading Keras and TensorFlow")
+
+
 def load_pipeline() -> ModuleType:
     """Import the pipeline and, with it, Keras.
 
     This takes seconds, so a command calls it after every check that can refuse.
     """
+    require_keras_memory()
+    safe_point()
     with silenced_stderr():
         import vl3d_lite.pipeline as pipeline
+    safe_point()
     return pipeline

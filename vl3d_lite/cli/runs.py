@@ -27,7 +27,6 @@ from vl3d_lite.cli.specs import print_plan
 from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import silenced_stderr
 
 
 def run(
@@ -192,17 +191,14 @@ def verify(run: RunPath, quiet: Quiet = False):
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
-    with silenced_stderr():
-        from vl3d_lite.pipeline import incomplete
-        from vl3d_lite.pipeline import verify as verify_run
-
-    found = verify_run(folder, quiet=quiet)
+    pipeline = load_pipeline()
+    found = pipeline.verify(folder, quiet=quiet)
     for line in found.lines():
         echo(line)
     if found.differences:
         raise VL3DError(f"{run}: {len(found.differences)} differences")
     if found.absent:
-        raise DataError(incomplete(folder, found))
+        raise DataError(pipeline.incomplete(folder, found))
 
 
 def export(

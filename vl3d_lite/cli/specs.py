@@ -16,10 +16,12 @@ from vl3d_lite.cli.options import (
     Threads,
     configure_logging,
     load_spec,
+    require_keras_memory,
+    thread_count,
 )
 from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.system import cpu_limit, has_gpu, require_free, write_text
+from vl3d_lite.system import has_gpu, require_free, write_text
 
 if TYPE_CHECKING:
     from vl3d_lite.spec import LoadedSpec
@@ -99,8 +101,10 @@ def print_plan(loaded: "LoadedSpec", threads: int | None, *, measure: bool) -> N
     """
     from vl3d_lite.guide import plan_run, plan_text
 
+    if measure:
+        require_keras_memory()
     found = plan_run(
-        loaded, threads=threads or cpu_limit(), accelerator=has_gpu(), measure=measure
+        loaded, threads=thread_count(threads), accelerator=has_gpu(), measure=measure
     )
     echo(plan_text(found), nl=False)
 

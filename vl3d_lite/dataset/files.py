@@ -23,7 +23,7 @@ from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.spec import COMPUTED_FEATURES, Spec, did_you_mean
-from vl3d_lite.system import memory_limit, require_memory
+from vl3d_lite.system import memory_limit, require_memory, safe_point
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
     counts: dict[str, dict[int, int]] = {}
     errors = []
     for path in paths:
+        safe_point()
         try:
             summary = _summary(path, spec, count_classes)
         except DataError as error:
@@ -73,7 +74,7 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
 
 @contextlib.contextmanager
 def _progress_bar(
-    description: str, quiet: bool, check: Callable[[], None] = lambda: None
+    description: str, quiet: bool, check: Callable[[], None] = safe_point
 ) -> Iterator[Callable[[int, int], None]]:
     with tqdm(
         desc=description, unit="point", unit_scale=True, leave=False, disable=quiet
@@ -92,7 +93,7 @@ def read_cloud(
     spec: Spec,
     *,
     quiet: bool = True,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = safe_point,
 ) -> PointCloud:
     """Read a cloud with its labels and the dimensions that the spec needs.
 
@@ -129,7 +130,7 @@ def prepare_file(
     *,
     grid: int = 0,
     quiet: bool = True,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = safe_point,
 ) -> PreparedCloud:
     """Read a cloud and prepare it.
 

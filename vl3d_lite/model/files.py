@@ -8,7 +8,7 @@ import keras
 import vl3d_lite.model.ensemble
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import DataError
-from vl3d_lite.system import replacing
+from vl3d_lite.system import is_out_of_memory, replacing, safe_point
 
 
 def load_model(path: Path) -> keras.Model:
@@ -25,16 +25,21 @@ def load_model(path: Path) -> keras.Model:
             f"{path}: not a Keras model (.keras), or truncated; restore it from a copy "
             "or train again"
         )
+    safe_point()
     try:
         # Safe mode refuses files that would execute code.
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     # Keras raises whatever its readers raise: KeyError, TypeError, OSError...
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().split("\n")[0]
         raise DataError(
             f"{path}: cannot be loaded ({type(error).__name__}: {reason}); restore it "
             "from a copy, or train again with this version"
         ) from error
+    safe_point()
+    return model
 
 
 def save_model(model: keras.Model, path: Path) -> None:

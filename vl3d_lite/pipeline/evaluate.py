@@ -31,7 +31,13 @@ from vl3d_lite.prediction import (
 from vl3d_lite.report import write_run_report
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import Interrupts, output_errors, write_json, write_text
+from vl3d_lite.system import (
+    Interrupts,
+    output_errors,
+    safe_point,
+    write_json,
+    write_text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +58,14 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
 
     Raises:
         DataError: There are no predictions, or a file of one is not found.
+        InterruptedRunError: A signal came.
     """
+    # A block, so that a signal ends the command before or after its files are written.
+    with Interrupts():
+        return _evaluate(run, folder)
+
+
+def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     spec, _ = open_run(run)
     outcomes = read_outcomes(folder)
     spec = predicted_spec(spec, folder, outcomes)
@@ -61,6 +74,7 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
             f"{folder}: holds no predictions; run `vl3d-lite predict` first"
         )
     result, disagreements = score(spec, folder, outcomes)
+    safe_point("interrupted; no scores were written")
     target = run.scored_in(folder)
     if result is None:
         logger.info("no cloud has labels; there is nothing to score")
@@ -183,6 +197,7 @@ def _labeled(
 ) -> Iterator[ScoredCloud]:
     """The predicted clouds that have labels; adds to the `disagreements` of all."""
     for outcome in outcomes:
+        safe_point("interrupted; no scores were written")
         pair = read_pair(spec, folder, outcome)
         if np.any(pair.reference >= 0):
             before = outcome.uncalibrated

@@ -13,7 +13,13 @@ from vl3d_lite.model import LayerKernel, kernels_of, load_kernels
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import output_errors, require_free, write_json
+from vl3d_lite.system import (
+    Interrupts,
+    output_errors,
+    require_free,
+    safe_point,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +43,19 @@ def export(
     Raises:
         SpecError: `folder` holds kernels that `options` does not allow to replace.
         DataError: The run or the cloud cannot be used.
+        InterruptedRunError: A signal came.
     """
+    with Interrupts():
+        _export(run, folder, options, cloud)
+
+
+def _export(run: RunFolder, folder: Path, options: Options, cloud: Path | None) -> None:
     spec, scaling = open_run(run)
     if folder.resolve() != run.kernels.resolve() and not options.overwrite:
         _refuse_existing(folder)
     model = load_network(run, spec, scaling)
     kernels = kernels_of(model)
+    safe_point(f"{folder}: interrupted; nothing was written")
     initial = None
     if run.initial_kernels.is_file():
         initial = load_kernels(run.initial_kernels, kernels)
@@ -55,6 +68,7 @@ def export(
             run.initial_kernels.relative_to(run.root),
         )
     write_kernels(run, spec, folder, "TRAINED", kernels, initial)
+    safe_point(f"{folder}: interrupted; the kernels are written")
     if cloud is not None:
         prepared = prepare_file(cloud, spec, options.threads, quiet=options.quiet)
         impute_constant_features(cloud, prepared, spec, scaling)

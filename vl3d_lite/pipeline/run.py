@@ -61,6 +61,8 @@ def _check_predictable(clouds: Sequence[Path], spec: Spec, options: Options) -> 
         try:
             check_clouds([path], spec, count_classes=False)
             check_additions(path, spec, replace=options.replace)
+        except InterruptedRunError:
+            raise
         except VL3DError as error:
             errors.append(error)
     if errors and len(errors) == len(clouds):

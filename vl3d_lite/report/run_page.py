@@ -14,7 +14,7 @@ from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
 from vl3d_lite.runs import RunFolder, read_history
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import read_text, write_bytes
+from vl3d_lite.system import read_text, safe_point, write_bytes
 
 
 def write_run_report(
@@ -92,6 +92,7 @@ def _views(
     spec: Spec, folder: Path, outcomes: Sequence[PredictedCloud]
 ) -> Iterator[CloudView]:
     for outcome in outcomes:
+        safe_point("interrupted while the report was written; evaluate again")
         pair = read_pair(spec, folder, outcome, warn=False)
         yield CloudView(
             outcome.output,

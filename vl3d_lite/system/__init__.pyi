@@ -4,6 +4,8 @@ from .drafts import is_draft as is_draft
 from .drafts import remove_leftovers as remove_leftovers
 from .hashing import file_hash as file_hash
 from .interrupts import Interrupts as Interrupts
+from .interrupts import catch_signals as catch_signals
+from .interrupts import safe_point as safe_point
 from .resources import NVIDIA as NVIDIA
 from .locks import claimed as claimed
 from .locks import locked as locked
@@ -22,12 +24,15 @@ from .reading import read_text as read_text
 from .reading import require_regular_file as require_regular_file
 from .resources import container_memory as container_memory
 from .resources import cpu_limit as cpu_limit
+from .resources import free_address_space as free_address_space
 from .resources import gpu_names as gpu_names
 from .resources import has_gpu as has_gpu
+from .resources import is_out_of_memory as is_out_of_memory
 from .resources import memory_limit as memory_limit
 from .resources import peak_memory as peak_memory
 from .resources import physical_memory as physical_memory
 from .resources import processor_name as processor_name
+from .resources import require_address_space as require_address_space
 from .resources import require_memory as require_memory
 from .shipped import find_shipped as find_shipped
 from .shipped import shipped_folder as shipped_folder
@@ -36,6 +41,7 @@ from .shipped import shipped_paths as shipped_paths
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
 from .writing import output_errors as output_errors
+from .writing import remove_drafts as remove_drafts
 from .writing import replacing as replacing
 from .writing import replacing_entries as replacing_entries
 from .writing import require_free as require_free

@@ -1,5 +1,6 @@
 """Processors and memory that this process may use, also in a container or job."""
 
+import errno
 import os
 import platform
 import sys
@@ -21,6 +22,17 @@ MEMORY_FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 NVIDIA = Path("/proc/driver/nvidia/gpus")
+# Bytes that NumPy, laspy and pydantic take before a command begins, with a reserve.
+LEAST_ADDRESS_SPACE = 512 << 20
+_OUT_OF_MEMORY = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "cannot create shared object descriptor",
+    "can't start new thread",
+    "bad_alloc",
+    "out of memory",
+    "cannot apply additional memory protection",
+)
 
 
 def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
@@ -87,11 +99,64 @@ def memory_limit(
                 cache = int(entries.get(cache_key, 0))
                 taken = max(0, int(used[0] if used else 0) - cache)
                 limits.append(max(0, int(limit[0]) - taken))
-    if resource is not None:
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft != resource.RLIM_INFINITY:
-            limits.append(soft)
+    address_space = free_address_space()
+    if address_space is not None:
+        limits.append(address_space)
     return min(limits, default=1 << 62)
+
+
+def free_address_space(statm: Path = Path("/proc/self/statm")) -> int | None:
+    """Bytes until the limit of the address space (`ulimit -v`); None without one."""
+    if resource is None:
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if soft == resource.RLIM_INFINITY:
+        return None
+    pages = _words(statm)
+    used = int(pages[0]) * resource.getpagesize() if pages else 0
+    return max(0, soft - used)
+
+
+def require_address_space(
+    needed: int = LEAST_ADDRESS_SPACE, purpose: str = "a command"
+) -> None:
+    """Raise an error where a limit of the address space leaves less than `needed`.
+
+    Libraries that do not fit end the process, or fail with errors of their own.
+
+    Args:
+        needed: Bytes.
+        purpose: What needs them, the subject of the message.
+
+    Raises:
+        ResourceError: The message names both amounts and the remedy.
+    """
+    free = free_address_space()
+    if free is not None and free < needed:
+        raise ResourceError(
+            f"{purpose} needs {needed >> 20} MiB of address space, and its limit "
+            f"leaves {free >> 20} MiB; raise the limit (`ulimit -v unlimited`)"
+        )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was short: of an error itself, or of what caused it.
+
+    Python, NumPy, TensorFlow and the dynamic linker name it differently. TensorFlow's
+    error is known by its name, since importing it takes seconds.
+    """
+    while error is not None:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds & {"MemoryError", "ResourceExhaustedError"}:
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if kinds & {"ImportError", "OSError", "RuntimeError", "SystemError"}:
+            text = str(error).lower()
+            if any(phrase in text for phrase in _OUT_OF_MEMORY):
+                return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _groups(controller: str, cgroup: Path, own: Path) -> list[Path]:
