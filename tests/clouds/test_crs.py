@@ -1,11 +1,12 @@
 import logging
+import re
 
 import laspy
 import numpy as np
 import pyproj
 import pytest
 
-from tests.clouds.las_files import append_evlr, insert_vlr, make_las, vlr_bytes
+from tests.clouds.las_files import append_evlr, insert_vlr, make_las, patch, vlr_bytes
 from vl3d_lite.clouds.crs import meters_per_unit, read_crs
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import read_las
@@ -181,7 +182,7 @@ def test_degrees_that_no_record_names_are_seen_by_their_spacing(step, tmp_path):
     las.x, las.y = 2 + places[:, 0], 48 + places[:, 1]
     las.z = np.zeros(900)
     las.write(tmp_path / "town.laz")
-    with pytest.raises(DataError, match=r"mm: they are degrees.*Reproject"):
+    with pytest.raises(DataError, match=r"mm\. Either .*degrees.*`clouds\.unit`: m \|"):
         factors(tmp_path / "town.laz")
 
 
@@ -191,3 +192,143 @@ def test_a_dense_local_scan_is_assumed_to_be_in_meters(tmp_path):
     las.xyz = np.random.default_rng(0).uniform(0, 0.03, (900, 3))
     las.write(tmp_path / "leaf.laz")
     assert factors(tmp_path / "leaf.laz") == [1, 1, 1]
+
+
+def test_a_dense_scan_is_read_in_the_unit_that_the_spec_names(tmp_path):
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales = [1e-6] * 3
+    las = laspy.LasData(header)
+    las.xyz = np.random.default_rng(0).uniform(0, 0.002, (900, 3))
+    las.write(tmp_path / "leaf.laz")
+    with pytest.raises(DataError, match=r"close range.*`clouds\.unit`: m \| ft"):
+        read_las(tmp_path / "leaf.laz")
+    for unit, size in {"m": 1, "mm": 0.001, "us-ft": US_FOOT}.items():
+        cloud = read_las(tmp_path / "leaf.laz", unit=unit)
+        np.testing.assert_allclose(np.ptp(cloud.local, axis=0), 0.002 * size, rtol=0.05)
+        coordinates = cloud.frame.coordinates(cloud.local)
+        np.testing.assert_allclose(coordinates, las.xyz, atol=1e-9)
+        assert (cloud.frame.units, cloud.crs) == (unit, "")
+
+
+def test_the_unit_of_the_spec_goes_before_that_of_the_file(las, caplog):
+    insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2263+5703")))
+    header = read_header(las)
+    assert meters_per_unit(header, "ft").tolist() == [FOOT] * 3
+    told = r"`clouds.unit: ft` takes the place .*New York.*(us-ft, heights in m)"
+    assert re.search(told, caplog.text)
+    caplog.clear()
+    assert meters_per_unit(header, "ft").tolist() == [FOOT] * 3
+    assert not caplog.text, "each warning is logged once"
+    with pytest.raises(DataError, match=r"`yd` is unknown; use m \| ft"):
+        meters_per_unit(header, "yd")
+
+
+@pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:4978"])
+def test_lengths_in_a_file_that_claims_degrees_are_read_by_the_unit(code, las):
+    insert_vlr(las, wkt_record(pyproj.CRS(code)))
+    with pytest.raises(DataError, match=r"name their unit with `clouds\.unit`"):
+        factors(las)
+    assert meters_per_unit(read_header(las), "m").tolist() == [1, 1, 1]
+
+
+def test_an_unknown_unit_is_replaced_by_the_unit_of_the_spec(old_las):
+    insert_vlr(old_las, geo_keys((3076, 9102)))
+    assert meters_per_unit(read_header(old_las), "cm").tolist() == [0.01] * 3
+
+
+def citation_keys(*pairs, text):
+    """A key directory whose citation, key 3073, stands in the record of texts."""
+    rows = [(1, 1, 0, len(pairs) + 1), *((key, 0, 1, value) for key, value in pairs)]
+    rows.append((3073, 34737, len(text), 0))
+    directory = np.array(sorted(rows[1:]), "<u2")
+    data = np.concatenate([[rows[0]], directory]).astype("<u2").tobytes()
+    return data, text.encode()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        # Autzen and others: a projection of one's own on the datum 4269.
+        (
+            [(1024, 1), (2048, 4269), (3072, 32767), (3074, 32767), (3075, 8)],
+            [1, 1, 1],
+        ),
+        (
+            [(1024, 1), (2048, 4269), (3072, 32767), (3076, 9003), (4099, 9003)],
+            [US_FOOT] * 3,
+        ),
+        ([(1024, 1), (2048, 4269), (3076, 9002)], [FOOT] * 3),
+        ([(2048, 4269), (3072, 32767), (3076, 9002)], [FOOT] * 3),
+        ([(2048, 4269), (3076, 9001)], [1, 1, 1]),
+        ([(1024, 1), (2048, 4269)], [1, 1, 1]),
+    ],
+)
+def test_a_projection_without_a_code_is_planar(pairs, expected, old_las, caplog):
+    insert_vlr(old_las, geo_keys(*pairs))
+    np.testing.assert_allclose(factors(old_las), expected, rtol=1e-12)
+    crs = read_crs(read_header(old_las))
+    assert (crs.name, crs.planar) == ("user-defined projection", True)
+    named = any(key == 3076 for key, _ in pairs)
+    assert ("without a unit" in caplog.text) == (not named)
+
+
+def test_a_projection_without_a_code_has_the_name_of_its_citation(old_las):
+    directory, text = citation_keys(
+        (1024, 1), (2048, 4269), (3072, 32767), (3076, 9003), text="Oregon Lambert|"
+    )
+    insert_vlr(old_las, vlr_bytes(b"LASF_Projection", 34735, directory))
+    insert_vlr(old_las, vlr_bytes(b"LASF_Projection", 34737, text))
+    crs = read_crs(read_header(old_las))
+    assert (crs.name, crs.units) == ("Oregon Lambert", "us-ft")
+
+
+def wkt2_record(crs):
+    text = crs.to_wkt("WKT2_2019").encode() + b"\0"
+    return vlr_bytes(b"LASF_Projection", 4224, text)
+
+
+def test_the_record_of_wkt_2_counts(las, caplog):
+    insert_vlr(las, wkt2_record(pyproj.CRS("EPSG:2261")))
+    np.testing.assert_allclose(factors(las), [US_FOOT] * 3, rtol=1e-12)
+    insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2261")))
+    np.testing.assert_allclose(factors(las), [US_FOOT] * 3, rtol=1e-12)
+    assert not caplog.text, "both records agree"
+
+
+@pytest.mark.parametrize(
+    ("version", "point_format", "bit", "expected"),
+    [
+        ("1.4", 6, False, 1),  # these point formats allow WKT alone
+        ("1.4", 6, True, 1),
+        ("1.4", 3, True, 1),
+        ("1.4", 3, False, US_FOOT),
+        ("1.2", 3, False, US_FOOT),
+        ("1.2", 3, True, US_FOOT),  # the bit means nothing before LAS 1.4
+    ],
+)
+def test_the_wkt_bit_decides_between_wkt_and_keys(
+    version, point_format, bit, expected, tmp_path, caplog
+):
+    path = make_las(tmp_path / "both.las", version, point_format)
+    insert_vlr(path, geo_keys((3072, 2261), (3076, 9003)))
+    insert_vlr(path, wkt_record(pyproj.CRS("EPSG:2154")))
+    patch(path, 6, "<B", 0x10 if bit else 0)
+    np.testing.assert_allclose(factors(path), [expected] * 3, rtol=1e-12)
+    names = ["RGF93 v1 / Lambert-93 (m)", "NAD83 / New York Central (ftUS) (us-ft)"]
+    assert all(name in caplog.text for name in names)
+    holds = "GeoTIFF keys holds" if expected == US_FOOT else "WKT holds"
+    assert holds in caplog.text
+
+
+def test_keys_take_the_vertical_unit_of_wkt_that_agrees_with_them(old_las, caplog):
+    insert_vlr(old_las, geo_keys((3072, 2263)))
+    insert_vlr(old_las, wkt_record(pyproj.CRS("EPSG:2263+5703")))
+    np.testing.assert_allclose(factors(old_las), [US_FOOT, US_FOOT, 1], rtol=1e-12)
+    assert not caplog.text
+
+
+def test_different_zones_of_wkt_and_keys_are_told(las, caplog):
+    insert_vlr(las, geo_keys((3072, 25832)))
+    insert_vlr(las, wkt_record(pyproj.CRS("EPSG:25833")))
+    assert read_crs(read_header(las)).name == "ETRS89 / UTM zone 33N"
+    assert "UTM zone 32N" in caplog.text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.field_clouds import make_spec
+from vl3d_lite.clouds.units import Frame
 from vl3d_lite.evaluation.disagreements import (
     confident_disagreements,
     disagreements_csv,
@@ -28,7 +29,7 @@ def find(xyz, reference, prediction, confidence=None, **changes):
         prediction,
         confidence,
         NAMES,
-        origin=ORIGIN,
+        frame=Frame(ORIGIN, np.ones(3)),
         **settings,
     )
 
@@ -169,3 +170,31 @@ def test_the_csv_contains_every_field():
     assert (row["points"], row["mean_confidence"]) == ("2", "")
     assert float(row["y_max"]) == 5410000.0
     assert len(disagreements_csv([]).splitlines()) == 1
+
+
+def test_coordinates_are_in_the_unit_of_the_file():
+    foot = 1200 / 3937
+    frame = Frame(np.array([400_000.0, 200_000.0, 30.0]), np.array([foot, foot, 1.0]))
+    xyz = np.array([[0.0, 0, 0], [foot, 0, 1], [2 * foot, foot, 2]])
+    (entry,) = find_disagreements(
+        "feet.laz",
+        xyz,
+        np.zeros(3, int),
+        np.ones(3, int),
+        None,
+        NAMES,
+        frame=frame,
+        link_distance=1.0,
+        min_confidence=0.9,
+        min_points=0,
+    )
+    x, y = 400_000 / foot, 200_000 / foot
+    found = [entry.x_min, entry.y_min, entry.z_min]
+    assert found == pytest.approx([x, y, 30], abs=1e-3)
+    found = [entry.x_max, entry.y_max, entry.z_max]
+    assert found == pytest.approx([x + 2, y + 1, 32], abs=1e-3)
+    assert [entry.x, entry.z] == pytest.approx([x + 1, 31], abs=1e-3)
+    assert entry.unit == "us-ft, heights in m"
+    header, row = disagreements_csv([entry]).splitlines()
+    assert header.endswith(",z_max,unit")
+    assert row.endswith(',"us-ft, heights in m"')

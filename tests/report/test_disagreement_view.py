@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from vl3d_lite.clouds.units import Frame
 from vl3d_lite.evaluation.disagreements import find_disagreements
 from vl3d_lite.report.disagreement_view import draw_disagreement
 
@@ -21,7 +22,7 @@ def house():
 
 
 def drawn(xyz, reference, prediction):
-    settings = {"origin": ORIGIN, "link_distance": 0.5}
+    settings = {"frame": Frame(ORIGIN, np.ones(3)), "link_distance": 0.5}
     (disagreement,) = find_disagreements(
         "town.laz",
         xyz,

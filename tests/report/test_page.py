@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vl3d_lite.clouds.units import Frame
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation.disagreements import find_disagreements
 from vl3d_lite.evaluation.evaluation import Evaluation, ScoredCloud, evaluate
@@ -201,7 +202,7 @@ def test_the_page_scores_all_points_and_accepted_points(tmp_path):
 
 
 def test_the_page_states_the_position_of_the_cross_section(tmp_path):
-    cloud = make_cloud(origin=np.array([1000.0, 20.0, 0]))
+    cloud = make_cloud(frame=Frame(np.array([1000.0, 20.0, 0]), np.ones(3)))
     page = read_page(tmp_path, ReportData("r", NAMES, clouds=[cloud]))
     contents = ("Reference", "Prediction", "Errors", "Confidence")
     titles = [f"{content}, cross-section along x" for content in contents]
@@ -302,14 +303,14 @@ def find(cloud, **changes):
         cloud.prediction,
         cloud.confidence,
         NAMES,
-        origin=cloud.origin,
+        frame=cloud.frame,
         **settings,
     )
 
 
 @pytest.mark.slow
 def test_the_page_shows_the_ten_largest_disagreements(tmp_path):
-    cloud = make_cloud(origin=np.array([1000.0, 0, 0]))
+    cloud = make_cloud(frame=Frame(np.array([1000.0, 0, 0]), np.ones(3)))
     found = find(cloud, link_distance=2.0, min_points=1)
     assert len(found) > 10
     report = make_report(
@@ -450,3 +451,19 @@ def test_reports_import_neither_keras_nor_matplotlib():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_page_names_system_and_unit_and_has_scale_bars(tmp_path):
+    foot = 0.3048
+    frame = Frame(np.array([0.0, 0, 0]), np.full(3, foot), "Arizona East (ft)")
+    feet = make_cloud("feet.laz", frame=frame)
+    plain = make_cloud("plain.laz", seed=1)
+    page = read_page(tmp_path, ReportData("r", NAMES, clouds=[feet, plain]))
+    assert "points; CRS Arizona East (ft), coordinates in ft; 120 m" in page.words
+    assert "points; no CRS named, coordinates in m; 120 m" in page.words
+    # 120 m are 394 feet; views from above have an arrow, cross-sections have none.
+    assert len(re.findall("100 ft N ↑", page.words)) == 4
+    assert len(re.findall("20 m N ↑", page.words)) == 4
+    assert page.words.count("N ↑") == 8
+    start = re.search(r"extends from ([\d.]+) to", page.words)[1]
+    assert float(start) == pytest.approx(700_000 / foot, abs=400)

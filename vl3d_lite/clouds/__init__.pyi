@@ -2,6 +2,8 @@ from .block import write_block as write_block
 from .cloud import PointCloud as PointCloud
 from .crs import Crs as Crs
 from .crs import meters_per_unit as meters_per_unit
+from .crs import read_crs as read_crs
+from .crs_comparison import differing_systems as differing_systems
 from .files import find_clouds as find_clouds
 from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary
@@ -10,4 +12,7 @@ from .reading import read_las as read_las
 from .rewriting import ExtraDimension as ExtraDimension
 from .rewriting import check_names as check_names
 from .signature import Signature as Signature
+from .units import UNITS as UNITS
+from .units import Frame as Frame
+from .units import unit_name as unit_name
 from .writing import write_las as write_las

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vl3d_lite.clouds.units import Frame
+
 
 @dataclass(eq=False)
 class PointCloud:
@@ -21,6 +23,9 @@ class PointCloud:
         labels: ``(n,)`` int32 class index, -1 where ignored or unlabeled; all -1 by
             default.
         name: Name of the cloud in messages, usually the file name.
+        meters_per_unit: ``(3,)`` float64, meters in one unit of the file; all 1 by
+            default.
+        crs: Name of the file's reference system; empty where it has none.
 
     Raises:
         ValueError: Shapes disagree.
@@ -31,6 +36,8 @@ class PointCloud:
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray = None  # type: ignore[assignment]  # set in __post_init__
     name: str = ""
+    meters_per_unit: np.ndarray = field(default_factory=lambda: np.ones(3))
+    crs: str = ""
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -51,6 +58,11 @@ class PointCloud:
         """World coordinates, ``(n, 3)`` float64, meters; a new array each time."""
         return self.local + self.origin
 
+    @property
+    def frame(self) -> Frame:
+        """The place of the cloud in its file, and the file's own unit."""
+        return Frame(self.origin, self.meters_per_unit, self.crs)
+
     def __len__(self) -> int:
         return len(self.local)
 
@@ -62,4 +74,6 @@ class PointCloud:
             attributes={name: a[index] for name, a in self.attributes.items()},
             labels=self.labels[index],
             name=self.name,
+            meters_per_unit=self.meters_per_unit,
+            crs=self.crs,
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
-from vl3d_lite.clouds.crs import Crs, meters_per_unit, read_crs
+from vl3d_lite.clouds.crs import Crs, factors, read_crs
 from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
@@ -24,6 +24,7 @@ def read_las(
     class_codes: Mapping[str, Sequence[int]] | None = None,
     ignored: Sequence[str] = (),
     finite: bool = True,
+    unit: str | None = None,
     progress: Progress | None = None,
 ) -> PointCloud:
     """Read a LAS or LAZ file: coordinates in meters, dimensions and class indices.
@@ -38,6 +39,8 @@ def read_las(
         ignored: Flags; a point with one of them has the index -1. Point formats 0 to
             5 lack `overlap`: there no point has it.
         finite: Whether values that are not finite are an error.
+        unit: Unit of the coordinates, "m", "ft", "us-ft", "cm" or "mm"; by default
+            that of the file's reference system, or meters.
         progress: Called after each chunk with the points read and all points.
 
     Returns:
@@ -55,16 +58,19 @@ def read_las(
         ((6000, 3), dtype('uint16'))
     """
     header = read_header(path)
-    factors = meters_per_unit(header)
+    crs = read_crs(header, unit)
+    meters = factors(crs, header, unit)
     wanted = _pick(header, dimensions)
     try:
-        return _read(header, factors, wanted, class_codes, ignored, finite, progress)
+        cloud = _read(header, meters, wanted, class_codes, ignored, finite, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
             f"{header.path}: {header.point_count} points need {need / 2**30:.1f} GiB "
             "of memory. Split the file into tiles or use a machine with more memory."
         ) from error
+    cloud.crs = crs.name
+    return cloud
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +107,11 @@ class LasSummary:
 
 
 def describe_las(
-    path: Path, *, count_codes: bool = False, ignored: Sequence[str] = ()
+    path: Path,
+    *,
+    count_codes: bool = False,
+    ignored: Sequence[str] = (),
+    unit: str | None = None,
 ) -> LasSummary:
     """Summarize a LAS or LAZ file. Points are read only to count codes.
 
@@ -109,6 +119,7 @@ def describe_las(
         path: The file.
         count_codes: Whether to count the points of each code.
         ignored: Flags whose points are not counted.
+        unit: Unit of the coordinates, as in `read_las`.
 
     Raises:
         DataError: The file cannot be used.
@@ -126,7 +137,7 @@ def describe_las(
         scales=header.scales,
         offsets=header.offsets,
         extent=header.extent,
-        crs=read_crs(header),
+        crs=read_crs(header, unit),
         code_counts=_count_codes(header, ignored) if count_codes else None,
     )
 
@@ -143,7 +154,7 @@ def _pick(header: FileHeader, names: Sequence[str]) -> list[Dimension]:
 
 def _read(
     header: FileHeader,
-    factors: np.ndarray,
+    meters: np.ndarray,
     wanted: list[Dimension],
     class_codes: Mapping[str, Sequence[int]] | None,
     ignored: Sequence[str],
@@ -183,10 +194,11 @@ def _read(
 
     # Integers up to 2^32 are exact in float64, and so are their differences.
     local -= smallest
-    local *= header.scales * factors
+    local *= header.scales * meters
     return PointCloud(
         local=local,
-        origin=(smallest * header.scales + header.offsets) * factors,
+        origin=(smallest * header.scales + header.offsets) * meters,
+        meters_per_unit=meters,
         attributes=attributes,
         labels=labels,
         name=header.path.name,

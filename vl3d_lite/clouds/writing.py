@@ -10,7 +10,8 @@ from pathlib import Path
 import lazrs
 import numpy as np
 
-from vl3d_lite.clouds.crs import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
+from vl3d_lite.clouds.crs import contradicting_keys
+from vl3d_lite.clouds.crs_records import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
 from vl3d_lite.clouds.header import (
     EVLR_HEAD,
     EXTRA_BYTES,
@@ -235,7 +236,7 @@ class Copy:
             if record.key == EXTRA_BYTES and extra is not None:
                 blocks.append(_vlr(EXTRA_BYTES, extra, record.head[22:]))
                 extra = None
-            elif self._is_kept(record) and not (wkt and record.key in GEOTIFF):
+            elif self._is_kept(record) and not (wkt and record.key in (*GEOTIFF, WKT)):
                 blocks.append(record.head + _data(header, record))
         if extra is not None:
             blocks.append(_vlr(EXTRA_BYTES, extra, b"Extra Bytes Record"))
@@ -250,7 +251,10 @@ class Copy:
         return len(blocks), b"".join(blocks)
 
     def _new_wkt(self) -> bytes | None:
-        if not self.raised or self.header.find(WKT):
+        # From point format 6 on WKT holds: keys that held until now must become WKT.
+        if not self.raised:
+            return None
+        if self.header.find(WKT) and not contradicting_keys(self.header):
             return None
         wkt = keys_as_wkt(self.header)
         if wkt is not None:

@@ -59,8 +59,13 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
 
 
 def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
-    meters_per_unit(read_header(path))
-    summary = describe_las(path, count_codes=count_classes, ignored=spec.ignored_flags)
+    meters_per_unit(read_header(path), spec.clouds.unit)
+    summary = describe_las(
+        path,
+        count_codes=count_classes,
+        ignored=spec.ignored_flags,
+        unit=spec.clouds.unit,
+    )
     for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
             computed = COMPUTED_FEATURES if key.startswith("features") else ()
@@ -119,6 +124,7 @@ def read_cloud(
             dimensions=list(dimensions_to_read(spec)),
             class_codes=spec.class_codes,
             ignored=spec.ignored_flags,
+            unit=spec.clouds.unit,
             progress=update,
         )
 

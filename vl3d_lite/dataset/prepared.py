@@ -1,11 +1,11 @@
 """Prepared clouds: reduced to grid cells, with features and a hierarchy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from vl3d_lite.clouds import PointCloud
+from vl3d_lite.clouds import Frame, PointCloud
 from vl3d_lite.dataset.features import compute_features, required_dimensions
 from vl3d_lite.dataset.source_weights import point_weights
 from vl3d_lite.errors import DataError
@@ -35,6 +35,8 @@ class PreparedCloud:
         grid: Number of the grid.
         point_labels: ``(n,)`` int16 class index of each point of the file; -1
             ignored or unlabeled.
+        meters_per_unit: ``(3,)`` float64, meters in one unit of the file.
+        crs: Name of the file's reference system; empty where it has none.
     """
 
     name: str
@@ -48,6 +50,13 @@ class PreparedCloud:
     point_labels: np.ndarray
     source_weights: np.ndarray | None = None
     grid: int = 0
+    meters_per_unit: np.ndarray = field(default_factory=lambda: np.ones(3))
+    crs: str = ""
+
+    @property
+    def frame(self) -> Frame:
+        """The place of the cloud in its file, and the file's own unit."""
+        return Frame(self.origin, self.meters_per_unit, self.crs)
 
     @property
     def xyz(self) -> np.ndarray:
@@ -181,6 +190,8 @@ def prepare_cloud(
         point_labels=cloud.labels.astype(np.int16),
         source_weights=weights,
         grid=grid,
+        meters_per_unit=cloud.meters_per_unit,
+        crs=cloud.crs,
     )
 
 

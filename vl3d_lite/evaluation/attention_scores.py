@@ -43,9 +43,11 @@ class FieldScores:
     Attributes:
         layer: Name of the layer.
         number: Number of the field, from 0.
-        xyz: ``(n, 3)`` float64, the real points in the CRS of the cloud.
+        xyz: ``(n, 3)`` float64, the real points in the CRS and the unit of the
+            cloud.
         scores: ``(U, n, n)`` float32: head, query, key. Rows sum to 1.
         chosen: Row of the point nearest to the center of the field.
+        unit: Unit of x and y, such as "us-ft".
     """
 
     layer: str
@@ -53,6 +55,7 @@ class FieldScores:
     xyz: np.ndarray
     scores: np.ndarray
     chosen: int
+    unit: str = "m"
 
 
 def measure_scores(
@@ -90,8 +93,8 @@ def measure_scores(
             scores = ops.cast(layer.attention_scores(inputs), "float32")
             scores = ops.convert_to_numpy(scores)[0][:, real][:, :, real]
             chosen = int(np.argmin(np.square(local).sum(axis=1)))
-            xyz = local + center + cloud.origin
-            yield FieldScores(layer.name, number, xyz, scores, chosen)
+            xyz = cloud.frame.coordinates(local + center)
+            yield FieldScores(layer.name, number, xyz, scores, chosen, cloud.frame.unit)
 
 
 def write_scores(
@@ -118,7 +121,11 @@ def write_scores(
             title = f"{entry.layer}, field {entry.number}"
             contents["_heads.png"] = plot_heads(entry.scores, title)
             contents["_view.png"] = plot_view(
-                entry.xyz, entry.scores[:, entry.chosen], entry.chosen, title
+                entry.xyz,
+                entry.scores[:, entry.chosen],
+                entry.chosen,
+                title,
+                unit=entry.unit,
             )
         for suffix, content in contents.items():
             path = layer_folder / f"field_{entry.number}{suffix}"

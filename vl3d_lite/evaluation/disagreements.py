@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from vl3d_lite.clouds import Frame
 from vl3d_lite.spec import Spec
 
 # Half of the 26 cells around a cell: the other half gives the same pairs.
@@ -33,11 +34,12 @@ class Disagreement:
         confident_points: Number of points of at least the minimum confidence; 0
             where the confidence is unknown.
         mean_confidence: In [0, 1]; NaN where the confidence is unknown.
-        x: Coordinates of the point nearest to the centroid, in the CRS of the
-            cloud; so are `y` and `z`.
+        x: Coordinates of the point nearest to the centroid, in the CRS and the unit
+            of the cloud; so are `y` and `z`.
         y: See `x`.
         z: See `x`.
-        x_min: Extent in the CRS of the cloud; so are the next five.
+        x_min: Extent in the CRS and the unit of the cloud; so are the next five.
+        unit: Unit of the coordinates, such as "us-ft" or "us-ft, heights in m".
     """
 
     cloud: str
@@ -55,6 +57,7 @@ class Disagreement:
     x_max: float
     y_max: float
     z_max: float
+    unit: str = "m"
 
 
 def find_disagreements(
@@ -65,7 +68,7 @@ def find_disagreements(
     confidence: np.ndarray | None,
     class_names: Sequence[str],
     *,
-    origin: np.ndarray,
+    frame: Frame,
     link_distance: float,
     min_confidence: float,
     min_points: int,
@@ -81,12 +84,12 @@ def find_disagreements(
 
     Args:
         cloud: Name of the cloud.
-        xyz: ``(n, 3)`` float64 meters, relative to `origin`.
+        xyz: ``(n, 3)`` float64 meters, local to `frame`.
         reference: ``(n,)`` int class index, -1 where a point is unlabeled.
         prediction: ``(n,)`` int class index.
         confidence: ``(n,)`` float in [0, 1], or None.
         class_names: Name of each class index.
-        origin: ``(3,)`` float64, in the CRS of the cloud.
+        frame: The place and the unit of the cloud.
         link_distance: In meters, positive.
         min_confidence: Confidence in [0, 1] from which on a wrong point counts as
             confident.
@@ -111,7 +114,7 @@ def find_disagreements(
             values = None if confidence is None else confidence[own]
             found.append(
                 _disagreement(
-                    cloud, truth, answer, xyz[own], values, origin, min_confidence
+                    cloud, truth, answer, xyz[own], values, frame, min_confidence
                 )
             )
     found.sort(key=lambda entry: -entry.points)
@@ -145,13 +148,13 @@ def _disagreement(
     prediction: str,
     xyz: np.ndarray,
     confidence: np.ndarray | None,
-    origin: np.ndarray,
+    frame: Frame,
     min_confidence: float,
 ) -> Disagreement:
     central = xyz[np.argmin(((xyz - xyz.mean(axis=0)) ** 2).sum(axis=1))]
-    x, y, z = _coordinates(central + origin)
-    x_min, y_min, z_min = _coordinates(xyz.min(axis=0) + origin)
-    x_max, y_max, z_max = _coordinates(xyz.max(axis=0) + origin)
+    x, y, z = _coordinates(frame, central)
+    x_min, y_min, z_min = _coordinates(frame, xyz.min(axis=0))
+    x_max, y_max, z_max = _coordinates(frame, xyz.max(axis=0))
     confident_points, mean_confidence = 0, float("nan")
     if confidence is not None:
         confidence = confidence.astype(np.float64)
@@ -174,11 +177,12 @@ def _disagreement(
         x_max=x_max,
         y_max=y_max,
         z_max=z_max,
+        unit=frame.units,
     )
 
 
-def _coordinates(point: np.ndarray) -> list[float]:
-    return [round(float(value), 3) for value in point]
+def _coordinates(frame: Frame, point: np.ndarray) -> list[float]:
+    return [round(float(value), 3) for value in frame.coordinates(point)]
 
 
 def confident_disagreements(

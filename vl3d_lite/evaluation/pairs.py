@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.clouds import (
+    Frame,
     PointCloud,
     describe_las,
-    meters_per_unit,
     read_header,
     read_las,
 )
+from vl3d_lite.dataset import exclusion
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.matching import match_points
 from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
@@ -33,8 +34,8 @@ class Pair:
     Attributes:
         name: Name of the output file.
         outcome: Record of the prediction.
-        xyz: ``(n, 3)`` float64, meters, relative to `origin`.
-        origin: ``(3,)`` float64, in the CRS of the cloud.
+        xyz: ``(n, 3)`` float64, meters, local to `frame`.
+        frame: The place and the unit of the cloud in its file.
         reference: ``(n,)`` int32 class index, -1 where a point is unlabeled.
         prediction: ``(n,)`` int32 class index; 0 where a code was kept, and the
             reference is -1 there.
@@ -47,7 +48,7 @@ class Pair:
     name: str
     outcome: PredictedCloud
     xyz: np.ndarray
-    origin: np.ndarray
+    frame: Frame
     reference: np.ndarray
     prediction: np.ndarray
     confidence: np.ndarray | None
@@ -77,12 +78,14 @@ def read_pair(
         if not path.is_file():
             raise DataError(f"{path}: not found; predict again with --overwrite")
     column, classes, dimensions = _dimensions(output, outcome)
-    predicted = read_las(output, dimensions=dimensions)
+    predicted = read_las(output, dimensions=dimensions, unit=spec.clouds.unit)
     truth = read_las(
         source,
         dimensions=["classification"],
         class_codes=spec.class_codes,
         ignored=spec.ignored_flags,
+        excluded=exclusion(spec),
+        unit=spec.clouds.unit,
     )
     if len(predicted) != len(truth):
         raise DataError(
@@ -111,7 +114,7 @@ def read_pair(
         outcome.output,
         outcome,
         truth.local if changed else predicted.local,
-        truth.origin if changed else predicted.origin,
+        (truth if changed else predicted).frame,
         reference,
         np.maximum(prediction, 0),
         predicted.attributes.get("confidence"),
@@ -129,9 +132,10 @@ def _rows_of_source(
     output: Path, source: Path, predicted: PointCloud, truth: PointCloud
 ) -> np.ndarray:
     """``(n,)`` int64 row of `predicted` of each point of `truth`; -1 if uncertain."""
-    headers = [read_header(path) for path in (output, source)]
-    steps = [header.scales * meters_per_unit(header) for header in headers]
-    step = np.maximum(*steps)
+    step = np.maximum(
+        read_header(output).scales * predicted.meters_per_unit,
+        read_header(source).scales * truth.meters_per_unit,
+    )
     rows = match_points(
         np.rint(truth.xyz / step).astype(np.int64),
         np.rint(predicted.xyz / step).astype(np.int64),

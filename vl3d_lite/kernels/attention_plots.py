@@ -37,14 +37,22 @@ def plot_heads(scores: np.ndarray, title: str) -> bytes:
     return _png(figure)
 
 
-def plot_view(xyz: np.ndarray, scores: np.ndarray, chosen: int, title: str) -> bytes:
+def plot_view(
+    xyz: np.ndarray,
+    scores: np.ndarray,
+    chosen: int,
+    title: str,
+    *,
+    unit: str = "m",
+) -> bytes:
     """Draw the scores of one query point for all points, seen from above.
 
     Args:
-        xyz: ``(n, 3)`` float64, meters.
+        xyz: ``(n, 3)`` float64, in `unit`.
         scores: ``(U, n)``, scores of the query point.
         chosen: Row of the query point, which a cross marks.
         title: Title of the plot.
+        unit: Unit of x and y.
 
     Returns:
         A PNG.
@@ -56,7 +64,9 @@ def plot_view(xyz: np.ndarray, scores: np.ndarray, chosen: int, title: str) -> b
         order = np.argsort(values)  # draws high scores on top
         dots = axes.scatter(x[order], y[order], c=values[order], cmap="viridis", s=28)
         axes.plot(0, 0, marker="x", color=_MARK, markersize=11, markeredgewidth=2.5)
-        axes.set(title=f"head {head}", xlabel="east (m)", ylabel="north (m)")
+        axes.set(
+            title=f"head {head}", xlabel=f"east ({unit})", ylabel=f"north ({unit})"
+        )
         axes.set_aspect("equal", adjustable="datalim")
         figure.colorbar(dots, ax=axes, label="score")
     return _png(figure)

@@ -208,7 +208,7 @@ def _labeled(
                 pair.prediction,
                 pair.confidence,
                 spec.class_names,
-                origin=pair.origin,
+                frame=pair.frame,
                 link_distance=spec.link_distance,
                 min_confidence=spec.evaluation.min_confidence,
                 min_points=spec.evaluation.min_points,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vl3d_lite.clouds import Frame
 from vl3d_lite.evaluation import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.top_view import Picture, TopView, draw_classes, draw_errors
@@ -23,7 +24,7 @@ def draw_disagreement(
     names: Sequence[str],
     colors: Sequence[str],
     *,
-    origin: np.ndarray,
+    frame: Frame,
     link_distance: float,
 ) -> list[Picture]:
     """Draw the errors from above, and reference and prediction in a cross-section.
@@ -33,21 +34,23 @@ def draw_disagreement(
 
     Args:
         disagreement: The disagreement.
-        xyz: ``(n, 3)`` float64 meters, relative to `origin`.
+        xyz: ``(n, 3)`` float64 meters, local to `frame`.
         reference: ``(n,)`` int class index, -1 where a point is unlabeled.
         prediction: ``(n,)`` int class index.
         names: Class names.
         colors: ``#rrggbb`` of each class.
-        origin: ``(3,)`` float64, in the CRS of the cloud.
+        frame: The place and the unit of the cloud.
         link_distance: Distance in meters within which the points of a disagreement
             are connected.
 
     Returns:
         Three pictures.
     """
-    middle = np.array([disagreement.x, disagreement.y, disagreement.z]) - origin
-    low = np.array([disagreement.x_min, disagreement.y_min])
-    extent = np.array([disagreement.x_max, disagreement.y_max]) - low
+    item = disagreement
+    middle = frame.to_local(np.array([item.x, item.y, item.z]))
+    low = frame.to_local(np.array([item.x_min, item.y_min, item.z_min]))
+    high = frame.to_local(np.array([item.x_max, item.y_max, item.z_max]))
+    extent = (high - low)[:2]
     window = max(_WINDOW * extent.max(), _MIN_WINDOW * link_distance)
     inside = np.flatnonzero((np.abs(xyz[:, :2] - middle[:2]) <= window / 2).all(axis=1))
     xyz, reference, prediction = xyz[inside], reference[inside], prediction[inside]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vl3d_lite.clouds import Frame
 from vl3d_lite.evaluation import Disagreement
 from vl3d_lite.report.cross_section import CrossSection
 from vl3d_lite.report.disagreement_view import draw_disagreement
@@ -41,11 +42,11 @@ class CloudView:
 
     Args:
         name: Name on the page.
-        xyz: ``(n, 3)`` float64, meters.
+        xyz: ``(n, 3)`` float64, meters, local to `frame`.
         prediction: ``(n,)`` int, class index.
         reference: ``(n,)`` int, class index or -1; None without reference labels.
         confidence: ``(n,)`` float in [0, 1], or None.
-        origin: ``(3,)`` float64, added to `xyz` to get coordinates in the CRS.
+        frame: The place and the unit of the cloud in its file.
         class_sources: Number of points by the way they got their class, such as
             ``{"predicted directly": 9900, "filled": 100}``.
     """
@@ -55,7 +56,7 @@ class CloudView:
     prediction: np.ndarray
     reference: np.ndarray | None = None
     confidence: np.ndarray | None = None
-    origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    frame: Frame = field(default_factory=Frame.local)
     class_sources: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -112,9 +113,10 @@ def draw_clouds(
                     cloud.prediction,
                     class_names,
                     colors,
-                    origin=cloud.origin,
+                    frame=cloud.frame,
                     link_distance=link_distance,
                 )
+                pictures = _in_units_of(cloud, pictures)
                 item["pictures"] = [_embedded(pic, pic.png()) for pic in pictures]
     embedded, without = _embed_pictures([entry["pictures"] for entry in entries])
     for entry, pictures_of_cloud in zip(entries, embedded, strict=True):
@@ -150,15 +152,23 @@ def _draw_cloud(
         "points": len(cloud.xyz),
         "class_sources": dict(cloud.class_sources),
         "pictures": [],
+        "crs": cloud.frame.crs,
+        "units": cloud.frame.units,
     }
     if len(cloud.xyz):
         view, section = TopView.of(cloud.xyz), CrossSection.through(cloud.xyz)
         entry["pictures"] = _draw(cloud, view, names, colors)
         entry["pictures"] += _draw_section(cloud, section, names, colors)
+        entry["pictures"] = _in_units_of(cloud, entry["pictures"])
         entry["section"] = _section_facts(cloud, section)
         entry["extent"] = tuple(np.ptp(cloud.xyz[:, :2], axis=0))
         entry["pixel"] = view.pixel_size
     return entry
+
+
+def _in_units_of(cloud: CloudView, pictures: list[Picture]) -> list[Picture]:
+    unit = float(cloud.frame.meters_per_unit[0])
+    return [replace(picture, meters_per_unit=unit) for picture in pictures]
 
 
 def _draw(
@@ -191,12 +201,13 @@ def _draw_section(
 
 
 def _section_facts(cloud: CloudView, section: CrossSection) -> dict[str, Any]:
-    """Position of a cross-section in the CRS of the cloud."""
-    ends = cloud.xyz[section.points, section.along] + cloud.origin[section.along]
+    """Position of a cross-section in the CRS and the unit of the cloud."""
+    ends = cloud.frame.coordinates(cloud.xyz[section.points])[:, section.along]
+    middle = cloud.frame.coordinates(section.middle)
     return {
         "along": "xy"[section.along],
         "across": "yx"[section.along],
-        "position": (section.middle + cloud.origin)[1 - section.along],
+        "position": middle[1 - section.along],
         "start": ends.min(),
         "end": ends.max(),
         "thickness": section.thickness,
@@ -228,4 +239,7 @@ def _embedded(picture: Picture, png: bytes) -> dict[str, Any]:
         "title": picture.title,
         "source": data_uri(png),
         "legend": picture.legend,
+        "scale": picture.scale,
+        "aspect": picture.aspect,
+        "north_up": "cross-section" not in picture.title,
     }

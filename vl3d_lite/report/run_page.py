@@ -100,7 +100,7 @@ def _views(
             pair.prediction,
             pair.reference if (pair.reference >= 0).any() else None,
             pair.confidence,
-            origin=pair.origin,
+            frame=pair.frame,
             class_sources={
                 "predicted directly": outcome.voted,
                 "filled from the nearest predicted cell": outcome.nearest,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vl3d_lite.report.scale_bar import ScaleBar, scale_bar
+
 SIDE = 600  # pixels; a picture of a page is at most 40 rem wide
 _CHUNK = 1 << 22  # points at a time, which limits temporaries to 100 MB
 
@@ -87,12 +89,28 @@ class Picture:
         indices: ``(rows, columns)`` uint8: 0 is transparent, 1 the first color.
         colors: ``#rrggbb``, at most 255.
         legend: Text by color, for the colors that need one.
+        pixel_size: Side of a pixel in meters; 0 where it is unknown.
+        meters_per_unit: Meters in one unit of the scale bar.
     """
 
     title: str
     indices: np.ndarray
     colors: Sequence[str]
     legend: dict[str, str]
+    pixel_size: float = 0.0
+    meters_per_unit: float = 1.0
+
+    @property
+    def scale(self) -> ScaleBar | None:
+        """The scale bar; None where the size of a pixel is unknown."""
+        width = self.pixel_size * self.indices.shape[1]
+        return scale_bar(width, self.meters_per_unit)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        rows, columns = self.indices.shape
+        return columns / rows
 
     def png(self, step: int = 1) -> bytes:
         """Encode every `step`-th row and column as PNG."""
@@ -139,7 +157,8 @@ def draw_classes(
     }
     if (indices == 1).any():
         legend[IGNORED] = "ignored"
-    return Picture(title, indices, [IGNORED, *colors[:limit]], legend)
+    palette = [IGNORED, *colors[:limit]]
+    return Picture(title, indices, palette, legend, view.pixel_size)
 
 
 def draw_errors(
@@ -163,7 +182,8 @@ def draw_errors(
     }
     if (indices == 1).any():
         legend[IGNORED] = "ignored"
-    return Picture("Errors", indices, [IGNORED, _CORRECT, *_WRONG], legend)
+    palette = [IGNORED, _CORRECT, *_WRONG]
+    return Picture("Errors", indices, palette, legend, view.pixel_size)
 
 
 def draw_confidence(view: TopView, confidence: np.ndarray, n_classes: int) -> Picture:
@@ -178,4 +198,4 @@ def draw_confidence(view: TopView, confidence: np.ndarray, n_classes: int) -> Pi
         _CONFIDENCE[steps // 2]: f"{(1 + chance) / 2:.2f}",
         _CONFIDENCE[-1]: "1.00, certain",
     }
-    return Picture("Confidence", indices, _CONFIDENCE, legend)
+    return Picture("Confidence", indices, _CONFIDENCE, legend, view.pixel_size)

@@ -92,6 +92,7 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
         dimensions=[*required_dimensions(spec.features), "classification"],
         class_codes=spec.class_codes,
         ignored=spec.ignored_flags,
+        unit=spec.clouds.unit,
     )
     assert cloud.labels is not None, "read with class codes"
     code = cloud.attributes["classification"]

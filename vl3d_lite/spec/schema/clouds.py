@@ -96,6 +96,10 @@ class CloudsSpec(Section):
     """Labeled clouds that select the best epoch."""
     predict: list[str] = Field(default=[])
     """Clouds that `run` predicts; labeled ones are also evaluated."""
+    unit: Literal["m", "ft", "us-ft", "cm", "mm"] | None = None
+    """Unit of x, y and z of all clouds, in place of that of their reference system.
+    Required where a scan at close range has none. By default the reference system
+    decides; a cloud without one is in meters."""
 
 
 class FeatureSpec(Section):
