@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.spec.spec_texts import GOOD, errors_of, read
-from vl3d_lite.errors import SpecError
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -52,3 +53,69 @@ def test_expands_aliases_and_merge_keys(folder):
     assert [s.points for s in stages] == [4096, 512]
     assert [s.channels for s in stages] == [32, 32]
     assert [s.neighbors for s in stages] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[*.laz]", 'a text that begins with * must be in quotes, such as "*.laz"'),
+        ("*.laz", "a text that begins with * must be in quotes"),
+        ("*town", "a text that begins with * must be in quotes"),
+        ("**/*.laz", "a text that begins with * must be in quotes"),
+        ("&town.laz", "a text that begins with & must be in quotes"),
+        ("@town.laz", "a text that begins with @ must be in quotes"),
+        ("%town.laz", "a text that begins with % must be in quotes"),
+        ("|town.laz", "a text that begins with | must be in quotes"),
+        ("!town.laz", "a text that begins with ! must be in quotes"),
+        ("[a].laz", "a text that begins with [ or { must be in quotes"),
+    ],
+)
+def test_a_value_that_lacks_quotes_has_its_own_remedy(folder, value, message):
+    Path("a.yaml").write_text(f"clouds:\n  train: {value}\n")
+    with pytest.raises(SpecError) as caught:
+        read_spec("a.yaml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r'"\ud800": 2', r"'\ud800'"),
+        (r'"a\u009b": 2', r"'a\x9b'"),
+        (r'"a\e[2J": 2', r"'a\x1b[2J'"),
+        (r'"a\u202eb": 2', r"'a\u202eb'"),
+        (r'"a\nb": 2', r"the name of a class must be printable"),
+        (r'a: "\udc00"', r"'\udc00'"),
+    ],
+)
+def test_text_that_no_file_or_terminal_can_show_is_refused(folder, text, shown):
+    content = GOOD.replace("classes:\n", f"classes:\n  {text}\n")
+    assert content != GOOD
+    Path("a.yaml").write_text(content)
+    with pytest.raises(SpecError, match="printable") as caught:
+        read_spec("a.yaml", check_files=False)
+    assert shown in str(caught.value)
+
+
+def test_paths_of_specs_that_cannot_be_read_are_refused(folder):
+    os.mkfifo("pipe.yaml")
+    Path("circle.yaml").symlink_to("circle.yaml")
+    for path, kind, message in (
+        ("pipe.yaml", SpecError, "is a pipe or a device; name a YAML file"),
+        ("circle.yaml", SpecError, "symbolic links; repair the links"),
+        ("~nobodyx/a.yaml", SpecError, "No such file or directory; check the path"),
+        ("a\0b.yaml", DataError, "null character"),
+        ("\udcff.yaml", DataError, "rename the file"),
+        ("x" * 300, DataError, "shorten it"),
+    ):
+        with pytest.raises(kind, match=message):
+            read_spec(path)
+    for name, message in (
+        (r'"a\0b"', "null character"),
+        (r'"~nobodyx/a.yaml"', "~nobodyx/a.yaml cannot be read"),
+        (r'"pipe.yaml"', "is a pipe or a device"),
+        (r'"\udcff"', "rename"),
+    ):
+        Path("b.yaml").write_text(f"extends: {name}\n")
+        with pytest.raises(SpecError, match=r"b\.yaml:1:10: .*" + message):
+            read_spec("b.yaml")

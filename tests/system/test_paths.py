@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vl3d_lite.errors import SpecError
+from vl3d_lite.errors import DataError
 from vl3d_lite.system import expand_home, real_path, require_usable_path
 
 
@@ -25,7 +25,7 @@ def test_a_circle_of_links_has_a_path(tmp_path):
     [("a\0b", "remove it"), ("\udcff.laz", "rename"), ("x" * 300, "shorten it")],
 )
 def test_names_that_cannot_be_used_are_refused(path, remedy):
-    with pytest.raises(SpecError, match=remedy):
+    with pytest.raises(DataError, match=remedy):
         require_usable_path(path)
 
 

@@ -16,6 +16,7 @@ from vl3d_lite.spec import Spec
 from vl3d_lite.system import (
     Interrupts,
     output_errors,
+    real_path,
     require_free,
     safe_point,
     write_json,
@@ -51,7 +52,7 @@ def export(
 
 def _export(run: RunFolder, folder: Path, options: Options, cloud: Path | None) -> None:
     spec, scaling = open_run(run)
-    if folder.resolve() != run.kernels.resolve() and not options.overwrite:
+    if real_path(folder) != real_path(run.kernels) and not options.overwrite:
         _refuse_existing(folder)
     model = load_network(run, spec, scaling)
     kernels = kernels_of(model)

@@ -11,7 +11,9 @@ from vl3d_lite.system import (
     is_draft,
     output_errors,
     read_record,
+    real_path,
     require_free,
+    require_usable_path,
     shipped_hint,
     write_json,
 )
@@ -82,7 +84,7 @@ class RunFolder:
         Args:
             folder: The folder of the predictions.
         """
-        own = self.scored_predictions().resolve() == Path(folder).resolve()
+        own = real_path(self.scored_predictions()) == real_path(folder)
         if own or not self.read_provenance().get("shipped", False):
             return self
         apart = copy.copy(self)
@@ -113,9 +115,9 @@ class RunFolder:
         Raises:
             SpecError: One of `inputs` is among the files that the run replaces.
         """
-        own = {path.resolve() for path in self.own()}
+        own = {real_path(path) for path in self.own()}
         for path in inputs:
-            resolved = path.resolve()
+            resolved = real_path(path)
             if own & {resolved, *resolved.parents}:
                 raise SpecError(
                     f"{path}: is inside the run that --overwrite would remove; move "
@@ -133,6 +135,7 @@ class RunFolder:
             SpecError: The folder holds a run and neither flag is given, it holds
                 other files, or there is no run to resume.
         """
+        require_usable_path(self.root)
         if resume and not self.exists():
             raise SpecError(
                 f"{self.root}: no run to resume; omit --resume to start one"

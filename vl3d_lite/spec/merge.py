@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+from vl3d_lite.errors import DataError
 from vl3d_lite.spec.class_lists import name_class_lists
 from vl3d_lite.spec.kinds import Kind
 from vl3d_lite.spec.nodes import (
@@ -16,7 +17,13 @@ from vl3d_lite.spec.nodes import (
     Position,
     parse,
 )
-from vl3d_lite.system import find_shipped
+from vl3d_lite.system import (
+    expand_home,
+    find_shipped,
+    reading_remedy,
+    real_path,
+    require_usable_path,
+)
 
 # `Position.file` of the first override, so that errors in overrides come last.
 _OVERRIDES = 1_000_000
@@ -53,7 +60,7 @@ class _Loader:
         """Read one file, which `origin` names, after the files of `chain`."""
         start = _first_position(path, len(chain))
         empty = Node({}, start)
-        resolved = path.resolve()
+        resolved = real_path(path)
         if resolved in chain:
             circle = (*chain[chain.index(resolved) :], resolved)
             names = " -> ".join(file.name for file in circle)
@@ -90,8 +97,14 @@ class _Loader:
                 )
                 complete = False
                 continue
+            try:
+                require_usable_path(one.value)
+            except DataError as error:
+                self.add_error(one.position, f"`extends`: {error}")
+                complete = False
+                continue
             named = find_shipped("configs", Path(one.value), path.parent)
-            other = Path(os.path.normpath(path.parent / named.expanduser()))
+            other = Path(os.path.normpath(path.parent / expand_home(named)))
             base, whole = self.load(other, one.position, chain)
             merged = merge(merged, base, self.kind, self.errors)
             complete &= whole
@@ -101,12 +114,16 @@ class _Loader:
         try:
             if path.is_dir():
                 raise IsADirectoryError(None, "it is a folder")
+            if path.exists() and not path.is_file():  # it may be read for ever
+                raise OSError(None, "it is a pipe or a device")
             with path.open("rb") as file:
                 return file.read(LARGEST_FILE + 1)  # one more: `parse` refuses it
         except OSError as error:
-            reason = error.strerror or "unknown reason"
             what = "the spec" if is_first else f"`extends`: {path}"
-            self.add_error(origin, f"{what} cannot be read: {reason}")
+            remedy = reading_remedy(error) if error.errno else "name a YAML file"
+            self.add_error(
+                origin, f"{what} cannot be read: {error.strerror}; {remedy}"
+            )
             return None
 
     def _parse(self, text: bytes, start: Position) -> Node | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from vl3d_lite.system import is_printable
+
 LARGEST_FILE = 100_000  # bytes: a spec has a few thousand, and PyYAML is slow
 LARGEST_TREE = 20_000  # nodes after the expansion of aliases
 DEEPEST = 40  # levels of nesting: a spec needs seven
@@ -166,6 +168,22 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark) -> st
     if "'\\t'" in str(error.problem) or "\t" in line[: mark.column + 1]:
         return "a tab cannot indent YAML; use spaces"
     problem = error.problem or "cannot be parsed"
+    context = str(error.context)
+    for sign, found in {
+        "*": "alias" in context or "undefined alias" in problem,
+        "&": "anchor" in context,
+        "@": "'@' that cannot start" in problem,
+        "`": "'`' that cannot start" in problem,
+        "%": "'%' that cannot start" in problem,
+        "|": "block scalar" in context,
+    }.items():
+        if found:
+            return (
+                f"not valid YAML: a text that begins with {sign} must be in quotes, "
+                f'such as "{sign}.laz"'
+            )
+    if "expected <block end>" in problem and line[: mark.column].rstrip()[-1:] in "]}":
+        problem += " (a text that begins with [ or { must be in quotes)"
     if "mapping values are not allowed" in problem:
         problem += " (is the indentation right, or does a text with `: ` lack quotes?)"
     context = f" {error.context}:" if error.context else ""
@@ -197,8 +215,13 @@ class _Builder:
             "seq",
             "map",
         ):
-            self.add_error(position, f"a spec has no YAML tags. Received: {node.tag}")
+            self.add_error(
+                position,
+                f"a spec has no YAML tags. Received: {node.tag}; a text that begins "
+                "with ! must be in quotes",
+            )
         if isinstance(node, yaml.ScalarNode):
+            self.require_printable(node)
             return Node(node.value, position, plain=node.style is None)
         if isinstance(node, yaml.SequenceNode):
             items = [
@@ -220,6 +243,7 @@ class _Builder:
                 for name, entry in self.merge(value, path, depth).items():
                     merged.setdefault(name, entry)
                 continue
+            self.require_printable(key)
             full = f"{path}.{key.value}" if path else key.value
             if key.value in entries:
                 first = entries[key.value].key
@@ -247,6 +271,15 @@ class _Builder:
             for name, entry in built.value.items():
                 merged.setdefault(name, entry)
         return merged
+
+    def require_printable(self, node: yaml.ScalarNode) -> None:
+        """Add an error where a text holds what no file or terminal can show."""
+        if not is_printable(node.value.replace("\n", " ").replace("\t", " ")):
+            self.add_error(
+                self.position(node),
+                "a text must be printable, without control characters and halves of "
+                f"characters. Received: {ascii(node.value)[:60]}",
+            )
 
     def position(self, node: yaml.Node) -> Position:
         return _at(self.start, node.start_mark.line + 1, node.start_mark.column + 1)

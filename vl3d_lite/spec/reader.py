@@ -20,7 +20,12 @@ from vl3d_lite.spec.nodes import ErrorLine
 from vl3d_lite.spec.reference import json_schema
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.sections import SectionReader
-from vl3d_lite.system import find_shipped, shipped_hint
+from vl3d_lite.system import (
+    expand_home,
+    find_shipped,
+    require_usable_path,
+    shipped_hint,
+)
 
 __all__ = ["CloudGroup", "LoadedSpec", "dump_spec", "json_schema", "read_spec"]
 
@@ -71,6 +76,7 @@ def read_spec(
 
     Raises:
         SpecError: One line ``file:line:column: message`` for each error.
+        DataError: No file can have the path.
 
     Example:
         >>> import vl3d_lite
@@ -80,6 +86,7 @@ def read_spec(
         >>> [path.name for path in loaded.clouds["train"]]
         ['train.laz']
     """
+    require_usable_path(path)
     path = find_shipped("configs", Path(path))
     errors: list[ErrorLine] = []
     root, complete = load(path, errors, _SPEC)
@@ -203,4 +210,4 @@ def _find_initial_weights(
 
 
 def _absolute(base: Path, path: str) -> str:
-    return os.path.abspath(base / Path(path).expanduser())
+    return os.path.abspath(base / expand_home(path))

@@ -21,6 +21,7 @@ from .reading import read_arrays as read_arrays
 from .reading import read_bytes as read_bytes
 from .reading import read_record as read_record
 from .reading import read_text as read_text
+from .reading import reading_remedy as reading_remedy
 from .reading import require_regular_file as require_regular_file
 from .resources import container_memory as container_memory
 from .resources import cpu_limit as cpu_limit

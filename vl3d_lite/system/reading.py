@@ -4,6 +4,7 @@ Whatever such a file holds, the reader returns a valid value or raises a `DataEr
 that names the file and the remedy.
 """
 
+import errno
 import io
 import math
 import stat
@@ -21,6 +22,20 @@ DEEPEST = 60  # levels of nesting: our files need eight
 LARGEST_INTEGER = 2**63 - 1
 
 Record = TypeVar("Record")
+
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.ENAMETOOLONG: "shorten the path",
+    errno.ELOOP: "repair the links, which lead in a circle",
+}
+
+
+def reading_remedy(error: OSError) -> str:
+    """What to do where the operating system refuses to read a file."""
+    return _REMEDIES.get(error.errno or 0, "check the permissions and the disk")
 
 
 def require_regular_file(path: Path, remedy: str) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from vl3d_lite.errors import ResourceError, SpecError
 from vl3d_lite.system.drafts import new_draft, remove_leftovers
+from vl3d_lite.system.paths import real_path, require_usable_path
 
 _REMEDIES = {
     errno.ENOENT: "create the folder first",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "repair the links, which lead in a circle",
     errno.ENOSPC: "free some space or write elsewhere",
     errno.EDQUOT: "free some space or write elsewhere",
     errno.EFBIG: "free some space or write elsewhere",
@@ -37,6 +40,7 @@ def require_free(
     Raises:
         SpecError: `path` exists and `overwrite` is false.
     """
+    require_usable_path(path)
     if path.exists() and not overwrite:
         first = f"{resume} with --resume, " if resume else ""
         raise SpecError(
@@ -142,7 +146,7 @@ def replacing_entries(
     Raises:
         ResourceError: The folder or a file in it cannot be written.
     """
-    target = folder.resolve()
+    target = real_path(folder)
     with output_errors(folder):
         inside = _needs_draft_inside(target)
         parent = target if inside else target.parent

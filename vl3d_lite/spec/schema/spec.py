@@ -17,6 +17,8 @@ from vl3d_lite.spec.schema.clouds import (
 from vl3d_lite.spec.schema.network import ModelSpec
 from vl3d_lite.spec.schema.results import EvaluationSpec, ExportSpec, PredictionSpec
 from vl3d_lite.spec.schema.training import TrainingSpec
+from vl3d_lite.spec.suggestions import did_you_mean
+from vl3d_lite.system import is_printable
 
 from vl3d_lite.spec.suggestions import did_you_mean
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
@@ -133,6 +135,12 @@ class Spec(Section):
         for name in self.classes:
             if not name.strip():
                 yield Violation("a class needs a name", (("classes", name),))
+            if not is_printable(name):
+                yield Violation(
+                    "the name of a class must be printable, without line breaks and "
+                    f"tabs. Received: {name!a}",
+                    (("classes", name),),
+                )
         if "probabilities" not in self.prediction.write:
             return
         for name in self.classes:
