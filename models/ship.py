@@ -25,6 +25,7 @@ KEPT = (
     "model.keras",
     "features.json",
     "calibration.json",
+    "domain.json",
     "history.csv",
     "metrics.json",
 )

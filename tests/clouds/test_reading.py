@@ -10,6 +10,7 @@ import pytest
 
 from tests.clouds.las_files import VERSIONS_AND_FORMATS, make_las, patch
 from vl3d_lite.clouds import reading
+from vl3d_lite.clouds.exclusion import Exclusion
 from vl3d_lite.clouds.files import find_clouds
 from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.errors import DataError, ResourceError
@@ -142,6 +143,117 @@ def test_scale_and_offset_of_an_extra_dimension_each_count_alone(
     assert set(cloud.attributes["reflectance"]) == {expected}
 
 
+NO_DATA = {"f4": -9999.0, "f8": -1.5, "i2": -9999, "u2": 65535, "u1": 255, "i8": -1}
+
+
+@pytest.mark.parametrize("encoding", ["wide", "narrow"])
+@pytest.mark.parametrize("kind", NO_DATA)
+def test_declared_no_data_is_nan(kind, encoding, tmp_path):
+    value = NO_DATA[kind]
+    declared = np.array([value], kind)
+    extra = {"name": "reflectance", "type": kind, "no_data": declared}
+    path = make_las(tmp_path / "a.las", extra=[extra])
+    raw = laspy.read(path)
+    raw.points.array["reflectance"] = np.arange(257) % 100
+    raw.points.array["reflectance"][[3, 200]] = value
+    raw.write(path)
+    if encoding == "narrow":  # as some writers store it
+        padded = declared.tobytes().ljust(8, b"\0")
+        patch(path, 375 + 54 + 40, "<8s", padded)
+    cloud = read_las(path, dimensions=["reflectance"])
+    values = cloud.attributes["reflectance"]
+    assert cloud.missing == {"reflectance"}
+    assert np.flatnonzero(np.isnan(values)).tolist() == [3, 200]
+    assert values[99] == 99
+    assert values.dtype == ("f4" if kind == "f4" else "f8")
+
+
+def test_no_data_of_a_scaled_dimension_is_a_stored_value(tmp_path):
+    extra = {"name": "r", "type": "i2", "scales": [0.1], "offsets": [3.0]}
+    extra["no_data"] = np.array([-9999], "i2")
+    path = make_las(tmp_path / "a.las", extra=[extra])
+    raw = laspy.read(path)
+    raw.points.array["r"] = 20
+    raw.points.array["r"][7] = -9999
+    raw.write(path)
+    values = read_las(path, dimensions=["r"]).attributes["r"]
+    assert np.isnan(values[7])
+    assert set(np.delete(values, 7)) == {20 * 0.1 + 3.0}
+
+
+def test_nan_is_missing_where_it_is_declared(tmp_path):
+    path = make_las(tmp_path / "town.las", extra=EXTRA)
+    raw = laspy.read(path)
+    raw.height[[5, 9]] = [np.nan, np.inf]
+    raw.write(path)
+    with pytest.raises(DataError, match=r"point 5 has nan .* set `nan: missing`"):
+        read_las(path, dimensions=["height"])
+    with pytest.raises(DataError, match="point 9 has inf"):
+        read_las(path, dimensions=["height"], nan_missing=["height"])
+    raw.height[9] = 1
+    raw.write(path)
+    cloud = read_las(path, dimensions=["height"], nan_missing=["height"])
+    assert np.flatnonzero(np.isnan(cloud.attributes["height"])).tolist() == [5]
+    assert cloud.missing == {"height"}
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Point 0 is low noise, 1 withheld ground, 2 withheld noise; the others ground."""
+    path = make_las(tmp_path / "noisy.las", extra=EXTRA)
+    raw = laspy.read(path)
+    raw.classification[:] = 2
+    raw.classification[[0, 2]] = 7
+    raw.withheld[:] = 0
+    raw.withheld[[1, 2]] = 1
+    raw.points["Z"][:3] = -5_000_000
+    raw.height[:3] = np.nan
+    raw.write(path)
+    return path
+
+
+EXCLUSIONS = {
+    "noise and withheld": (Exclusion([7, 18], ["withheld"]), [0, 1, 2]),
+    "noise": (Exclusion([7, 18]), [0, 2]),
+    "withheld": (Exclusion([], ["withheld"]), [1, 2]),
+    "noise that is a class": (Exclusion([7, 18], ["withheld"], [7]), [1]),
+    "overlap": (Exclusion([], ["overlap", "withheld"], [2, 7]), []),
+    "nothing": (Exclusion(), []),
+}
+
+
+@pytest.mark.parametrize("what", EXCLUSIONS)
+def test_excluded_points_are_marked_and_have_no_class(what, noisy):
+    excluded, expected = EXCLUSIONS[what]
+    options = {"class_codes": {"ground": [2], "noise": [7]}, "excluded": excluded}
+    cloud = read_las(noisy, **options)
+    found = [] if cloud.excluded is None else np.flatnonzero(cloud.excluded).tolist()
+    assert found == expected
+    labels = np.zeros(257, int)
+    labels[[0, 2]] = 1
+    labels[expected] = -1
+    assert cloud.labels.tolist() == labels.tolist()
+    counts = describe_las(noisy, count_codes=True, excluded=excluded).code_counts
+    codes = np.where(labels == 1, 7, 2)[labels >= 0]
+    assert counts == {c: (codes == c).sum() for c in set(codes.tolist())}
+
+
+def test_excluded_points_move_no_origin_and_may_hold_nan(noisy):
+    excluded = Exclusion([7], ["withheld"])
+    cloud = read_las(noisy, dimensions=["height"], excluded=excluded)
+    assert cloud.local[3:].min(axis=0).tolist() == [0, 0, 0]
+    assert cloud.local[0, 2] < -3000
+    raw = laspy.read(noisy)
+    np.testing.assert_allclose(cloud.xyz[:, 2], np.array(raw.z), atol=1e-6)
+    with pytest.raises(DataError, match="point 0 has nan"):
+        read_las(noisy, dimensions=["height"])
+
+
+def test_a_file_of_excluded_points_alone_is_refused(noisy):
+    with pytest.raises(DataError, match=r"all 257 points are excluded \(code 2, 7\)"):
+        read_las(noisy, excluded=Exclusion([2, 7]))
+
+
 def test_chunks_are_joined_in_order(tmp_path, monkeypatch):
     paths = [make_las(tmp_path / f"a.{s}", count=2500) for s in ("las", "laz")]
     whole = [read_las(p, dimensions=["gps_time"]) for p in paths]
@@ -156,6 +268,22 @@ def test_chunks_are_joined_in_order(tmp_path, monkeypatch):
         times = cloud.attributes["gps_time"]
         np.testing.assert_array_equal(times, expected.attributes["gps_time"])
     assert steps == [(700, 2500), (1400, 2500), (2100, 2500), (2500, 2500)] * 2
+
+
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_a_sample_is_spread_over_the_file(suffix, tmp_path):
+    n = 260_000
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales = [0.01] * 3
+    las = laspy.LasData(header)
+    las.X = las.Y = las.Z = np.arange(n)
+    las.gps_time = np.arange(n)
+    las.write(tmp_path / f"a.{suffix}")
+    cloud = read_las(tmp_path / f"a.{suffix}", dimensions=["gps_time"], most=90_000)
+    # Two spans of 45,000 points, which begin at chunks of 50,000.
+    expected = np.r_[0:45_000, 200_000:245_000]
+    np.testing.assert_array_equal(cloud.attributes["gps_time"], expected)
+    np.testing.assert_allclose(cloud.local[:, 0], expected * 0.01)
 
 
 def test_a_missing_dimension_names_what_there_is(tmp_path):

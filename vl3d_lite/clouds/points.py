@@ -1,7 +1,7 @@
 """Read point records in chunks."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -16,6 +16,7 @@ from vl3d_lite.errors import DataError
 # points; ten of them are decompressed in parallel.
 LAS_CHUNK = 100_000
 LAZ_CHUNK = 500_000
+SPAN = 50_000
 # The parallel decompressor holds a whole LAZ chunk for each of its calls.
 LARGEST_LAZ_CHUNK = 5_000_000
 # Layers of a chunk without extra bytes, which add one each (LASzip version 3).
@@ -50,8 +51,34 @@ _BASE_LAYER = frozenset(
 )
 
 
+Spans = Sequence[tuple[int, int]]  # first point and the one after the last
+
+
+def spread_spans(points: int, most: int) -> Spans:
+    """Spans of points that are spread evenly over a file.
+
+    Args:
+        points: Points of the file.
+        most: Points of all spans together; a span has at most 50,000, the usual
+            chunk of LAZ.
+
+    Returns:
+        A single span where the file has at most that many points.
+    """
+    if points <= most:
+        return [(0, points)]
+    count = -(-most // SPAN)
+    length = most // count
+    # Starts of chunks: the decompressor has to begin there anyway.
+    steps = (points - length) / max(count - 1, 1)
+    starts = sorted({round(number * steps) // SPAN * SPAN for number in range(count)})
+    return [(start, min(start + length, points)) for start in starts]
+
+
 def read_records(
-    header: FileHeader, names: frozenset[str] | None = None
+    header: FileHeader,
+    names: frozenset[str] | None = None,
+    spans: Spans | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Read the point records of a file in chunks.
 
@@ -59,6 +86,7 @@ def read_records(
         header: The header from `read_header`.
         names: The dimensions that are needed; None for all. The bytes of other
             dimensions are undefined, since LAZ layers are skipped.
+        spans: The points to read, in order; by default all.
 
     Yields:
         The index of the first point, and ``(m, record length)`` uint8. The next
@@ -67,23 +95,32 @@ def read_records(
     Raises:
         DataError: The points cannot be read.
     """
+    if spans is None:
+        spans = [(0, header.point_count)]
     if header.compressed:
-        return _unpack(header, names)
-    return _read(header)
+        return _unpack(header, names, spans)
+    return _read(header, spans)
 
 
-def _read(header: FileHeader) -> Iterator[tuple[int, np.ndarray]]:
+def _read(header: FileHeader, spans: Spans) -> Iterator[tuple[int, np.ndarray]]:
     size = min(LAS_CHUNK, header.point_count)
     buffer = np.empty((size, header.record_length), np.uint8)
     with open(header.path, "rb", buffering=0) as file:
-        file.seek(header.data_start)
-        for start in range(0, header.point_count, size):
-            records = buffer[: header.point_count - start]
+        for start, count in _steps(spans, size):
+            file.seek(header.data_start + start * header.record_length)
+            records = buffer[:count]
             view = memoryview(cast(Any, records)).cast("B")
             while len(view):
                 count = _system_read(header, file, view)
                 view = view[count:]
             yield start, records
+
+
+def _steps(spans: Spans, size: int) -> Iterator[tuple[int, int]]:
+    """First point and number of points of each chunk of at most `size`."""
+    for first, stop in spans:
+        for start in range(first, stop, size):
+            yield start, min(size, stop - start)
 
 
 def _system_read(header: FileHeader, file: io.FileIO, view: memoryview) -> int:
@@ -97,7 +134,7 @@ def _system_read(header: FileHeader, file: io.FileIO, view: memoryview) -> int:
 
 
 def _unpack(
-    header: FileHeader, names: frozenset[str] | None
+    header: FileHeader, names: frozenset[str] | None, spans: Spans
 ) -> Iterator[tuple[int, np.ndarray]]:
     size = min(LAZ_CHUNK, header.point_count)
     buffer = np.empty((size, header.record_length), np.uint8)
@@ -113,9 +150,13 @@ def _unpack(
             )
             kind = lazrs.ParLasZipDecompressor if parallel else lazrs.LasZipDecompressor
             unpacker = kind(file, data, lazrs.DecompressionSelection(_layers(names)))
-        for start in range(0, header.point_count, size):
-            records = buffer[: header.point_count - start]
+        following = 0
+        for start, count in _steps(spans, size):
+            records = buffer[:count]
             with _laz_errors(header):
+                if start != following:
+                    unpacker.seek(start)
+                following = start + count
                 unpacker.decompress_many(records.reshape(-1))
             yield start, records
 

@@ -11,7 +11,7 @@ from vl3d_lite.clouds.crs import Crs, factors, read_crs
 from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
-from vl3d_lite.clouds.points import read_records
+from vl3d_lite.clouds.points import Spans, read_records, spread_spans
 from vl3d_lite.errors import DataError, ResourceError
 
 Progress = Callable[[int, int], None]
@@ -25,6 +25,7 @@ def read_las(
     ignored: Sequence[str] = (),
     finite: bool = True,
     unit: str | None = None,
+    most: int | None = None,
     progress: Progress | None = None,
 ) -> PointCloud:
     """Read a LAS or LAZ file: coordinates in meters, dimensions and class indices.
@@ -41,6 +42,7 @@ def read_las(
         finite: Whether values that are not finite are an error.
         unit: Unit of the coordinates, "m", "ft", "us-ft", "cm" or "mm"; by default
             that of the file's reference system, or meters.
+        most: Read no more points than this, in spans spread evenly over the file.
         progress: Called after each chunk with the points read and all points.
 
     Returns:
@@ -61,8 +63,11 @@ def read_las(
     crs = read_crs(header, unit)
     meters = factors(crs, header, unit)
     wanted = _pick(header, dimensions)
+    spans = spread_spans(header.point_count, most or header.point_count)
     try:
-        cloud = _read(header, meters, wanted, class_codes, ignored, finite, progress)
+        cloud = _read(
+            header, meters, wanted, class_codes, ignored, finite, spans, progress
+        )
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
@@ -159,6 +164,7 @@ def _read(
     class_codes: Mapping[str, Sequence[int]] | None,
     ignored: Sequence[str],
     finite: bool,
+    spans: Spans,
     progress: Progress | None,
 ) -> PointCloud:
     layout = dimensions_of(header)
@@ -169,13 +175,14 @@ def _read(
     names = {d.name for d in (*axes, *wanted, *flags)}
     names |= {code.name} if class_codes else set()
 
-    total = header.point_count
+    total, done = sum(stop - start for start, stop in spans), 0
     local = np.empty((total, 3))
     attributes = {d.name: np.empty(total, d.value_dtype) for d in wanted}
     labels = np.full(total, -1, np.int32)
     smallest = np.full(3, np.inf)
-    for start, records in read_records(header, frozenset(names)):
-        here = slice(start, start + len(records))
+    for start, records in read_records(header, frozenset(names), spans):
+        here = slice(done, done + len(records))
+        done = here.stop
         for axis, dimension in enumerate(axes):
             steps = dimension.values(records)
             local[here, axis] = steps

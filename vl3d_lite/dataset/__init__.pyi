@@ -6,6 +6,16 @@ from .batches import batch_spec as batch_spec
 from .batches import empty_batch as empty_batch
 from .centers import TrainingCenters as TrainingCenters
 from .class_counts import count_by_class as count_by_class
+from .departures import RANKING as RANKING
+from .departures import Departure as Departure
+from .departures import compare_clouds as compare_clouds
+from .departures import departure_rows as departure_rows
+from .departures import find_departures as find_departures
+from .domain import Domain as Domain
+from .domain import Profile as Profile
+from .domain import measure_domain as measure_domain
+from .domain import read_domain as read_domain
+from .domain import try_profile as try_profile
 from .extractor import FieldExtractor as FieldExtractor
 from .extractor import ReceptiveField as ReceptiveField
 from .features import required_dimensions as required_dimensions

@@ -97,6 +97,7 @@ def read_cloud(
     path: Path,
     spec: Spec,
     *,
+    most: int | None = None,
     quiet: bool = True,
     check: Callable[[], None] = safe_point,
 ) -> PointCloud:
@@ -105,6 +106,7 @@ def read_cloud(
     Args:
         path: LAS or LAZ file.
         spec: The spec with the classes and features.
+        most: Read no more points than this, in spans spread evenly over the file.
         quiet: Whether to show no progress bar.
         check: Called after each chunk of points; it may raise to stop the reading.
 
@@ -113,6 +115,7 @@ def read_cloud(
         ResourceError: The cloud does not fit into memory.
     """
     points = read_header(path).point_count
+    points = min(points, most or points)
     require_memory(
         points * BYTES_PER_POINT,
         f"{path}: reading {points:,} points",
@@ -125,6 +128,7 @@ def read_cloud(
             class_codes=spec.class_codes,
             ignored=spec.ignored_flags,
             unit=spec.clouds.unit,
+            most=most,
             progress=update,
         )
 

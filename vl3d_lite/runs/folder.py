@@ -49,6 +49,7 @@ class RunFolder:
         self.model = self.root / "model.keras"
         self.features = self.root / "features.json"
         self.calibration = self.root / "calibration.json"
+        self.domain = self.root / "domain.json"
         self.history = self.root / "history.csv"
         self.history_plot = self.root / "history.png"
         self.metrics = self.root / "metrics.json"
