@@ -200,7 +200,7 @@ def test_coordinates_of_no_las_file_are_classified(run):
     rng = np.random.default_rng(0)
     xyz = rng.normal(0, 5, (500, 3)) * (1, 1, 0.01)
     numbers = np.ones(500, np.uint8)
-    attributes = dict.fromkeys(run.dimensions, numbers)
+    attributes = dict.fromkeys(run.dimensions, numbers) | {"withheld": 0 * numbers}
     classes, probabilities = run.classify(xyz, attributes)
     assert len(classes) == 500
     assert np.isfinite(probabilities).all()
@@ -209,10 +209,25 @@ def test_coordinates_of_no_las_file_are_classified(run):
 def test_a_run_shows_what_it_needs(run):
     assert run.class_names == ("ground", "vegetation", "building")
     assert run.codes.tolist() == [2, 5, 6]
-    assert set(run.dimensions) == {"return_number", "number_of_returns", "intensity"}
+    needed = {"return_number", "number_of_returns", "intensity"}
+    assert set(run.dimensions) == needed | {"classification", "withheld"}
     assert run.spec.class_names == list(run.class_names)
     assert run.model.output_shape[-1] == 3
     assert "Keras" not in repr(run)
+
+
+def test_noise_is_kept_from_the_network_where_its_codes_are_given(run, place):
+    cloud = vl3d_lite.read_las(place / "test.laz", dimensions=run.dimensions)
+    below = cloud.xyz[:20] - [0, 0, 15]
+    attributes = {n: np.append(a, a[:20]) for n, a in cloud.attributes.items()}
+    attributes["classification"][-20:] = 7
+    expected = run.classify(cloud.xyz, cloud.attributes)
+    found = run.classify(np.vstack([cloud.xyz, below]), attributes)
+    for values, expect in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(values[:-20], expect)
+    del attributes["classification"], attributes["withheld"]
+    unknown = run.classify(np.vstack([cloud.xyz, below]), attributes)
+    assert not np.array_equal(unknown[1][:-20], expected[1])
 
 
 POINTS = np.zeros((4, 3))

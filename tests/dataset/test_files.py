@@ -64,6 +64,81 @@ def test_all_bad_clouds_are_reported_together(tmp_path, place):
     assert "did you mean `intensity`?" in second
 
 
+def test_declared_no_data_is_missing_and_reported(tmp_path, place, caplog):
+    path = tmp_path / "a.laz"
+    write_place(path, 0, n=900)
+    las = laspy.read(path)
+    no_data = np.array([-9999], np.float32)
+    las.add_extra_dim(laspy.ExtraBytesParams("Reflectance", "f4", no_data=no_data))
+    las.Reflectance = np.where(np.arange(900) % 10 == 0, -9999, las.intensity / 100)
+    las.write(path)
+    spec = read_spec(place / "spec.yaml", ["features=[Reflectance]"]).spec
+    cloud = prepare_file(path, spec, 1)
+    low, high = np.nanmin(cloud.features), np.nanmax(cloud.features)
+    assert 4.9 < low < high < 10
+    assert "10.0 % of the points have no value of `Reflectance`" in caplog.text
+    caplog.clear()
+    prepare_file(path, spec, 1, grid=1)
+    assert not caplog.text
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """The place without noise, and with 30 low points of code 7, half withheld."""
+    clean, noisy = tmp_path / "clean.laz", tmp_path / "noisy.laz"
+    write_place(clean, 0, n=3000)
+    las = laspy.read(clean)
+    points = las.points.array
+    las.points = laspy.ScaleAwarePointRecord(
+        np.concatenate([points[:30], points]),
+        las.point_format,
+        las.header.scales,
+        las.header.offsets,
+    )
+    las.points["Z"][:30] -= 15_000
+    las.classification[:30] = 7
+    las.withheld[:15] = 1
+    las.write(noisy)
+    return clean, noisy
+
+
+@pytest.mark.parametrize("change", [[], ["excluded_points.codes=[]"]])
+def test_noise_moves_no_height(noisy, place, change):
+    spec = read_spec(place / "spec.yaml", ["features=[height]", *change]).spec
+    clean, other = (prepare_file(path, spec, 1) for path in noisy)
+    assert (other.point_labels[:30] == -1).all()
+    if change:  # the points without the flag lower the ground
+        assert np.count_nonzero(other.excluded) == 15
+        heights = (cloud.features[cloud.cell_of_point, 0] for cloud in (clean, other))
+        before, after = heights
+        assert (np.abs(after[30:] - before) > 1).mean() > 0.1
+        return
+    np.testing.assert_array_equal(other.features, clean.features)
+    np.testing.assert_array_equal(other.cell_of_point[30:], clean.cell_of_point)
+    for one, two in zip(other.hierarchy.levels, clean.hierarchy.levels, strict=True):
+        np.testing.assert_array_equal(one.neighbors, two.neighbors)
+
+
+def test_noise_that_is_a_class_stays(noisy, place):
+    changes = ["features=[height]", "classes.noise=7", "classes.ground=2"]
+    spec = read_spec(place / "spec.yaml", changes).spec
+    cloud = prepare_file(noisy[1], spec, 1)
+    assert cloud.excluded is None
+    assert (cloud.point_labels[:30] == spec.class_names.index("noise")).all()
+
+
+def test_training_clouds_hold_no_excluded_points(noisy, place):
+    change = ["training.augmentation.grids=2", "training.augmentation.slope=0.5"]
+    spec = read_spec(place / "spec.yaml", change).spec
+    clean, other = (
+        prepare_training_files([path], spec, 1, quiet=True) for path in noisy
+    )
+    for one, two in zip(clean, other, strict=True):
+        np.testing.assert_array_equal(one.features, two.features)
+        np.testing.assert_array_equal(one.xyz, two.xyz)
+        assert two.excluded is None
+
+
 @pytest.mark.slow
 def test_training_clouds_come_on_every_grid_thinned_but_for_the_first(tmp_path, place):
     paths = [tmp_path / "a.laz", tmp_path / "b.laz"]

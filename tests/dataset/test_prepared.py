@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from tests.field_clouds import make_cloud, make_spec
+from tests.field_clouds import CYLINDER, make_cloud, make_spec
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.prepared import grid_shift, prepare_cloud, reduce_cloud
+from vl3d_lite.dataset.scaling import FeatureScaling
 from vl3d_lite.errors import DataError
 
 
@@ -32,7 +33,7 @@ def test_a_cell_holds_the_mean_and_the_majority_of_its_points():
     groups = groups_by_loops(cloud.local, 1.0)
     assert len(cells) == len(groups)
     assert cell_of_point.dtype == np.int32
-    assert cells.attributes["intensity"].dtype == np.float32
+    assert cells.attributes["intensity"].dtype == np.float64
     assert cells.labels.dtype == np.int32
     for points in groups.values():
         row = cell_of_point[points[0]]
@@ -73,7 +74,9 @@ def test_a_prepared_cloud_holds_one_row_a_cell():
     cells, cell_of_point = reduce_cloud(cloud, 0.5)
     n = len(cells)
     assert result.feature_names == ["intensity", "vertical"]
-    np.testing.assert_array_equal(result.features[:, 0], cells.attributes["intensity"])
+    assert result.features.dtype == np.float32
+    intensity = cells.attributes["intensity"].astype(np.float32)
+    np.testing.assert_array_equal(result.features[:, 0], intensity)
     np.testing.assert_array_equal(result.labels, cells.labels)
     np.testing.assert_array_equal(result.cell_of_point, cell_of_point)
     np.testing.assert_array_equal(
@@ -165,6 +168,111 @@ def test_a_dimension_no_feature_needs_may_be_anything():
     cloud = make_cloud()
     cloud.attributes["gps_time"] = np.full(len(cloud), 1e300)
     assert np.isfinite(prepare_cloud(cloud, make_spec()).features).all()
+
+
+def test_missing_values_have_no_part_in_the_mean_of_a_cell():
+    cloud = make_cloud(n=900, extent=6)
+    values = np.random.default_rng(3).normal(40, 9, 900)
+    values[np.random.default_rng(4).random(900) < 0.4] = np.nan
+    cloud.attributes["reflectance"] = values
+    features = [{"name": "reflectance", "nan": "missing"}, "vertical"]
+    spec = make_spec(features=features, fields=CYLINDER | {"grid_size": 1.0})
+    result = prepare_cloud(cloud, spec)
+    groups = groups_by_loops(cloud.local, 1.0)
+    empty = 0
+    for points in groups.values():
+        present = [values[i] for i in points if not np.isnan(values[i])]
+        found = result.features[result.cell_of_point[points[0]], 0]
+        empty += not present
+        expected = sum(present) / len(present) if present else np.nan
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert 0 < empty < len(groups) / 2
+    cloud.missing = frozenset(["reflectance"])  # declared by the file
+    spec = make_spec(features=["reflectance", "vertical"], fields=spec.fields)
+    again = prepare_cloud(cloud, spec).features
+    np.testing.assert_array_equal(again, result.features)
+
+
+def test_infinity_is_no_missing_value():
+    cloud = make_cloud()
+    cloud.attributes["intensity"] = np.full(len(cloud), np.inf)
+    spec = make_spec(features=[{"name": "intensity", "nan": "missing"}])
+    with pytest.raises(DataError, match=r"must be finite. Received: inf at point 0"):
+        prepare_cloud(cloud, spec)
+
+
+def test_thirty_seconds_of_gps_time_stay_thirty_seconds():
+    cloud = make_cloud()
+    seconds = np.linspace(0, 30, len(cloud))
+    cloud.attributes["gps_time"] = 3.1e8 + seconds
+    result = prepare_cloud(cloud, make_spec(features=["gps_time", "vertical"]))
+    expected = np.bincount(result.cell_of_point, seconds) / result.point_counts
+    np.testing.assert_allclose(result.features[:, 0] - 3.1e8, expected, atol=1e-6)
+    scaling = FeatureScaling.fit([result])
+    np.testing.assert_allclose(scaling.std[0], expected.std(), rtol=1e-6)
+    scaled = scaling.apply(result.features)
+    assert scaled.dtype == np.float32
+    standard = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(scaled[:, 0], standard, atol=1e-6)
+    assert scaling.constants(result) == {}
+
+
+def test_features_are_float64_only_where_float32_loses_digits():
+    cloud = make_cloud()
+    assert prepare_cloud(cloud, make_spec()).features.dtype == np.float32
+    cloud.attributes["intensity"] = np.full(len(cloud), 65_535, np.uint16)
+    assert prepare_cloud(cloud, make_spec()).features.dtype == np.float32
+
+
+def with_noise(cloud, k=30, depth=-15.0):
+    """The cloud with `k` points far below among its own, marked as excluded."""
+    n, rng = len(cloud), np.random.default_rng(0)
+    below = np.column_stack([rng.uniform(8, 11, (k, 2)), depth + rng.random(k)])
+    order = rng.permutation(n + k)
+    noise = np.full(k, -1, np.int32)
+    return order, PointCloud(
+        local=np.vstack([cloud.local, below])[order],
+        origin=cloud.origin,
+        attributes={
+            name: np.concatenate([a, np.full(k, 60_000, a.dtype)])[order]
+            for name, a in cloud.attributes.items()
+        },
+        labels=np.concatenate([cloud.labels, noise])[order],
+        name=cloud.name,
+        excluded=order >= n,
+    )
+
+
+def test_excluded_points_change_no_feature_and_no_cell():
+    names = ["intensity", "height", "height_above_ground", "relative_intensity"]
+    spec = make_spec(features=[*names, {"name": "planarity", "radius": 1.5}])
+    cloud = make_cloud()
+    order, noisy = with_noise(cloud)
+    clean, result = prepare_cloud(cloud, spec), prepare_cloud(noisy, spec)
+    np.testing.assert_allclose(result.features, clean.features, atol=1e-4)
+    np.testing.assert_allclose(result.xyz, clean.xyz, atol=1e-9)
+    np.testing.assert_array_equal(result.labels, clean.labels)
+    np.testing.assert_array_equal(result.point_counts, clean.point_counts)
+    kept = ~noisy.excluded
+    cells = clean.cell_of_point[order[kept]]
+    np.testing.assert_array_equal(result.cell_of_point[kept], cells)
+    np.testing.assert_array_equal(result.excluded, noisy.excluded)
+
+
+def test_an_excluded_point_has_the_nearest_cell():
+    _, noisy = with_noise(make_cloud(n=2000))
+    result = prepare_cloud(noisy, make_spec())
+    for point in np.flatnonzero(noisy.excluded):
+        distances = np.linalg.norm(result.xyz - noisy.local[point], axis=1)
+        chosen = distances[result.cell_of_point[point]]
+        np.testing.assert_allclose(chosen, distances.min(), rtol=1e-12)
+
+
+def test_a_cloud_of_excluded_points_alone_is_refused():
+    cloud = make_cloud(n=50)
+    cloud.excluded = np.ones(50, bool)
+    with pytest.raises(DataError, match=r"all 50 points are excluded by `excluded_po"):
+        prepare_cloud(cloud, make_spec())
 
 
 def test_an_empty_cloud_is_refused():

@@ -54,6 +54,31 @@ def test_missing_features_take_the_mean_of_the_training():
     np.testing.assert_array_equal(cloud.features[:, 1:], before[:, 1:])
 
 
+def test_missing_values_have_no_part_in_the_scaling_and_become_its_mean():
+    spec = make_spec()
+    clouds = [prepared(spec), prepared(spec, n=500, seed=1)]
+    missing = np.random.default_rng(0).random(len(clouds[0].features)) < 0.3
+    clouds[0].features[missing, 0] = np.nan
+    scaling = FeatureScaling.fit(clouds)
+    values = np.concatenate([cloud.features[:, 0].astype(float) for cloud in clouds])
+    present = values[~np.isnan(values)]
+    np.testing.assert_allclose(scaling.mean[0], present.mean(), rtol=1e-6)
+    np.testing.assert_allclose(scaling.std[0], present.std(), rtol=1e-6)
+    scaled = scaling.apply(clouds[0].features)
+    assert np.isfinite(scaled).all()
+    assert (scaled[missing, 0] == 0).all()
+    assert scaling.constants(clouds[0]) == {}
+    clouds[0].features[~missing, 0] = 7
+    assert scaling.constants(clouds[0]) == {"intensity": 7.0}
+
+
+def test_a_feature_without_any_value_is_refused_in_training():
+    cloud = prepared(make_spec())
+    cloud.features[:, 0] = np.nan
+    with pytest.raises(DataError, match="`intensity` has no value in any training"):
+        FeatureScaling.fit([cloud])
+
+
 def test_scaling_survives_json():
     cloud = prepared(make_spec())
     scaling = FeatureScaling.fit([cloud])

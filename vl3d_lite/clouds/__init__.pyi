@@ -4,6 +4,7 @@ from .crs import Crs as Crs
 from .crs import meters_per_unit as meters_per_unit
 from .crs import read_crs as read_crs
 from .crs_comparison import differing_systems as differing_systems
+from .exclusion import Exclusion as Exclusion
 from .files import find_clouds as find_clouds
 from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary

@@ -1,6 +1,6 @@
 """A point cloud in memory."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,12 +16,15 @@ class PointCloud:
     offset of the header have bit-identical `local`.
 
     Args:
-        local: ``(n, 3)`` float64, meters from `origin`, none negative as read
-            from a file.
+        local: ``(n, 3)`` float64, meters from `origin`. As read from a file no
+            coordinate is negative but of excluded points.
         origin: ``(3,)`` float64, meters.
         attributes: Name of a LAS or extra dimension to its ``(n,)`` values.
         labels: ``(n,)`` int32 class index, -1 where ignored or unlabeled; all -1 by
             default.
+        excluded: ``(n,)`` bool, points that are kept out of cells and features; None
+            where there is none.
+        missing: Names of attributes whose NaN stand for missing values.
         name: Name of the cloud in messages, usually the file name.
         meters_per_unit: ``(3,)`` float64, meters in one unit of the file; all 1 by
             default.
@@ -36,6 +39,8 @@ class PointCloud:
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray = None  # type: ignore[assignment]  # set in __post_init__
     name: str = ""
+    excluded: np.ndarray | None = None
+    missing: frozenset[str] = frozenset()
     meters_per_unit: np.ndarray = field(default_factory=lambda: np.ones(3))
     crs: str = ""
 
@@ -46,7 +51,9 @@ class PointCloud:
             raise ValueError(
                 f"`local` must have the shape (n, 3). Received: {self.local.shape}"
             )
-        for what, values in {"labels": self.labels, **self.attributes}.items():
+        masks = {} if self.excluded is None else {"excluded": self.excluded}
+        columns = {"labels": self.labels, **masks, **self.attributes}
+        for what, values in columns.items():
             if len(values) != len(self.local):
                 raise ValueError(
                     f"`{what}` must have one value for each of the "
@@ -66,6 +73,12 @@ class PointCloud:
     def __len__(self) -> int:
         return len(self.local)
 
+    def without_excluded(self) -> "PointCloud":
+        """The cloud without its excluded points."""
+        if self.excluded is None:
+            return self
+        return replace(self.select(~self.excluded), excluded=None)
+
     def select(self, index: np.ndarray | slice) -> "PointCloud":
         """Select points by integers, booleans or a slice; returns a new cloud."""
         return PointCloud(
@@ -74,6 +87,8 @@ class PointCloud:
             attributes={name: a[index] for name, a in self.attributes.items()},
             labels=self.labels[index],
             name=self.name,
+            excluded=None if self.excluded is None else self.excluded[index],
+            missing=self.missing,
             meters_per_unit=self.meters_per_unit,
             crs=self.crs,
         )

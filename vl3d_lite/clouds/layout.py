@@ -23,6 +23,7 @@ EXTRA_BYTES_ENTRY = np.dtype(
         ("description", "S32"),
     ]
 )
+NO_DATA = 0b00001
 SCALED = 0b01000
 SHIFTED = 0b10000
 # Data types 1 to 10; 11 to 20 are pairs and 21 to 30 triples of them.
@@ -42,6 +43,7 @@ class Dimension:
         scale: Factor of a scaled extra dimension.
         shift: Offset of a scaled extra dimension.
         extra: Whether it is an extra dimension.
+        no_data: The stored value that the file declares as no-data; None for none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Dimension:
     scale: float = 1.0
     shift: float = 0.0
     extra: bool = False
+    no_data: float | None = None
 
     @property
     def is_scaled(self) -> bool:
@@ -60,14 +63,34 @@ class Dimension:
     @property
     def value_dtype(self) -> np.dtype:
         """The type of `values`."""
-        return np.dtype(np.float64 if self.is_scaled else self.dtype.newbyteorder("="))
+        holds_nan = self.dtype.kind == "f" or self.no_data is None
+        if self.is_scaled or not holds_nan:
+            return np.dtype(np.float64)
+        return self.dtype.newbyteorder("=")
 
     def values(self, records: np.ndarray) -> np.ndarray:
-        """The ``(n,)`` values in ``(n, record length)`` uint8 records."""
+        """The ``(n,)`` values in ``(n, record length)`` uint8 records.
+
+        NaN where the stored value is `no_data`.
+        """
         stored = self.stored(records)
         if self.mask:
             return (stored & np.uint8(self.mask)) >> np.uint8(self.lowest_bit)
-        return stored * self.scale + self.shift if self.is_scaled else stored
+        values = stored * self.scale + self.shift if self.is_scaled else stored
+        if self.no_data is None:
+            return values
+        values = values.astype(self.value_dtype)
+        values[self.is_no_data(records)] = np.nan
+        return values
+
+    def is_no_data(self, records: np.ndarray) -> np.ndarray:
+        """``(n,)`` bool, where the stored value is the declared no-data."""
+        stored = self.stored(records)
+        if self.no_data is None:
+            return np.zeros(len(stored), bool)
+        if np.isnan(self.no_data):
+            return np.isnan(stored)
+        return stored == self.dtype.type(self.no_data)
 
     def store(self, records: np.ndarray, values: np.ndarray) -> None:
         """Write unscaled values into ``(n, record length)`` uint8 records."""
@@ -99,6 +122,7 @@ class ExtraField:
     dtype: np.dtype
     scales: tuple[float, ...]
     shifts: tuple[float, ...]
+    no_data: tuple[float | None, ...]
 
     @property
     def stop(self) -> int:
@@ -116,9 +140,10 @@ class ExtraField:
                 scale=scale,
                 shift=shift,
                 extra=True,
+                no_data=no_data,
             )
-            for element, (scale, shift) in enumerate(
-                zip(self.scales, self.shifts, strict=True)
+            for element, (scale, shift, no_data) in enumerate(
+                zip(self.scales, self.shifts, self.no_data, strict=True)
             )
         ]
 
@@ -180,16 +205,36 @@ def _extra_field(entry: np.void, start: int) -> ExtraField | None:
     if code > 30:
         return None
     if code == 0:  # not typed: `options` counts the bytes
-        return ExtraField(
-            name, start, np.dtype("u1"), (1.0,) * options, (0.0,) * options
-        )
+        ones, zeros, nones = (1.0,) * options, (0.0,) * options, (None,) * options
+        return ExtraField(name, start, np.dtype("u1"), ones, zeros, nones)
     elements = (code - 1) // 10 + 1
     scales = entry["scale"].tolist() if options & SCALED else [1.0] * 3
     shifts = entry["offset"].tolist() if options & SHIFTED else [0.0] * 3
+    dtype = np.dtype(EXTRA_TYPES[(code - 1) % 10])
+    no_data = [None] * 3
+    if options & NO_DATA:
+        data = bytes(entry["no_data"])
+        no_data = [_no_data(data[i : i + 8], dtype) for i in (0, 8, 16)]
     return ExtraField(
         name,
         start,
-        np.dtype(EXTRA_TYPES[(code - 1) % 10]),
+        dtype,
         tuple(scales[:elements]),
         tuple(shifts[:elements]),
+        tuple(no_data[:elements]),
     )
+
+
+def _no_data(data: bytes, dtype: np.dtype) -> float | None:
+    """The no-data value of 8 bytes; None where the type cannot hold it.
+
+    The standard stores it in the widest type of its kind; some writers store it in
+    the type of the dimension.
+    """
+    wide = np.frombuffer(data, f"<{dtype.kind}8")[0]
+    narrow = np.frombuffer(data[: dtype.itemsize], dtype)[0]
+    if dtype.kind == "f":
+        # The bits of a narrow number are a tiny wide one, 1e-314 or so.
+        return float(narrow if 0 < abs(wide) < np.finfo(wide.dtype).tiny else wide)
+    limits = np.iinfo(dtype)
+    return int(wide if limits.min <= wide <= limits.max else narrow)

@@ -1,6 +1,6 @@
 """Read LAS and LAZ files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import Crs, factors, read_crs
+from vl3d_lite.clouds.exclusion import Exclusion
 from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
@@ -23,7 +24,9 @@ def read_las(
     dimensions: Sequence[str] = (),
     class_codes: Mapping[str, Sequence[int]] | None = None,
     ignored: Sequence[str] = (),
+    excluded: Exclusion | None = None,
     finite: bool = True,
+    nan_missing: Collection[str] = (),
     unit: str | None = None,
     most: int | None = None,
     progress: Progress | None = None,
@@ -33,13 +36,18 @@ def read_las(
     Args:
         path: The file.
         dimensions: LAS or extra dimensions to read; ``name[0]`` is the first element
-            of an extra dimension of several. Scaled extra dimensions are float64
-            values; the others keep their stored type.
+            of an extra dimension of several. Scaled extra dimensions and whole
+            numbers with a declared no-data are float64 values, NaN at the no-data;
+            the others keep their stored type.
         class_codes: Class names, in the order of their indices, to LAS codes. Other
             codes have the index -1, as all have without `class_codes`.
         ignored: Flags; a point with one of them has the index -1. Point formats 0 to
             5 lack `overlap`: there no point has it.
+        excluded: Points to mark as excluded. They have the index -1, may lie beyond
+            the origin, and their values may be anything.
         finite: Whether values that are not finite are an error.
+        nan_missing: Dimensions whose NaN stand for missing values, like a declared
+            no-data.
         unit: Unit of the coordinates, "m", "ft", "us-ft", "cm" or "mm"; by default
             that of the file's reference system, or meters.
         most: Read no more points than this, in spans spread evenly over the file.
@@ -50,7 +58,8 @@ def read_las(
 
     Raises:
         DataError: The file cannot be used (see `read_header` and `meters_per_unit`),
-            lacks a dimension, or holds a value that is not finite.
+            lacks a dimension, holds a value that is not finite, or all its points
+            are excluded.
         ResourceError: The cloud does not fit in memory.
 
     Example:
@@ -64,10 +73,10 @@ def read_las(
     meters = factors(crs, header, unit)
     wanted = _pick(header, dimensions)
     spans = spread_spans(header.point_count, most or header.point_count)
+    check = _FiniteCheck(header, finite, frozenset(nan_missing))
     try:
-        cloud = _read(
-            header, meters, wanted, class_codes, ignored, finite, spans, progress
-        )
+        labeling = _Labeling(dimensions_of(header), class_codes, ignored, excluded)
+        cloud = _read(header, meters, wanted, labeling, check, spans, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
@@ -75,6 +84,8 @@ def read_las(
             "of memory. Split the file into tiles or use a machine with more memory."
         ) from error
     cloud.crs = crs.name
+    declared = (d.name for d in wanted if d.no_data is not None)
+    cloud.missing = frozenset((*declared, *nan_missing))
     return cloud
 
 
@@ -116,6 +127,7 @@ def describe_las(
     *,
     count_codes: bool = False,
     ignored: Sequence[str] = (),
+    excluded: Exclusion | None = None,
     unit: str | None = None,
 ) -> LasSummary:
     """Summarize a LAS or LAZ file. Points are read only to count codes.
@@ -124,6 +136,7 @@ def describe_las(
         path: The file.
         count_codes: Whether to count the points of each code.
         ignored: Flags whose points are not counted.
+        excluded: Further points that are not counted.
         unit: Unit of the coordinates, as in `read_las`.
 
     Raises:
@@ -143,7 +156,7 @@ def describe_las(
         offsets=header.offsets,
         extent=header.extent,
         crs=read_crs(header, unit),
-        code_counts=_count_codes(header, ignored) if count_codes else None,
+        code_counts=_count_codes(header, ignored, excluded) if count_codes else None,
     )
 
 
@@ -161,43 +174,42 @@ def _read(
     header: FileHeader,
     meters: np.ndarray,
     wanted: list[Dimension],
-    class_codes: Mapping[str, Sequence[int]] | None,
-    ignored: Sequence[str],
-    finite: bool,
+    labeling: "_Labeling",
+    check: "_FiniteCheck",
     spans: Spans,
     progress: Progress | None,
 ) -> PointCloud:
     layout = dimensions_of(header)
     axes = [layout[axis] for axis in "XYZ"]
-    code = layout["classification"]
-    index_of_code = _class_indices(class_codes)
-    flags = [layout[name] for name in ignored if name in layout] if class_codes else []
-    names = {d.name for d in (*axes, *wanted, *flags)}
-    names |= {code.name} if class_codes else set()
+    names = {d.name for d in (*axes, *wanted)} | labeling.names
 
     total, done = sum(stop - start for start, stop in spans), 0
     local = np.empty((total, 3))
     attributes = {d.name: np.empty(total, d.value_dtype) for d in wanted}
-    labels = np.full(total, -1, np.int32)
+    labels = np.empty(total, np.int32)
+    excluded = np.empty(total, bool)
     smallest = np.full(3, np.inf)
     for start, records in read_records(header, frozenset(names), spans):
         here = slice(done, done + len(records))
         done = here.stop
+        labels[here], excluded[here] = labeling.labels(records)
+        kept = ~excluded[here]
         for axis, dimension in enumerate(axes):
-            steps = dimension.values(records)
-            local[here, axis] = steps
-            smallest[axis] = min(smallest[axis], steps.min())
+            local[here, axis] = steps = dimension.values(records)
+            # The origin does not depend on excluded points, such as low noise.
+            lowest = steps.min(where=kept, initial=np.iinfo(steps.dtype).max)
+            smallest[axis] = min(smallest[axis], lowest if kept.any() else np.inf)
         for dimension in wanted:
             values = dimension.values(records)
-            if finite:
-                _check_finite(header, dimension, values, start)
+            check(dimension, values, dimension.is_no_data(records) | ~kept, start)
             attributes[dimension.name][here] = values
-        if class_codes:
-            labels[here] = index_of_code[code.values(records)]
-        for flag in flags:
-            labels[here][flag.values(records) != 0] = -1
         if progress is not None:
             progress(here.stop, total)
+    if excluded.all():
+        raise DataError(
+            f"{header.path}: all {total:,} points are excluded ({labeling.excluded}). "
+            "Correct `excluded_points` or leave the file out."
+        )
 
     # Integers up to 2^32 are exact in float64, and so are their differences.
     local -= smallest
@@ -209,7 +221,38 @@ def _read(
         attributes=attributes,
         labels=labels,
         name=header.path.name,
+        excluded=excluded if excluded.any() else None,
     )
+
+
+class _Labeling:
+    """Class indices of point records, and the points that are excluded."""
+
+    def __init__(
+        self,
+        layout: Mapping[str, Dimension],
+        class_codes: Mapping[str, Sequence[int]] | None,
+        ignored: Sequence[str],
+        excluded: Exclusion | None,
+    ) -> None:
+        self.layout, self.excluded = layout, excluded or Exclusion()
+        self.code = layout["classification"] if class_codes else None
+        self.index_of_code = _class_indices(class_codes)
+        self.flags = [n for n in ignored if n in layout] if class_codes else []
+        used = (*self.excluded.dimensions, *self.flags)
+        self.names = {name for name in used if name in layout}
+        self.names |= {self.code.name} if self.code else set()
+
+    def labels(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``(n,)`` int32 class indices, and ``(n,)`` bool, True where excluded."""
+        labels = np.full(len(records), -1, np.int32)
+        excluded = self.excluded.mask_of_records(self.layout, records)
+        if self.code:
+            labels = self.index_of_code[self.code.values(records)]
+        for flag in self.flags:
+            labels[self.layout[flag].values(records) != 0] = -1
+        labels[excluded] = -1
+        return labels, excluded
 
 
 def _class_indices(class_codes: Mapping[str, Sequence[int]] | None) -> np.ndarray:
@@ -219,27 +262,45 @@ def _class_indices(class_codes: Mapping[str, Sequence[int]] | None) -> np.ndarra
     return indices
 
 
-def _check_finite(
-    header: FileHeader, dimension: Dimension, values: np.ndarray, start: int
-) -> None:
-    if values.dtype.kind != "f" or np.isfinite(values).all():
-        return
-    first = int(np.argmin(np.isfinite(values)))
-    raise DataError(
-        f"{header.path}: point {start + first} has {values[first]} in dimension "
-        f"`{dimension.name}`, expected a finite number. Repair the file or leave the "
-        "dimension out."
-    )
+@dataclass(frozen=True)
+class _FiniteCheck:
+    """Refuses values that are not finite."""
+
+    header: FileHeader
+    enabled: bool
+    nan_missing: frozenset[str]
+
+    def __call__(
+        self, dimension: Dimension, values: np.ndarray, may_be: np.ndarray, start: int
+    ) -> None:
+        """Check values, but where they `may_be` anything."""
+        if not self.enabled or values.dtype.kind != "f":
+            return
+        odd = ~(np.isfinite(values) | may_be)
+        remedy = "Repair the file or leave the dimension out."
+        if dimension.name in self.nan_missing:
+            odd &= ~np.isnan(values)
+        elif np.isnan(values[odd]).any():
+            remedy += (
+                " If NaN stands for a missing value, set `nan: missing` in the feature."
+            )
+        if not odd.any():
+            return
+        first = int(np.argmax(odd))
+        raise DataError(
+            f"{self.header.path}: point {start + first} has {values[first]} in "
+            f"dimension `{dimension.name}`, expected a finite number. {remedy}"
+        )
 
 
-def _count_codes(header: FileHeader, ignored: Sequence[str]) -> dict[int, int]:
+def _count_codes(
+    header: FileHeader, ignored: Sequence[str], excluded: Exclusion | None
+) -> dict[int, int]:
     layout = dimensions_of(header)
-    code = layout["classification"]
-    flags = [layout[name] for name in ignored if name in layout]
+    every = {str(code): [code] for code in range(256)}
+    labeling = _Labeling(layout, every, ignored, excluded)
     counts = np.zeros(256, np.int64)
-    for _, records in read_records(header, frozenset(d.name for d in (code, *flags))):
-        counted = np.ones(len(records), bool)
-        for flag in flags:
-            counted &= flag.values(records) == 0
-        counts += np.bincount(code.values(records)[counted], minlength=256)
+    for _, records in read_records(header, frozenset(labeling.names)):
+        codes = labeling.labels(records)[0]
+        counts += np.bincount(codes[codes >= 0], minlength=256)
     return {int(c): int(counts[c]) for c in np.flatnonzero(counts)}

@@ -6,6 +6,13 @@ from .batches import batch_spec as batch_spec
 from .batches import empty_batch as empty_batch
 from .centers import TrainingCenters as TrainingCenters
 from .class_counts import count_by_class as count_by_class
+from .cloud_facts import LabeledFacts as LabeledFacts
+from .cloud_facts import labeled_facts as labeled_facts
+from .cloud_facts import quick_to_prepare as quick_to_prepare
+from .cloud_facts import read_labeled_facts as read_labeled_facts
+from .data_warnings import cloud_warnings as cloud_warnings
+from .data_warnings import labeled_warnings as labeled_warnings
+from .exclusion import exclusion as exclusion
 from .departures import RANKING as RANKING
 from .departures import Departure as Departure
 from .departures import compare_clouds as compare_clouds
@@ -18,6 +25,7 @@ from .domain import read_domain as read_domain
 from .domain import try_profile as try_profile
 from .extractor import FieldExtractor as FieldExtractor
 from .extractor import ReceptiveField as ReceptiveField
+from .features import nan_dimensions as nan_dimensions
 from .features import required_dimensions as required_dimensions
 from .files import check_clouds as check_clouds
 from .files import fits_beside as fits_beside

@@ -108,5 +108,7 @@ def tilt(cloud: PointCloud, slope: float, rng: np.random.Generator) -> PointClou
     gradient = rng.uniform(0, slope) * np.array([np.cos(angle), np.sin(angle)])
     local = cloud.local.copy()
     local[:, 2] += local[:, :2] @ gradient
-    local[:, 2] -= local[:, 2].min(initial=0)  # as read from a file: nowhere negative
+    kept = True if cloud.excluded is None else ~cloud.excluded
+    # As read from a file: nowhere negative.
+    local[:, 2] -= local[:, 2].min(initial=0, where=kept)
     return replace(cloud, local=local)

@@ -27,6 +27,9 @@ _DIMENSIONS = {
     "return_ratio": ("return_number", "number_of_returns"),
     "relative_intensity": ("intensity",),
 }
+# Fewer steps of float32 within a standard deviation lose digits of a feature.
+FEWEST_STEPS = 4096
+SMALLEST_SPREAD = 1e-12  # of the values; less is rounding of their means in float64
 _COUNTED_FROM_ONE = ("return_number", "number_of_returns")  # 0 means unknown
 
 
@@ -44,6 +47,11 @@ def required_dimensions(specs: Sequence[FeatureSpec]) -> list[str]:
         own = () if spec.name in COMPUTED_FEATURES else (spec.name,)
         names |= dict.fromkeys(_DIMENSIONS.get(spec.name, own))
     return list(names)
+
+
+def nan_dimensions(specs: Sequence[FeatureSpec]) -> frozenset[str]:
+    """LAS dimensions of the features whose NaN the spec declares as missing."""
+    return frozenset(required_dimensions([s for s in specs if s.nan == "missing"]))
 
 
 class FeatureInput:
@@ -74,11 +82,11 @@ class FeatureInput:
         return self._eigenvalues[radius][name]
 
     def dimension(self, name: str) -> np.ndarray:
-        """A LAS dimension, ``(n,)`` float64.
+        """A LAS dimension, ``(n,)`` float64, NaN where a cell has no value.
 
         Raises:
-            DataError: It is missing, has several numbers per point or a number that
-                is not finite.
+            DataError: It is not there, has several numbers per point, or a number
+                that is neither finite nor missing.
         """
         where = f"{self.cells.name or 'the cloud'}: "
         if name not in self.cells.attributes:
@@ -94,7 +102,9 @@ class FeatureInput:
                 "numbers per point"
             )
         values = values.astype(np.float64, copy=False)
-        finite = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)
+        finite = np.abs(values) <= np.finfo(np.float32).max
+        if name in self.cells.missing:
+            finite |= np.isnan(values)
         if not finite.all():
             point = int(np.argmin(finite))
             raise DataError(
@@ -120,8 +130,9 @@ def compute_features(
         threads: Threads of the neighbor search.
 
     Returns:
-        ``(n, C)`` float32, finite, not yet scaled; and the ``C`` names, such as
-        ``intensity`` or ``planarity_1.5``.
+        ``(n, C)`` float32, not yet scaled, NaN where a value is missing; float64
+        where float32 would lose digits, as of GPS time. And the ``C`` names, such
+        as ``intensity`` or ``planarity_1.5``.
 
     Raises:
         DataError: A dimension is missing, has several numbers per point, or is not
@@ -139,9 +150,21 @@ def compute_features(
                 values = COMPUTED[spec.name](given, radius)
             else:
                 values = _las_dimension(given, spec.name)
+            if matrix.dtype == np.float32 and _loses_digits(values):
+                matrix = matrix.astype(np.float64)
             matrix[:, column] = values
             column += 1
     return matrix, names
+
+
+def _loses_digits(values: np.ndarray) -> bool:
+    """Whether float32 has few steps within the standard deviation of values."""
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return False
+    largest, deviation = np.abs(present).max(), present.std(dtype=np.float64)
+    step = np.spacing(np.float32(largest))
+    return bool(SMALLEST_SPREAD * largest < deviation < FEWEST_STEPS * step)
 
 
 def return_ratio(

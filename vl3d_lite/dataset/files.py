@@ -18,6 +18,8 @@ from vl3d_lite.clouds import (
 )
 from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
+from vl3d_lite.dataset.exclusion import exclusion
+from vl3d_lite.dataset.features import nan_dimensions
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
@@ -64,6 +66,7 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
         path,
         count_codes=count_classes,
         ignored=spec.ignored_flags,
+        excluded=exclusion(spec),
         unit=spec.clouds.unit,
     )
     for name, key in dimensions_to_read(spec).items():
@@ -127,10 +130,34 @@ def read_cloud(
             dimensions=list(dimensions_to_read(spec)),
             class_codes=spec.class_codes,
             ignored=spec.ignored_flags,
+            excluded=exclusion(spec),
+            nan_missing=nan_dimensions(spec.features),
             unit=spec.clouds.unit,
             most=most,
             progress=update,
         )
+
+
+def _report_points(path: Path, cloud: PointCloud) -> None:
+    """Log how many points are excluded, and how many lack the value of a feature."""
+    if cloud.excluded is not None:
+        logger.info(
+            "%s: %s of %s points are excluded from features and loss, as noise or "
+            "withheld (`excluded_points`)",
+            path,
+            f"{np.count_nonzero(cloud.excluded):,}",
+            f"{len(cloud):,}",
+        )
+    for name in sorted(cloud.missing.intersection(cloud.attributes)):
+        count = np.count_nonzero(np.isnan(cloud.attributes[name]))
+        if count:
+            logger.warning(
+                "%s: %.1f %% of the points have no value of `%s` (no-data or NaN); "
+                "grid cells without any take the mean of the training clouds",
+                path,
+                100 * count / len(cloud),
+                name,
+            )
 
 
 def prepare_file(
@@ -157,6 +184,8 @@ def prepare_file(
         ResourceError: The cloud does not fit into memory.
     """
     cloud = read_cloud(path, spec, quiet=quiet, check=check)
+    if grid == 0:  # the other grids have the same points
+        _report_points(path, cloud)
     with _progress_bar(f"preparing {path.name}", quiet, check) as update:
         return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=update)
 
@@ -211,6 +240,8 @@ def prepare_training_files(
         tqdm(paths, desc="preparing training clouds", unit="cloud", disable=quiet)
     ):
         cloud = read_cloud(path, spec, quiet=quiet)
+        _report_points(path, cloud)
+        cloud = cloud.without_excluded()
         for grid in range(augmentation.grids):
             rng = np.random.default_rng([spec.seed, number, grid])
             changed = cloud

@@ -6,10 +6,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vl3d_lite.clouds import Frame, PointCloud
-from vl3d_lite.dataset.features import compute_features, required_dimensions
+from vl3d_lite.dataset.exclusion import fill_excluded
+from vl3d_lite.dataset.features import (
+    compute_features,
+    nan_dimensions,
+    required_dimensions,
+)
 from vl3d_lite.dataset.source_weights import point_weights
 from vl3d_lite.errors import DataError
-from vl3d_lite.geometry import Cells, Hierarchy, build_hierarchy, grid_cells, run_means
+from vl3d_lite.geometry import (
+    Cells,
+    Hierarchy,
+    build_hierarchy,
+    grid_cells,
+    run_means,
+    run_means_of_present,
+)
 from vl3d_lite.spec import Spec
 
 VERTICAL_BLOCK = 64  # cells along an edge of a block where fields have no radius
@@ -23,16 +35,19 @@ class PreparedCloud:
         name: Name of the cloud.
         origin: ``(3,)`` float64, meters, origin of the local frame.
         hierarchy: The levels; the finest has ``N`` points.
-        features: ``(N, C)`` float32, not scaled. The column of ``vertical``
+        features: ``(N, C)`` float32, not scaled; float64 where float32 would lose
+            digits. NaN where a cell has no value. The column of ``vertical``
             holds the height over the mean of a field-sized block, to which the
             scaling is fitted; each field replaces it by its own heights.
         feature_names: ``C`` names.
         labels: ``(N,)`` int32 class indices; -1 ignored or unlabeled.
-        cell_of_point: ``(n,)`` int32, the cell of each point of the file.
-        point_counts: ``(N,)`` int32, points in each cell.
+        cell_of_point: ``(n,)`` int32, the cell of each point of the file; of an
+            excluded point the nearest cell.
+        point_counts: ``(N,)`` int32, points in each cell, without excluded ones.
         source_weights: ``(N,)`` float32, not negative, the mean of a cell's
             points; None where the spec has none.
         grid: Number of the grid.
+        excluded: ``(n,)`` bool, points that are in no cell; None for none.
         point_labels: ``(n,)`` int16 class index of each point of the file; -1
             ignored or unlabeled.
         meters_per_unit: ``(3,)`` float64, meters in one unit of the file.
@@ -50,6 +65,7 @@ class PreparedCloud:
     point_labels: np.ndarray
     source_weights: np.ndarray | None = None
     grid: int = 0
+    excluded: np.ndarray | None = None
     meters_per_unit: np.ndarray = field(default_factory=lambda: np.ones(3))
     crs: str = ""
 
@@ -67,8 +83,9 @@ class PreparedCloud:
 def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.ndarray]:
     """Reduce a cloud to one point per grid cell.
 
-    The point of a cell is the mean of its points, its attributes are their means, and
-    its label is the most frequent class of the labeled ones (ties: the lowest index).
+    The point of a cell is the mean of its points, its attributes are the means of
+    their values present, and its label is the most frequent class of the labeled ones
+    (ties: the lowest index). Excluded points are in no cell.
 
     Args:
         cloud: At least one point.
@@ -76,13 +93,13 @@ def reduce_cloud(cloud: PointCloud, grid_size: float) -> tuple[PointCloud, np.nd
 
     Returns:
         The cells as a cloud, in the order of their Morton keys, and the
-        ``(n,)`` int32 cell of each point.
+        ``(n,)`` int32 cell of each point, of an excluded point the nearest one.
 
     Raises:
-        DataError: The cloud is empty, a coordinate is not finite, or the
-            cloud is too large for the grid.
+        DataError: The cloud is empty or all its points are excluded, a coordinate is
+            not finite, or the cloud is too large for the grid.
     """
-    cells, reduced = _reduce(cloud, grid_size, np.zeros(3))
+    cells, reduced = _reduce(cloud, grid_size, np.zeros(3), cloud.missing)
     return reduced, cells.cell_of_point
 
 
@@ -103,33 +120,57 @@ def grid_shift(spec: Spec, grid: int) -> np.ndarray:
 
 
 def _reduce(
-    cloud: PointCloud, grid_size: float, shift: np.ndarray
+    cloud: PointCloud,
+    grid_size: float,
+    shift: np.ndarray,
+    missing: frozenset[str],
+    threads: int = 1,
 ) -> tuple[Cells, PointCloud]:
-    if len(cloud.local) == 0:
-        raise DataError(f"{cloud.name}: the cloud has no points")
-    try:
-        cells = grid_cells(
-            cloud.local + shift if shift.any() else cloud.local, grid_size
-        )
-    except DataError as error:
-        raise DataError(f"{cloud.name}: {error}") from error
+    cells = _cells(cloud, grid_size, shift)
     # One axis at a time: the ordered copy of a large cloud stays small.
     local = np.stack(
         [run_means(axis[cells.order], cells.starts) for axis in cloud.local.T], axis=1
     )
+    attributes = {}
     with np.errstate(over="ignore", invalid="ignore"):  # features are checked
-        attributes = {
-            name: run_means(values[cells.order], cells.starts).astype(np.float32)
-            for name, values in cloud.attributes.items()
-        }
+        for name, values in cloud.attributes.items():
+            means = run_means_of_present if name in missing else run_means
+            attributes[name] = means(values[cells.order], cells.starts)
+    labels = cloud.labels
+    if cloud.excluded is not None:
+        labels = np.where(cloud.excluded, -1, labels)
+        fill_excluded(cells.cell_of_point, cloud.local, cloud.excluded, local, threads)
     reduced = PointCloud(
         local=local,
         origin=cloud.origin,
         attributes=attributes,
-        labels=_majority(cloud.labels, cells.cell_of_point, len(cells.keys)),
+        labels=_majority(labels, cells.cell_of_point, len(cells.keys)),
         name=cloud.name,
+        missing=missing,
     )
     return cells, reduced
+
+
+def _cells(cloud: PointCloud, grid_size: float, shift: np.ndarray) -> Cells:
+    """The cells of the points; an excluded point is in none and has the cell -1."""
+    if len(cloud.local) == 0:
+        raise DataError(f"{cloud.name}: the cloud has no points")
+    excluded = cloud.excluded
+    local = cloud.local if excluded is None else cloud.local[~excluded]
+    if len(local) == 0:
+        raise DataError(
+            f"{cloud.name}: all {len(cloud):,} points are excluded by `excluded_points`"
+        )
+    try:
+        cells = grid_cells(local + shift if shift.any() else local, grid_size)
+    except DataError as error:
+        raise DataError(f"{cloud.name}: {error}") from error
+    if excluded is None:
+        return cells
+    rows = np.flatnonzero(~excluded)
+    cell_of_point = np.full(len(cloud), -1, np.int32)
+    cell_of_point[rows] = cells.cell_of_point
+    return cells._replace(cell_of_point=cell_of_point, order=rows[cells.order])
 
 
 def _majority(labels: np.ndarray, cell_of_point: np.ndarray, count: int) -> np.ndarray:
@@ -167,7 +208,10 @@ def prepare_cloud(
     weights = None
     if spec.model.source_weights is not None:
         weights = point_weights(cloud, spec.model.source_weights)
-    cells, reduced = _reduce(cloud, spec.fields.grid_size, grid_shift(spec, grid))
+    missing = cloud.missing | nan_dimensions(spec.features)
+    cells, reduced = _reduce(
+        cloud, spec.fields.grid_size, grid_shift(spec, grid), missing, threads
+    )
     if weights is not None:
         # From points, not from cells: a mean of class codes is no class code.
         weights = run_means(weights[cells.order], cells.starts).astype(np.float32)
@@ -190,6 +234,7 @@ def prepare_cloud(
         point_labels=cloud.labels.astype(np.int16),
         source_weights=weights,
         grid=grid,
+        excluded=cloud.excluded,
         meters_per_unit=cloud.meters_per_unit,
         crs=cloud.crs,
     )
@@ -233,12 +278,26 @@ def _vertical(local: np.ndarray, spec: Spec) -> np.ndarray:
 
 def _require_finite(cloud: PointCloud, cells: PointCloud, names: list[str]) -> None:
     """Raise a `DataError` that names the first point with a value not finite."""
+    largest = np.finfo(np.float32).max  # the network's inputs are float32
     for name in names:
-        if name in cells.attributes and not np.isfinite(cells.attributes[name]).all():
-            values = np.asarray(cloud.attributes[name])
-            odd = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
-            raise DataError(
-                f"{cloud.name}: dimension `{name}`, a feature, must be finite. "
-                f"Received: {values[odd[0]]} at point {odd[0]}, and {len(odd) - 1} "
-                "more. Repair the file or remove the feature"
-            )
+        if name not in cells.attributes:
+            continue
+        values = cells.attributes[name]
+        present = np.isnan(values) if name in cells.missing else False
+        if ((np.abs(values) <= largest) | present).all():
+            continue
+        values = np.asarray(cloud.attributes[name])
+        fits = np.abs(values) <= largest
+        if name in cells.missing:
+            fits |= np.isnan(values)
+        if cloud.excluded is not None:
+            fits |= cloud.excluded
+        odd = np.flatnonzero(~fits)
+        remedy = "Repair the file or remove the feature"
+        if np.isnan(values[odd[0]]):
+            remedy += ", or set its key `nan: missing`"
+        raise DataError(
+            f"{cloud.name}: dimension `{name}`, a feature, must be finite. "
+            f"Received: {values[odd[0]]} at point {odd[0]}, and {len(odd) - 1} "
+            f"more. {remedy}"
+        )

@@ -44,23 +44,43 @@ class FeatureScaling:
 
     @classmethod
     def fit(cls, clouds: list[PreparedCloud]) -> "FeatureScaling":
-        """Fit the scaling to all cells of the clouds.
+        """Fit the scaling to all cells of the clouds that have a value.
 
         A constant feature is only shifted: its `std` is 1.
+
+        Raises:
+            DataError: A feature has no value in any cloud.
         """
         names = clouds[0].feature_names
-        count = sum(len(cloud.features) for cloud in clouds)
-        mean = sum(cloud.features.sum(axis=0, dtype=np.float64) for cloud in clouds)
-        mean = mean / count
-        squares = sum(((cloud.features - mean) ** 2).sum(axis=0) for cloud in clouds)
+        count = sum((~np.isnan(cloud.features)).sum(axis=0) for cloud in clouds)
+        empty = [name for name, n in zip(names, count, strict=True) if n == 0]
+        if empty:
+            raise DataError(
+                f"feature `{empty[0]}` has no value in any training cloud: all are "
+                "missing (no-data or NaN). Repair the clouds or remove the feature"
+            )
+        mean = sum(_sums(cloud.features) for cloud in clouds) / count
+        squares = sum(_sums((cloud.features - mean) ** 2) for cloud in clouds)
         std = np.sqrt(squares / count)
-        constant = std <= 1e-6 * np.maximum(1, np.abs(mean))
+        wide = any(cloud.features.dtype == np.float64 for cloud in clouds)
+        constant = std <= _least_spread(mean, wide)
         return cls(list(names), mean, np.where(constant, 1.0, std))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
-        """Scale ``(n, C)`` float32 features; returns a new array."""
-        shifted = features - self.mean.astype(np.float32)
-        return np.divide(shifted, self.std.astype(np.float32), out=shifted)
+        """Scale ``(n, C)`` features; a missing value becomes 0, the training mean.
+
+        Returns:
+            ``(n, C)`` float32, finite.
+        """
+        if features.dtype == np.float64:
+            scaled = np.empty(features.shape, np.float32)
+            for column, values in enumerate(features.T):
+                scaled[:, column] = (values - self.mean[column]) / self.std[column]
+        else:
+            scaled = features - self.mean.astype(np.float32)
+            np.divide(scaled, self.std.astype(np.float32), out=scaled)
+        scaled[np.isnan(scaled)] = 0
+        return scaled
 
     def require(self, cloud: PreparedCloud) -> None:
         """Check that a cloud has these features, in this order.
@@ -83,8 +103,10 @@ class FeatureScaling:
         # Points of the file, so that all grids of a cloud agree.
         if len(cloud.cell_of_point) < FEWEST_POINTS:
             return {}
-        low, high = cloud.features.min(axis=0), cloud.features.max(axis=0)
-        constant = (high - low <= 1e-6 * np.maximum(1, np.abs(low))) & (self.std != 1)
+        # `fmin` and `fmax` leave missing values out.
+        low, high = np.fmin.reduce(cloud.features), np.fmax.reduce(cloud.features)
+        wide = cloud.features.dtype == np.float64
+        constant = (high - low <= _least_spread(low, wide)) & (self.std != 1)
         return {self.names[i]: float(low[i]) for i in np.flatnonzero(constant)}
 
     def impute(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
@@ -131,6 +153,19 @@ class FeatureScaling:
             return cls.from_json(text)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """``(C,)`` float64 sums of ``(n, C)`` values without NaN."""
+    if np.isnan(values).any():
+        return np.nansum(values, axis=0, dtype=np.float64)
+    return values.sum(axis=0, dtype=np.float64)
+
+
+def _least_spread(level: np.ndarray, wide: bool) -> np.ndarray:
+    """The least spread of a feature about a level that is no rounding error."""
+    relative = 1e-12 if wide else 1e-6
+    return np.maximum(1e-6, relative * np.abs(level))
 
 
 def impute_constant_features(

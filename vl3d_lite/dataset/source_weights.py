@@ -60,6 +60,8 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
         )
     else:
         fits = (values >= 0) & (values <= np.finfo(np.float32).max)
+        if cloud.excluded is not None:
+            fits |= cloud.excluded
         if not fits.all():
             point = int(np.argmin(fits))
             raise DataError(

@@ -22,3 +22,4 @@ from .subsampling import run_means as run_means
 from .subsampling import run_starts as run_starts
 from .terrain import ground_slope as ground_slope
 from .terrain import tall_height as tall_height
+from .subsampling import run_means_of_present as run_means_of_present

@@ -140,6 +140,24 @@ def run_means(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return sums / counts.reshape(-1, *[1] * (values.ndim - 1))
 
 
+def run_means_of_present(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Mean of each run of rows over its values that are not NaN, in float64.
+
+    Args:
+        values: ``(n,)``.
+        starts: ``(N,)`` ascending first rows; the first is 0.
+
+    Returns:
+        ``(N,)`` float64; NaN for a run without such values.
+    """
+    missing = np.isnan(values)
+    if not missing.any():
+        return run_means(values, starts)
+    totals = run_means(np.where(missing, 0, values), starts)
+    shares = 1 - run_means(missing, starts)  # of the run, as the totals are
+    return np.divide(totals, shares, out=np.full(len(starts), np.nan), where=shares > 0)
+
+
 def farthest_points(
     xyz: np.ndarray, count: int, *, first: int = 0, spacing: float = 0.0
 ) -> np.ndarray:

@@ -13,6 +13,7 @@ from vl3d_lite.dataset import (
     BYTES_PER_POINT,
     SweepBatches,
     dimensions_to_read,
+    exclusion,
     impute_constant_features,
     prepare_cloud,
 )
@@ -39,7 +40,8 @@ class LoadedRun:
         class_names: ``C`` names, in the order of the class indices.
         codes: ``(C,)`` uint8 LAS code of each class: ``codes[class_indices]``
             are the codes that ``vl3d-lite predict`` writes.
-        dimensions: Names of the attributes that `classify` needs.
+        dimensions: Names of the attributes that `classify` uses. It needs all but
+            those of excluded points (``classification``, ``withheld``).
         classifier: The network with its scaling and calibration.
     """
 
@@ -67,7 +69,10 @@ class LoadedRun:
             xyz: ``(n, 3)`` float, in meters; world coordinates or local ones.
             attributes: Name to ``(n,)`` values, at least for `dimensions`;
                 named and scaled as in a LAS file (``intensity``,
-                ``return_number``, ``number_of_returns``).
+                ``return_number``, ``number_of_returns``). With
+                ``classification`` and ``withheld``, points of
+                ``excluded_points`` in the spec, such as noise, are kept from
+                the network; without, no point is.
 
         Returns:
             Class index of each point, ``(n,)`` int32; and calibrated
@@ -87,7 +92,7 @@ class LoadedRun:
             >>> classes.shape, probabilities.shape
             ((6000,), (6000, 3))
         """
-        cloud = _cloud(xyz, attributes or {}, self.dimensions)
+        cloud = _cloud(xyz, attributes or {}, self.spec)
         sweep = functools.partial(self._sweep, cloud)
         voted = self.classifier.vote(Path(NAME), sweep, "classifying")
         prediction = voted.prediction.calibrated(self.classifier.temperature)
@@ -133,8 +138,10 @@ def load_run(
         ('ground', 'vegetation', 'building')
         >>> run.codes.tolist()
         [2, 5, 6]
-        >>> run.dimensions
+        >>> run.dimensions[:3]
         ('return_number', 'number_of_returns', 'intensity')
+        >>> run.dimensions[3:]  # of noise and withheld points
+        ('classification', 'withheld')
     """
     run = find_run(Path(run_folder))
     spec, scaling = open_run(run, overrides)
@@ -146,7 +153,9 @@ def load_run(
         spec=spec,
         class_names=tuple(spec.class_names),
         codes=np.array([entry.code for entry in spec.classes.values()], np.uint8),
-        dimensions=tuple(dimensions_to_read(spec)),
+        dimensions=tuple(
+            dict.fromkeys((*dimensions_to_read(spec), *exclusion(spec).dimensions))
+        ),
         # Interrupts that catch no signal: Ctrl-C raises KeyboardInterrupt here.
         classifier=Classifier(
             inference, spec, scaling, options, Interrupts(), temperature
@@ -155,7 +164,7 @@ def load_run(
 
 
 def _cloud(
-    xyz: np.ndarray, attributes: Mapping[str, np.ndarray], needed: Sequence[str]
+    xyz: np.ndarray, attributes: Mapping[str, np.ndarray], spec: Spec
 ) -> PointCloud:
     """Arrays of a caller as the cloud that reading a LAS file gives."""
     xyz = np.asarray(xyz, np.float64)
@@ -169,13 +178,16 @@ def _cloud(
         raise DataError(
             f"`xyz` must be finite (meters). Received: {xyz[point]} at point {point}"
         )
+    needed = list(dimensions_to_read(spec))
     missing = [name for name in needed if name not in attributes]
     if missing:
         raise DataError(
             f"`attributes` must hold {', '.join(needed)}. "
             f"Received: {', '.join(attributes) or 'none'}; add {', '.join(missing)}"
         )
-    used = {name: np.asarray(attributes[name]) for name in needed}
+    hiding = exclusion(spec)
+    names = dict.fromkeys((*needed, *hiding.dimensions))
+    used = {n: np.asarray(attributes[n]) for n in names if n in attributes}
     for name, values in used.items():
         if values.shape != (len(xyz),):
             raise DataError(
@@ -187,9 +199,12 @@ def _cloud(
         f"classifying {len(xyz):,} points",
         "classify smaller tiles, or use a machine with more memory",
     )
-    origin = xyz.min(axis=0)
+    excluded = hiding.mask(used, len(xyz))
+    origin = (xyz if excluded.all() else xyz[~excluded]).min(axis=0)
     local = np.stack([_stored_steps(axis) for axis in (xyz - origin).T], axis=1)
-    return PointCloud(local, origin, used, name=NAME)
+    used = {name: used[name] for name in needed}
+    mask = excluded if excluded.any() else None
+    return PointCloud(local, origin, used, name=NAME, excluded=mask)
 
 
 def _stored_steps(values: np.ndarray) -> np.ndarray:

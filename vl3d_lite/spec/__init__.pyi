@@ -13,6 +13,8 @@ from .schema.clouds import FieldsSpec as FieldsSpec
 from .schema.clouds import feature_columns as feature_columns
 from .schema.network import GROUP_ORDERS as GROUP_ORDERS
 from .schema.network import ModelSpec as ModelSpec
+from .schema.clouds import STORED_COORDINATES as STORED_COORDINATES
+from .schema.clouds import ExcludedPointsSpec as ExcludedPointsSpec
 from .schema.network import StageSpec as StageSpec
 from .schema.results import PredictionSpec as PredictionSpec
 from .schema.spec import Spec as Spec

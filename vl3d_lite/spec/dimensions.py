@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 
 from vl3d_lite.spec.base import KeyPath
-from vl3d_lite.spec.schema.clouds import COMPUTED_FEATURES, LAS_DIMENSIONS
+from vl3d_lite.spec.schema.clouds import (
+    COMPUTED_FEATURES,
+    LAS_DIMENSIONS,
+    STORED_COORDINATES,
+)
 from vl3d_lite.spec.schema.spec import Spec
 from vl3d_lite.spec.suggestions import closest
 
 # Extra dimensions have arbitrary names; a suggestion needs a near miss.
 _SIMILARITY = 0.8
+_STANDARD = tuple(name for name in LAS_DIMENSIONS if name not in STORED_COORDINATES)
 
 
 def doubtful_dimensions(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
@@ -22,7 +27,7 @@ def doubtful_dimensions(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
         The key path of the name, and a warning.
     """
     for number, feature in enumerate(spec.features):
-        known = (*COMPUTED_FEATURES, *LAS_DIMENSIONS)
+        known = (*COMPUTED_FEATURES, *_STANDARD)
         if feature.name not in known:
             yield (
                 ("features", number),
@@ -30,11 +35,11 @@ def doubtful_dimensions(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
                 f"dimension; {_remedy(feature.name, known)}",
             )
     weights = spec.model.source_weights
-    if weights and weights.dimension not in LAS_DIMENSIONS:
+    if weights and weights.dimension not in _STANDARD:
         yield (
             ("model", "source_weights", "dimension"),
             f"`{weights.dimension}` is not a standard LAS dimension; "
-            f"{_remedy(weights.dimension, LAS_DIMENSIONS)}",
+            f"{_remedy(weights.dimension, _STANDARD)}",
         )
 
 

@@ -204,7 +204,7 @@ def test_withheld_points_are_ignored_with_a_comment(folder):
     text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
     loaded = read_spec(folder / "spec.yaml")
     count = int(np.count_nonzero(las.withheld))
-    assert loaded.spec.ignored_flags == ["withheld"]
+    assert loaded.spec.excluded_points.flags == ["withheld"]
     assert f"{count:,} points are withheld" in text
     labels = read_cloud(folder / "a.laz", loaded.spec).labels
     assert (labels[np.asarray(las.withheld) == 1] == -1).all()

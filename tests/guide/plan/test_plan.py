@@ -65,20 +65,24 @@ def test_codes_without_a_class_are_listed(mine):
 
 
 def test_flagged_points_are_counted_and_belong_to_no_class(mine):
-    def withhold(las):
+    def flag(las):
         las.classification[:50] = 17
-        las.withheld[::2] = 1
+        las.classification[50:80] = 7
+        las.overlap[::2] = 1
 
-    change(mine / "train.laz", withhold)
-    found = planned(mine, "ignored_flags=[withheld]")
+    change(mine / "train.laz", flag)
+    found = planned(mine, "ignored_flags=[overlap]")
     las = laspy.read(mine / "train.laz")
-    codes, flagged = np.asarray(las.classification), np.asarray(las.withheld) == 1
+    codes, flagged = np.asarray(las.classification), np.asarray(las.overlap) == 1
+    flagged &= codes != 7
     count = int(np.count_nonzero(flagged & (codes != 17)))
     assert found.clouds[0].flagged == count
     assert found.clouds[0].codes[17] == 50
+    assert 7 not in found.clouds[0].codes
     assert found.clouds[0].codes[6] == np.count_nonzero(~flagged & (codes == 6))
     text = plan_text(found)
-    assert f"Ignored points flagged withheld: {count:,}" in text
+    assert f"Ignored points flagged overlap: {count:,}" in text
+    assert "Excluded points (code 7, 18 or flagged withheld): 30" in text
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):

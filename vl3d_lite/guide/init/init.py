@@ -28,7 +28,7 @@ from vl3d_lite.guide.init.split import (
     choose_validation,
     points_near_others,
 )
-from vl3d_lite.guide.init.survey import WITHHELD, Survey, survey_cloud
+from vl3d_lite.guide.init.survey import UNSEEN, Survey, survey_cloud
 from vl3d_lite.spec import read_spec
 from vl3d_lite.system import output_errors, require_free, write_text
 
@@ -188,7 +188,7 @@ def _split(
 
 def _labeled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
     codes = {choice.name: choice.codes for choice in choices.classes}
-    return read_las(survey.path, class_codes=codes, ignored=[WITHHELD])
+    return read_las(survey.path, class_codes=codes, excluded=UNSEEN)
 
 
 def _labels(cloud: PointCloud) -> np.ndarray:

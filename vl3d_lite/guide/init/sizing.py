@@ -18,7 +18,7 @@ from vl3d_lite.dataset import (
     prepare_cloud,
     reduce_cloud,
 )
-from vl3d_lite.guide.init.survey import WITHHELD, Survey
+from vl3d_lite.guide.init.survey import UNSEEN, Survey
 from vl3d_lite.spec import Spec
 
 # Cells of 0.4 m scored best at 20 to 30 points/m2, and cells of 1.5 m at 0.25, where
@@ -138,9 +138,9 @@ def read_cells(
     path: Path, codes: Mapping[str, Sequence[int]], grid_size: float
 ) -> PointCloud:
     """Read a cloud and reduce it to cells with labels, without attributes."""
-    return reduce_cloud(
-        read_las(path, class_codes=codes, ignored=[WITHHELD]), grid_size
-    )[0]
+    return reduce_cloud(read_las(path, class_codes=codes, excluded=UNSEEN), grid_size)[
+        0
+    ]
 
 
 def choose_sizes(

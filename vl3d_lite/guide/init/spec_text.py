@@ -144,11 +144,12 @@ def _ignored_flags(facts: Facts) -> list[str]:
             f"# {overlap:,} points are flagged as overlap; they are used unless you "
             "add the flag below."
         )
-    flags = f"ignored_flags: [{WITHHELD}]"
+        lines.append(_line("ignored_flags: []", f"[{OVERLAP}] ignores them"))
     if withheld:
-        lines.append(_line(flags, f"{withheld:,} points are withheld (deleted)"))
-    elif overlap:
-        lines.append(_line(flags, "unused; [withheld, overlap] ignores both"))
+        lines.append(
+            f"# {withheld:,} points are withheld (deleted); the network does not see "
+            "them (`excluded_points`)."
+        )
     return lines
 
 

@@ -1,5 +1,6 @@
 """Format a plan as text."""
 
+from vl3d_lite.dataset import exclusion
 from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
 from vl3d_lite.guide.plan.plan import Plan
 from vl3d_lite.guide.plan.timing import prediction_batches
@@ -71,6 +72,9 @@ def _classes(plan: Plan) -> str:
     if flagged:
         flags = ", ".join(spec.ignored_flags)
         text += f"\nIgnored points flagged {flags}: {flagged:,}"
+    excluded = sum(c.excluded for c in plan.clouds if isinstance(c, ReadCloudFacts))
+    if excluded:
+        text += f"\nExcluded points ({exclusion(spec)}): {excluded:,}"
     return f"{table(rows)}\n{text}"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from vl3d_lite.spec.base import Fraction, PositiveFloat, Section, Violation
+from vl3d_lite.spec.schema.clouds import STORED_COORDINATES
 
 # Dimensions that hold codes, with an example of values to exclude.
 CODED_DIMENSIONS = {"withheld": "[1]", "classification": "[7, 18]"}
@@ -107,6 +108,12 @@ class SourceWeightsSpec(Section):
         return [self._coded_dimension_violations()]
 
     def _coded_dimension_violations(self) -> Iterator[Violation]:
+        if self.dimension in STORED_COORDINATES:
+            yield Violation(
+                f"`{self.dimension}` is the integer that the file stores, which "
+                "changes with its scale and offset; name a dimension of weights",
+                (("dimension",),),
+            )
         if self.zero_weight_values is None and self.dimension in CODED_DIMENSIONS:
             yield Violation(
                 f"`{self.dimension}` holds codes, not weights; list the values of "

@@ -19,6 +19,11 @@ COMPUTED_FEATURES = (
     *EIGENVALUE_FEATURES,
 )
 # Dimensions of the LAS point formats 0 to 10 under the names of laspy.
+FROM_COORDINATES = tuple(
+    name
+    for name in COMPUTED_FEATURES
+    if name not in ("return_ratio", "relative_intensity")
+)
 LAS_DIMENSIONS = (
     "X",
     "Y",
@@ -53,6 +58,9 @@ LAS_DIMENSIONS = (
 )
 
 Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
+# Coordinates as integers in steps of the file's scale, from the file's offset.
+STORED_COORDINATES = ("X", "Y", "Z")
+
 
 
 class ClassSpec(Section):
@@ -99,6 +107,18 @@ class CloudsSpec(Section):
     unit: Literal["m", "ft", "us-ft", "cm", "mm"] | None = None
     """Unit of x, y and z of all clouds, in place of that of their reference system.
     Required where a scan at close range has none. By default the reference system
+class ExcludedPointsSpec(Section):
+    """Points that the network does not see: they are in no grid cell and no feature,
+    and are ignored in the loss and in scores. They are written like all points, with
+    the class of the nearest cell."""
+
+    codes: list[Code] = Field(default=[7, 18])
+    """LAS codes of excluded points; by default low and high noise. Points of a code
+    that belongs to a class are never excluded, whatever their flags."""
+    flags: list[Flag] = Field(default=["withheld"])
+    """LAS flags of excluded points."""
+
+
     decides; a cloud without one is in meters."""
 
 
@@ -112,12 +132,30 @@ class FeatureSpec(Section):
     height, height_above_ground, return_ratio, relative_intensity, vertical,
     density, linearity, planarity, verticality, curvature."""
     radius: PositiveFloat | None = None
+    nan: Literal["error", "missing"] = "error"
+    """Meaning of NaN in a dimension: an error, or a missing value. Values that the
+    file declares as no-data are always missing. A grid cell takes the mean of the
+    values present; a cell without any takes the mean of the training clouds."""
     """Neighborhood radius of a computed feature, in meters."""
     radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
     """Several neighborhood radii in meters: one feature for each."""
 
     def violations(self) -> list[Iterator[Violation]]:
-        return [self._name_violations(), self._radius_violations()]
+        return [
+            self._name_violations(),
+            self._radius_violations(),
+            self._nan_violations(),
+        ]
+
+    def _nan_violations(self) -> Iterator[Violation]:
+        if self.nan == "missing" and self.name in FROM_COORDINATES:
+            yield Violation(
+                f"`{self.name}` is computed from the coordinates and is never NaN; "
+                "remove the key",
+                (("nan",),),
+        if self.name in STORED_COORDINATES:
+            yield Violation(_stored_coordinate(self.name), (("name",),))
+            )
 
     def _name_violations(self) -> Iterator[Violation]:
         try:
@@ -148,6 +186,19 @@ class FeatureSpec(Section):
                 f"`{self.name}` needs a radius in meters: "
                 f"{{name: {self.name}, radius: 1.5}}",
                 (("name",),),
+def _stored_coordinate(name: str) -> str:
+    """Why a stored coordinate is no feature, and what to use."""
+    remedy = (
+        "use `height_above_ground`, `height` or `vertical` (height within the field)"
+        if name == "Z"
+        else "remove it: the neighbors' relative coordinates are always inputs"
+    )
+    return (
+        f"`{name}` is the integer that the file stores, which changes with its scale "
+        f"and offset; {remedy}"
+    )
+
+
             )
 
 

@@ -9,6 +9,7 @@ from vl3d_lite.spec.base import Section, Violation
 from vl3d_lite.spec.schema.clouds import (
     ClassSpec,
     CloudsSpec,
+    ExcludedPointsSpec,
     FeatureSpec,
     FieldsSpec,
     Flag,
@@ -41,7 +42,9 @@ class Spec(Section):
     clouds: CloudsSpec = CloudsSpec()
     ignored_flags: list[Flag] = Field(default=[])
     """LAS flags whose points are ignored in the loss and in scores, regardless of
-    their code, e.g. [withheld]. These points are predicted like all others."""
+    their code, e.g. [overlap]. These points are predicted like all others; points of
+    `excluded_points` are not seen by the network at all."""
+    excluded_points: ExcludedPointsSpec = ExcludedPointsSpec()
     features: list[FeatureSpec] = Field(min_length=1)
     """Input features of the network, in addition to the neighbors' coordinates."""
     fields: FieldsSpec
