@@ -42,7 +42,7 @@ def test_a_cloud_that_trains_and_validates_is_a_warning(place, tmp_path, caplog)
     shared = f"clouds.validation=['{place / 'train.laz'}']"
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
     pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
-    assert "is both a training and a validation cloud" in caplog.text
+    assert "this validation cloud is also in `clouds.train`" in caplog.text
 
 
 def test_an_existing_run_is_refused(trained, place):
@@ -149,6 +149,25 @@ def test_validation_clouds_without_labels_leave_the_loss_to_choose(
     assert "val_miou" not in run.history.read_text()
     assert json.loads(run.calibration.read_text())["temperature"] == 1
     assert "confidence is not calibrated" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_single_class_in_validation_leaves_the_loss_to_choose(
+    place, tmp_path, caplog
+):
+    las = laspy.read(place / "val.laz")
+    las.classification[:] = 2
+    las.write(tmp_path / "flat.laz")
+    sets = [f"clouds.validation=[{tmp_path / 'flat.laz'}]", "training.epochs=2"]
+    run = RunFolder(tmp_path / "run")
+    pipeline.train(read_spec(place / "spec.yaml", [*SHORT, *sets]), run, OPTIONS)
+    rows = read_history(run.history)
+    losses = [float(row["loss"]) for row in rows]
+    assert run.read_provenance()["best_epoch"] == 1 + int(np.argmin(losses))
+    assert "val_miou" not in rows[0]
+    assert "val_iou_building" not in rows[0]
+    assert "class `building` has no validation points" in caplog.text
+    assert "hold a single class" in caplog.text
 
 
 @pytest.mark.slow

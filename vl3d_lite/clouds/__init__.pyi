@@ -15,5 +15,7 @@ from .rewriting import check_names as check_names
 from .signature import Signature as Signature
 from .units import UNITS as UNITS
 from .units import Frame as Frame
+from .sampling import PointSample as PointSample
+from .sampling import sample_points as sample_points
 from .units import unit_name as unit_name
 from .writing import write_las as write_las

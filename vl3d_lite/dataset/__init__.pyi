@@ -33,6 +33,14 @@ from .files import prepare_file as prepare_file
 from .files import prepare_files as prepare_files
 from .files import prepare_training_files as prepare_training_files
 from .files import read_cloud as read_cloud
+from .overlap import Extent as Extent
+from .overlap import Overlap as Overlap
+from .overlap import OverlapFinder as OverlapFinder
+from .overlap import read_extent as read_extent
+from .partial_labels import count_labels as count_labels
+from .partial_labels import exact_labels as exact_labels
+from .partial_labels import label_members as label_members
+from .partial_labels import scored_labels as scored_labels
 from .prepared import PreparedCloud as PreparedCloud
 from .prepared import prepare_cloud as prepare_cloud
 from .prepared import reduce_cloud as reduce_cloud

@@ -15,6 +15,9 @@ from .open3d import load_open3d as load_open3d
 from .regions import BoxTree as BoxTree
 from .regions import Shape as Shape
 from .regions import crop as crop
+from .spacing import horizontal_density as horizontal_density
+from .spacing import nearest_distance as nearest_distance
+from .spacing import square_of_point as square_of_point
 from .subsampling import Cells as Cells
 from .subsampling import farthest_points as farthest_points
 from .subsampling import grid_cells as grid_cells

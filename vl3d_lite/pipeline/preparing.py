@@ -12,7 +12,10 @@ from vl3d_lite.dataset import (
     FeatureScaling,
     PreparedCloud,
     check_clouds,
+    cloud_warnings,
     impute_constant_features,
+    labeled_facts,
+    labeled_warnings,
     prepare_files,
     prepare_training_files,
     size_of,
@@ -88,13 +91,8 @@ def check_inputs(loaded: LoadedSpec) -> None:
     train, validation = loaded.clouds["train"], loaded.clouds["validation"]
     check_clouds(train, loaded.spec, count_classes=True)
     check_clouds(validation, loaded.spec, count_classes=False)
-    for path in shared_files(train, validation):
-        logger.warning(
-            "%s: is both a training and a validation cloud, so validation scores will "
-            "be optimistically biased; remove it from `clouds.train` or "
-            "`clouds.validation`",
-            path,
-        )
+    for warning in cloud_warnings(loaded.spec, loaded.clouds):
+        logger.warning("warning: %s", warning)
 
 
 def prepare_inputs(
@@ -131,9 +129,25 @@ def prepare_inputs(
     interrupts.check("interrupted before training began; nothing was written")
     sizes = [size_of(cloud) for cloud in held_out]
     require_memory(loaded, options, [size_of(cloud) for cloud in clouds], sizes)
+    _warn_of_labeled(loaded, clouds, validation)
     scaling = initial.scaling if initial else _scaling(run, clouds, options)
     labeled = labeled_clouds(paths, validation, spec, scaling)
     return TrainingInputs(clouds, labeled, scaling)
+
+
+def _warn_of_labeled(
+    loaded: LoadedSpec, train: list[PreparedCloud], validation: list[PreparedCloud]
+) -> None:
+    """Log what `plan` would have reported about the prepared clouds."""
+    spec = loaded.spec
+    first_grids = train[:: spec.training.augmentation.grids]
+    facts = [
+        labeled_facts(path, group, cloud, spec)
+        for group, clouds in (("train", first_grids), ("validation", validation))
+        for path, cloud in zip(loaded.clouds[group], clouds, strict=True)
+    ]
+    for warning in labeled_warnings(spec, facts):
+        logger.warning("warning: %s", warning)
 
 
 def _scaling(

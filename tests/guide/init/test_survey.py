@@ -28,23 +28,6 @@ def lattice(n, spacing):
     return np.column_stack([x.ravel(), y.ravel(), np.zeros(n * n)])
 
 
-@pytest.mark.parametrize("spacing", [0.1, 0.5, 2.0])
-def test_density_is_that_of_a_lattice(spacing):
-    density, (low, high) = survey.ground_density(lattice(60, spacing))
-    assert density == pytest.approx(1 / spacing**2, rel=0.15)
-    assert low <= density <= high
-
-
-def test_empty_land_does_not_lower_the_density():
-    far = np.add(lattice(40, 0.5), [1000, 1000, 0])
-    density, _ = survey.ground_density(np.vstack([lattice(40, 0.5), far]))
-    assert density == pytest.approx(4, rel=0.15)
-
-
-def test_the_nearest_distance_is_that_of_a_lattice():
-    assert survey.nearest_distance(lattice(30, 0.7)) == pytest.approx(0.7)
-
-
 def test_levels_count_points_above_each_other():
     floor = lattice(40, 1.0) + 0.5
     assert survey.stacked_levels(floor, 1.0) == 1

@@ -9,11 +9,15 @@ from scipy.spatial import cKDTree
 
 from vl3d_lite.clouds import PointCloud, describe_las, read_las
 from vl3d_lite.errors import DataError
+from vl3d_lite.geometry import (
+    horizontal_density,
+    nearest_distance,
+    square_of_point,
+)
 from vl3d_lite.system import require_memory
 
 BYTES_PER_POINT = 120  # peak memory of reading a cloud with these dimensions
-POINTS_PER_SQUARE = 16  # of the squares that density is measured on, on average
-SAMPLES = 20_000  # points whose nearest neighbor or ground is searched
+SAMPLES = 20_000  # points whose ground is searched
 CONSTANT = 0.999  # share of one value from which a dimension counts as constant
 ON_GROUND = 0.2  # m; a point this close to the ground surface lies on the ground
 GROUND_REACH = 2.0  # spacings; search radius for the ground surface
@@ -118,7 +122,7 @@ def survey_cloud(
     )
     usable = [name for name in wanted if _is_usable(cloud.attributes[name])]
     varies = {name: _varies(cloud.attributes[name]) for name in usable}
-    density, spread = ground_density(cloud.local)
+    density, spread = horizontal_density(cloud.local)
     return Survey(
         path=path,
         points=len(cloud),
@@ -150,45 +154,9 @@ def _varies(values: np.ndarray) -> bool:
     return bool(different > (1 - CONSTANT) * len(some))
 
 
-def ground_density(xyz: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Horizontal point density in points/m2, over squares that hold points.
-
-    Args:
-        xyz: ``(n, 3)`` in meters, at least one point.
-
-    Returns:
-        The median over squares of about 16 points, and the 10th and 90th
-        percentile.
-    """
-    extent = np.maximum(np.ptp(xyz[:, :2], axis=0), 1e-3)
-    density = len(xyz) / np.prod(extent)
-    # The size of the squares follows from the density and the density from them;
-    # empty land is out after the first round.
-    for _ in range(4):
-        edge = np.sqrt(POINTS_PER_SQUARE / density)
-        counts = np.unique(_square(xyz, edge), return_counts=True)[1]
-        density = np.median(counts) / edge**2
-    low, high = np.quantile(counts, [0.1, 0.9]) / edge**2
-    return float(density), (float(low), float(high))
-
-
-def _square(xyz: np.ndarray, edge: float) -> np.ndarray:
-    """Index of the square of a horizontal grid that holds each point, ``(n,)``."""
-    cells = np.floor((xyz[:, :2] - xyz[:, :2].min(axis=0)) / edge).astype(np.int64)
-    return cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1]
-
-
-def nearest_distance(xyz: np.ndarray) -> float:
-    """Median distance of points to their nearest neighbor, in meters."""
-    rng = np.random.default_rng(0)
-    tree = cKDTree(xyz, balanced_tree=False)
-    rows = rng.integers(len(xyz), size=min(SAMPLES, len(xyz)))
-    return float(np.median(tree.query(xyz[rows], 2)[0][:, 1]))
-
-
 def stacked_levels(xyz: np.ndarray, edge: float) -> float:
     """Mean number of occupied cells per occupied column of a grid."""
-    columns = _square(xyz, edge)
+    columns = square_of_point(xyz, edge)
     levels = np.floor((xyz[:, 2] - xyz[:, 2].min()) / edge).astype(np.int64)
     cells = np.unique(columns * (levels.max() + 1) + levels)
     return len(cells) / len(np.unique(columns))

@@ -9,9 +9,14 @@ import numpy as np
 from vl3d_lite.clouds import PointCloud, describe_las, read_las
 from vl3d_lite.dataset import (
     FIELDS_PER_CELL,
+    LabeledFacts,
     PreparedCloud,
     count_by_class,
+    exclusion,
+    labeled_facts,
+    nan_dimensions,
     prepare_cloud,
+    quick_to_prepare,
     required_dimensions,
 )
 from vl3d_lite.guide.init.sizing import (
@@ -19,8 +24,7 @@ from vl3d_lite.guide.init.sizing import (
     sweep_counts,
     widest_footprint,
 )
-from vl3d_lite.guide.init.survey import ground_density, nearest_distance
-from vl3d_lite.spec import Spec
+from vl3d_lite.spec import Spec, cloud_labels, label_names
 
 SAMPLED_FIELDS = 100  # of a training cloud
 # Farthest-point sampling takes a second a field, so fewer are sampled there.
@@ -53,25 +57,24 @@ class ReadCloudFacts(CloudFacts):
     Attributes:
         codes: LAS code to number of points, without flagged points.
         flagged: Number of points that have a class and are ignored by a flag.
-        density: Horizontal density in points/m2.
-        nearest: Median distance of neighboring cells in meters.
+        excluded: Number of points that the network does not see.
+        labeled: What the warnings of other commands follow from, too.
         fields: ``(F, stages)`` points of sampled training fields; None for a
             validation cloud.
-        means: ``(features,)`` mean of each feature over the cells.
-        deviations: ``(features,)`` standard deviations.
-        class_cells: ``(classes,)`` cells of each class.
         footprint: Width of the widest building in meters; 0 if there is none.
     """
 
     codes: dict[int, int]
     flagged: int
-    density: float
-    nearest: float
+    excluded: int
+    labeled: LabeledFacts
     fields: np.ndarray | None
-    means: np.ndarray
-    deviations: np.ndarray
-    class_cells: np.ndarray
     footprint: float
+
+    @property
+    def density(self) -> float:
+        """Horizontal density in points/m2."""
+        return self.labeled.density
 
 
 def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFacts:
@@ -98,8 +101,8 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
     code = cloud.attributes["classification"]
     named = [c for own in spec.class_codes.values() for c in own]
     flagged = np.isin(code, named) & (cloud.labels < 0)
-    codes, counts = np.unique(code[~flagged], return_counts=True)
-    quick = _quick(spec)
+    codes, counts = np.unique(code[~flagged & (code == code)], return_counts=True)
+    quick = quick_to_prepare(spec)
     prepared = prepare_cloud(cloud, quick, threads=threads)
     sweeps = group == "validation"
     farthest = spec.fields.sampling == "farthest"
@@ -110,14 +113,11 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
         points=len(cloud),
         codes=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
         flagged=int(np.count_nonzero(flagged)),
-        density=ground_density(cloud.local)[0],
-        nearest=nearest_distance(prepared.xyz) if len(prepared.xyz) > 1 else 0.0,
+        excluded=points - len(cloud),
+        labeled=labeled_facts(path, group, prepared, spec),
         cells=tuple(len(level.xyz) for level in prepared.hierarchy.levels),
         fields=None if sweeps else sample_field_sizes(prepared, quick, count),
         swept=_swept(prepared, quick, farthest) if sweeps else None,
-        means=prepared.features.mean(axis=0, dtype=np.float64),
-        deviations=prepared.features.std(axis=0, dtype=np.float64),
-        class_cells=_class_cells(prepared, spec),
         footprint=_footprint(prepared, spec),
     )
 
@@ -159,16 +159,7 @@ def count_classes(
         for cloud in clouds
         if cloud.group == group and isinstance(cloud, ReadCloudFacts)
     ]
-    return {name: sum(count[name] for count in counts) for name in spec.classes}
-
-
-def _quick(spec: Spec) -> Spec:
-    """The spec with one neighbor per point, whose clouds are quick to prepare."""
-    stages = [stage.model_copy(update={"neighbors": 1}) for stage in spec.model.stages]
-    model = spec.model.model_copy(
-        update={"stages": stages, "upsampling": "nearest", "downsampling": "max"}
-    )
-    return spec.model_copy(update={"model": model})
+    return {name: sum(count[name] for count in counts) for name in label_names(spec)}
 
 
 def _swept(prepared: PreparedCloud, spec: Spec, farthest: bool) -> np.ndarray:
@@ -176,11 +167,6 @@ def _swept(prepared: PreparedCloud, spec: Spec, farthest: bool) -> np.ndarray:
         return sweep_counts(prepared, spec)
     points = spec.model.stages[0].points
     return np.full(int(-(-len(prepared.xyz) * FIELDS_PER_CELL // points)), points)
-
-
-def _class_cells(prepared: PreparedCloud, spec: Spec) -> np.ndarray:
-    labels = prepared.labels[prepared.labels >= 0]
-    return np.bincount(labels, minlength=len(spec.classes))
 
 
 def _footprint(prepared: PreparedCloud, spec: Spec) -> float:

@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vl3d_lite.clouds import describe_las
-from vl3d_lite.dataset import CloudSize, check_clouds
+from vl3d_lite.dataset import (
+    CloudSize,
+    check_clouds,
+    cloud_warnings,
+    labeled_warnings,
+)
+from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.plan.cloud_facts import CloudFacts, header_facts, read_facts
 from vl3d_lite.guide.plan.timing import Timing, measure_timing, swept_fields
-from vl3d_lite.guide.plan.warnings import find_warnings
+from vl3d_lite.guide.plan.warnings import cost_warnings
 from vl3d_lite.model import count_parameters
 from vl3d_lite.spec import LoadedSpec, Spec, feature_columns
 from vl3d_lite.training import Memory, compiles, require_memory_for, steps_per_epoch
@@ -108,7 +114,12 @@ def plan_run(
             accelerator=accelerator,
         ),
         disk=_disk_bytes(loaded, parameters),
-        warnings=find_warnings(spec, read, steps),
+        warnings=[
+            *cloud_warnings(spec, loaded.clouds),
+            *labeled_warnings(spec, [cloud.labeled for cloud in read]),
+            *cost_warnings(spec, read, steps),
+            *filter(None, [domain_warning(loaded, threads)]),
+        ],
         timing=measure_timing(loaded, clouds, steps, threads) if measure else None,
     )
 

@@ -1,0 +1,239 @@
+"""Clouds that share points or a place, although they should be independent."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite.clouds import (
+    PointSample,
+    meters_per_unit,
+    read_crs,
+    read_header,
+    sample_points,
+)
+from vl3d_lite.geometry import square_of_point
+from vl3d_lite.system import file_hash
+
+# Adjacent tiles share points on their border line: 1 in 1000 of a square tile.
+SHARED_POINTS = 0.005
+FEWEST_SHARED = 3  # sampled points
+# Adjacent strips share squares along their border: about 1 in 35 of a strip.
+SHARED_PLACE = 0.05
+POINTS_PER_SQUARE = 16  # of the squares that tell which land a sample covers
+FEWEST_IN_SQUARE = 4
+MOST_LISTED = 10  # clouds of a group; the others are counted
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two clouds that are not independent of each other.
+
+    Args:
+        path: The cloud that should be independent.
+        other: The cloud that it should be independent of.
+        kind: ``content``: equal bytes; ``points``: points at the same places;
+            ``place``: the same land, seen by other points.
+        share: Share of the smaller of both.
+    """
+
+    path: Path
+    other: Path
+    kind: str
+    share: float = 1.0
+
+    def text(self, other: str) -> str:
+        """A predicate of the cloud, such as "has the content of ...".
+
+        Args:
+            other: The other cloud in words.
+        """
+        if self.kind == "content":
+            return f"has the same content as {other}"
+        if self.kind == "points":
+            return f"shares points ({self.share:.1%} of the smaller one) with {other}"
+        return f"covers land ({self.share:.1%} of the smaller one) of {other}"
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Where a cloud lies, by its header.
+
+    Args:
+        corners: ``(2, 3)`` float64, minimum and maximum in meters.
+        crs: Name of the reference system; empty where the file has none.
+    """
+
+    corners: np.ndarray
+    crs: str
+
+    def overlaps(self, other: "Extent") -> bool:
+        """Whether both boxes share more than a face."""
+        low = np.maximum(self.corners[0], other.corners[0])
+        high = np.minimum(self.corners[1], other.corners[1])
+        flat = np.any([np.ptp(e.corners, axis=0) == 0 for e in (self, other)], axis=0)
+        flat[2] = True  # tiles of a plain may touch in height alone
+        return bool(np.all((high > low) | (high == low) & flat))
+
+    def shared_area(self, other: "Extent") -> float:
+        """Share of the smaller box, from above, that lies in the other one."""
+        low = np.maximum(self.corners[0], other.corners[0])[:2]
+        high = np.minimum(self.corners[1], other.corners[1])[:2]
+        areas = [np.prod(np.ptp(e.corners[:, :2], axis=0)) for e in (self, other)]
+        return float(np.prod(np.maximum(high - low, 0)) / max(min(areas), 1e-6))
+
+
+def read_extent(path: Path, unit: str | None = None) -> Extent:
+    """The extent of a cloud from its header.
+
+    Args:
+        path: LAS or LAZ file.
+        unit: The unit of its coordinates, if it is not that of its header.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    header = read_header(path)
+    corners = header.extent * meters_per_unit(header, unit)
+    return Extent(corners, read_crs(header, unit).name)
+
+
+class OverlapFinder:
+    """Compares clouds by their bytes, their extents and samples of their points.
+
+    A file is hashed only if another one has as many bytes, and its points are read
+    only if its extent overlaps that of another one.
+
+    Args:
+        unit: The unit of all coordinates (`clouds.unit`), or None.
+    """
+
+    def __init__(self, unit: str | None = None) -> None:
+        self._unit = unit
+        self._hashes: dict[Path, str] = {}
+        self._samples: dict[Path, PointSample] = {}
+        self._extents: dict[Path, Extent] = {}
+
+    def find(self, paths: Sequence[Path], others: Sequence[Path]) -> list[Overlap]:
+        """The overlaps of clouds with other clouds; each pair at most once.
+
+        Raises:
+            DataError: A cloud cannot be used.
+        """
+        pairs = itertools.product(dict.fromkeys(paths), dict.fromkeys(others))
+        return [found for pair in pairs if (found := self._compare(*pair))]
+
+    def _compare(self, path: Path, other: Path) -> Overlap | None:
+        if path.resolve() == other.resolve() or self._equal(path, other):
+            return Overlap(path, other, "content")
+        extent, extent2 = self._extent(path), self._extent(other)
+        if not extent.overlaps(extent2):
+            return None
+        one, two = self._sample(path), self._sample(other)
+        one_in = max(one.one_in, two.one_in)
+        one, two = one.thinned(one_in), two.thinned(one_in)
+        smaller = max(min(len(one.keys), len(two.keys)), 1)
+        shared = len(np.intersect1d(one.keys, two.keys, assume_unique=True))
+        if shared >= max(FEWEST_SHARED, SHARED_POINTS * smaller):
+            return Overlap(path, other, "points", shared / smaller)
+        # Without a reference system two scans may have the same local coordinates.
+        if extent.crs and extent.crs == extent2.crs:
+            share = _shared_squares(one.xy, two.xy)
+            if share >= SHARED_PLACE:
+                return Overlap(path, other, "place", share)
+        return None
+
+    def _equal(self, path: Path, other: Path) -> bool:
+        if path.stat().st_size != other.stat().st_size:
+            return False
+        return self._hash(path) == self._hash(other)
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = file_hash(path)
+        return self._hashes[path]
+
+    def _extent(self, path: Path) -> Extent:
+        if path not in self._extents:
+            self._extents[path] = read_extent(path, self._unit)
+        return self._extents[path]
+
+    def _sample(self, path: Path) -> PointSample:
+        if path not in self._samples:
+            self._samples[path] = sample_points(path, self._unit)
+        return self._samples[path]
+
+
+def _shared_squares(one: np.ndarray, two: np.ndarray) -> float:
+    """Share of the squares with points of the smaller sample that have others' too."""
+    if not (len(one) and len(two)):
+        return 0.0
+    area = max(float(np.prod(np.ptp(xy, axis=0))) for xy in (one, two))
+    edge = max(np.sqrt(area * POINTS_PER_SQUARE / min(len(one), len(two))), 1e-3)
+    numbers = square_of_point(np.concatenate([one, two]), edge)
+    numbers = np.unique(numbers, return_inverse=True)[1]
+    size = numbers.max() + 1
+    covered = [
+        np.bincount(part, minlength=size) >= FEWEST_IN_SQUARE
+        for part in (numbers[: len(one)], numbers[len(one) :])
+    ]
+    both = int(np.count_nonzero(covered[0] & covered[1]))
+    smaller = min(int(np.count_nonzero(part)) for part in covered)
+    return both / max(smaller, 1)
+
+
+_NAMES = {"train": "training", "validation": "validation", "predict": "predict"}
+# What a cloud is for, what it should be independent of, and what follows if it is not.
+_CONSEQUENCES = {
+    ("validation", "train"): (
+        "validation scores, the choice of the best epoch and the calibration will be "
+        "optimistically biased; remove one of them"
+    ),
+    ("predict", "train"): (
+        "the network learns it, so its scores will be optimistically biased; test on "
+        "other clouds"
+    ),
+    ("predict", "validation"): (
+        "it chooses the epoch and fits the temperature, so its scores will be "
+        "optimistically biased; test on other clouds"
+    ),
+}
+
+
+def overlap_warnings(
+    clouds: Mapping[str, Sequence[Path]], unit: str | None = None
+) -> Iterator[str]:
+    """Name the clouds of a spec that are not independent, and what follows.
+
+    Args:
+        clouds: The clouds of ``train``, ``validation`` and ``predict``.
+        unit: The unit of their coordinates, if it is not that of their headers.
+
+    Raises:
+        DataError: A cloud cannot be used.
+    """
+    finder = OverlapFinder(unit)
+    for (use, other), consequence in _CONSEQUENCES.items():
+        found = finder.find(clouds.get(use, ()), clouds.get(other, ()))
+        by_path = itertools.groupby(found, lambda overlap: overlap.path)
+        sentences = [
+            f"{path}: this {_NAMES[use]} cloud {_predicate(list(same), other)}: "
+            f"{consequence}"
+            for path, same in by_path
+        ]
+        yield from sentences[:MOST_LISTED]
+        if len(sentences) > MOST_LISTED:
+            yield (
+                f"{len(sentences) - MOST_LISTED} more {_NAMES[use]} clouds are not "
+                f"independent of the {_NAMES[other]} clouds"
+            )
+
+
+def _predicate(found: Sequence[Overlap], other: str) -> str:
+    worst = max(found, key=lambda overlap: (overlap.kind == "content", overlap.share))
+    if worst.path.resolve() == worst.other.resolve():
+        return f"is also in `clouds.{other}`"
+    text = worst.text(f"the {_NAMES[other]} cloud {worst.other}")
+    return text + (f" and {len(found) - 1} more" if len(found) > 1 else "")
