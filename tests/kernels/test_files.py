@@ -45,13 +45,20 @@ def spoil_row(folder):
         ),
         (
             lambda f: (f / "Q.csv").write_bytes(b"\xff\xfe"),
-            "Q.csv: must contain the same number",
+            "Q.csv: is not UTF-8 text",
+        ),
+        (
+            lambda f: (f / "Q.csv").write_text("nan 0 0\n" * 5),
+            "Q.csv: must contain finite numbers",
         ),
         (spoil_row, "W1.csv: must contain the same number"),
         (lambda f: np.savetxt(f / "W1.csv", np.ones((5, 3))), "W1.csv: .* 5 x 4"),
         (lambda f: np.savetxt(f / "Q.csv", np.ones((5, 2))), r"Q.csv: .*\(5, 2\)"),
-        (lambda f: (f / "manifest.json").write_text("{"), "is not a kernel manifest"),
-        (lambda f: (f / "manifest.json").write_text("[]"), "is not a kernel manifest"),
+        (lambda f: (f / "manifest.json").write_text("{"), r"manifest\.json: cannot be"),
+        (
+            lambda f: (f / "manifest.json").write_text("[]"),
+            r"manifest\.json: cannot be",
+        ),
     ],
 )
 def test_an_error_of_a_damaged_folder_names_the_file(tmp_path, kernel, spoil, message):

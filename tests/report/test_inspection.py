@@ -155,7 +155,7 @@ def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run)
         (without(model_file, "config.json", tmp_path), "config.json"),
         (without(model_file, "model.weights.h5", tmp_path), "model.weights.h5"),
         (tmp_path / "text.las", "text.las"),
-        (run, "metrics.json: is not an evaluation"),
+        (run, "metrics.json: cannot be used"),
     ]
     for path, message in cases:
         with pytest.raises(DataError, match=re.escape(message)) as caught:

@@ -111,10 +111,10 @@ def test_paths_of_specs_that_cannot_be_read_are_refused(folder):
         with pytest.raises(kind, match=message):
             read_spec(path)
     for name, message in (
-        (r'"a\0b"', "null character"),
+        (r'"a\0b"', "must be printable"),
         (r'"~nobodyx/a.yaml"', "~nobodyx/a.yaml cannot be read"),
         (r'"pipe.yaml"', "is a pipe or a device"),
-        (r'"\udcff"', "rename"),
+        (r'"\udcff"', "must be printable"),
     ):
         Path("b.yaml").write_text(f"extends: {name}\n")
         with pytest.raises(SpecError, match=r"b\.yaml:1:10: .*" + message):

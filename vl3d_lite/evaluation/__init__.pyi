@@ -10,6 +10,7 @@ from .evaluation import ScoredCloud as ScoredCloud
 from .evaluation import evaluate as evaluate
 from .kernel_statistics import measure_kernels as measure_kernels
 from .pairs import read_pair as read_pair
+from .records import read_metrics as read_metrics
 from .rotations import RotationReport as RotationReport
 from .rotations import measure_rotations as measure_rotations
 from .scores import Scores as Scores

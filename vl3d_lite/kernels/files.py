@@ -1,18 +1,48 @@
 """Reading of kernel folders written by `export` or by VL3D."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from vl3d_lite.errors import DataError, DeepLearningException
+from vl3d_lite.system import read_record, read_text
 
 __all__ = ["StoredKernel", "kernel_folders", "read_kernel", "read_kernels"]
 
 MANIFEST = "manifest.json"
+
+_Size = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Points(BaseModel):
+    shape: Annotated[list[_Size], Field(min_length=2, max_length=2)]
+
+
+class _Weights(BaseModel):
+    files: list[str]
+    shape: Annotated[list[_Size], Field(min_length=3, max_length=3)]
+
+
+class _Manifest(BaseModel):
+    """The content of ``manifest.json``."""
+
+    model_config = ConfigDict(extra="allow")
+
+    Q: _Points
+    W: _Weights
+    layer: str = ""
+    stage: str = ""
+    sigma: float | None = None
+    min_distance: float | None = None
+    shell_radii: list[float] = []
+    shell_points: list[int] = []
+    change_norm: list[float] = []
+    spec_hash: str | None = None
+    versions: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -118,33 +148,26 @@ def checked_prefix(out_prefix: str | None) -> str:
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        files, shape = manifest["W"]["files"], manifest["W"]["shape"]
-        whole = len(files) == shape[0] and len(shape) == 3
-        whole = whole and len(manifest["Q"]["shape"]) == 2
-        whole = whole and all(Path(file).name == file for file in files)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: is not a kernel manifest ({error}); export the kernel again"
-        ) from error
-    if not whole:
+    manifest = read_record(path, _Manifest, "export the kernel again")
+    names_only = all(Path(file).name == file != "" for file in manifest.W.files)
+    if len(manifest.W.files) != manifest.W.shape[0] or not names_only:
         raise DataError(
             f"{path}: shapes and files do not match; export the kernel again"
         )
-    return manifest
+    return manifest.model_dump(exclude_unset=True)
 
 
 def _read_matrix(path: Path) -> np.ndarray:
-    try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-        matrix = np.array([row for row in rows if row], dtype=np.float64)
-    except FileNotFoundError as error:
+    if not path.exists():
         raise DataError(
             f"{path}: not found; a kernel folder requires Q.csv and W0.csv, W1.csv, "
             "...; export the kernel again"
-        ) from error
-    except (OSError, ValueError) as error:
+        )
+    text = read_text(path, "export the kernel again")
+    try:
+        rows = [line.split() for line in text.splitlines()]
+        matrix = np.array([row for row in rows if row], dtype=np.float64)
+    except ValueError as error:
         raise DataError(
             f"{path}: must contain the same number of values in every line "
             f"({error}); export the kernel again"
@@ -153,6 +176,8 @@ def _read_matrix(path: Path) -> np.ndarray:
         raise DataError(
             f"{path}: must contain numbers, but is empty; export the kernel again"
         )
+    if not np.isfinite(matrix).all():
+        raise DataError(f"{path}: must contain finite numbers; export the kernel again")
     return matrix
 
 

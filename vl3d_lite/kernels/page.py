@@ -11,6 +11,7 @@ import numpy as np
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.kernels.files import StoredKernel, kernel_folders, read_kernel
+from vl3d_lite.system import parse_json, read_bytes
 
 __all__ = ["kernel_page", "read_statistics"]
 
@@ -88,8 +89,9 @@ def read_statistics(directory: Path, points: dict[str, int]) -> dict[str, Any]:
     path = Path(directory) / STATISTICS
     if not path.is_file():
         return {}
+    data = read_bytes(path, "remove it or compute it again")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(data, allow_nan=True)
         lists = [
             (f"layers.{name}.{key}", values, points.get(name))
             for name, entry in content.get("layers", {}).items()
@@ -109,7 +111,7 @@ def read_statistics(directory: Path, points: dict[str, int]) -> dict[str, Any]:
                     f"per kernel point. Received: {len(values)}; compute the "
                     "statistics again"
                 )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path}: is not a statistics file ({error}); remove it or compute it again"
         ) from error

@@ -1,6 +1,5 @@
 """Model files: loading and saving."""
 
-import zipfile
 from pathlib import Path
 
 import keras
@@ -8,6 +7,7 @@ import keras
 import vl3d_lite.model.ensemble
 import vl3d_lite.model.layers  # noqa: F401  registers the layers a model file names
 from vl3d_lite.errors import DataError
+from vl3d_lite.model.archive import require_bounded
 from vl3d_lite.system import is_out_of_memory, replacing, safe_point
 
 
@@ -20,11 +20,7 @@ def load_model(path: Path) -> keras.Model:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file")
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path}: not a Keras model (.keras), or truncated; restore it from a copy "
-            "or train again"
-        )
+    require_bounded(path)
     safe_point()
     try:
         # Safe mode refuses files that would execute code.

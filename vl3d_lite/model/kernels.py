@@ -8,7 +8,7 @@ from keras import ops
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.model.layers import KPConvXLayer
-from vl3d_lite.system import replacing
+from vl3d_lite.system import read_arrays, replacing
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,22 @@ def load_kernels(path: Path, like: list[LayerKernel]) -> list[LayerKernel]:
     Raises:
         DataError: The file is missing, damaged, or belongs to another network.
     """
-    try:
-        # A pickle could execute code.
-        with np.load(path, allow_pickle=False) as file:
-            return [
-                LayerKernel(
-                    kernel.name,
-                    file[f"{kernel.name}/Q"],
-                    file[f"{kernel.name}/W"],
-                    kernel.facts,
+    remedy = "restore it from a copy or train again"
+    arrays = read_arrays(path, remedy)
+    for kernel in like:
+        for part in ("Q", "W"):
+            found = arrays.get(f"{kernel.name}/{part}")
+            if found is None or found.shape != getattr(kernel, part).shape:
+                raise DataError(
+                    f"{path}: does not hold the kernels of this network "
+                    f"(`{kernel.name}/{part}`); {remedy}"
                 )
-                for kernel in like
-            ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(
-            f"{path}: does not hold the kernels of this network ({error}); "
-            "restore it from a copy or train again"
-        ) from error
+    return [
+        LayerKernel(
+            kernel.name,
+            arrays[f"{kernel.name}/Q"],
+            arrays[f"{kernel.name}/W"],
+            kernel.facts,
+        )
+        for kernel in like
+    ]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
+from vl3d_lite.errors import InterruptedRunError, VL3DError
+from vl3d_lite.evaluation import read_metrics
 from vl3d_lite.pipeline.evaluate import metrics, predicted_spec, score
 from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.predict import repeat_predictions
@@ -195,7 +196,9 @@ def _compare_scores(
         now = json.loads(json.dumps(metrics(result, disagreements, spec)))
     before = None
     if run.metrics.is_file():
-        before = _read(run.metrics)
+        before = read_metrics(run.metrics)
+        # They follow from run.json, which is compared by itself.
+        before.pop("caveats", None)
     elif now is not None:
         if "evaluated" in run.read_provenance():
             found.differences.append(f"{run.metrics.name}: is missing")
@@ -211,15 +214,6 @@ def _compare_scores(
     if len(changes) > _MOST_SCORES:
         rest = len(changes) - _MOST_SCORES
         found.differences.append(f"{run.metrics.name}: {rest} more values")
-
-
-def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}); run `vl3d-lite evaluate` again"
-        ) from error
 
 
 def _changes(before: object, now: object, name: str) -> Iterator[str]:

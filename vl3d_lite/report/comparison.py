@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vl3d_lite.errors import DataError, SpecError, VL3DError
+from vl3d_lite.evaluation import read_metrics
 from vl3d_lite.prediction import read_outcomes
 from vl3d_lite.runs import RunFolder, read_history
 from vl3d_lite.spec import Spec, feature_columns, read_spec
@@ -120,21 +121,8 @@ def _read(path: Path, name: str) -> _Run:
         raise DataError(
             f"{run.spec}: cannot be read by this version ({error})"
         ) from error
-    return _Run(run, name, spec, run.read_provenance(), _metrics(run.metrics))
-
-
-def _metrics(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(metrics["pooled"]["per_class"], dict):
-            raise TypeError("`per_class` must be a mapping")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: is not an evaluation ({error!r}); run `vl3d-lite evaluate` again"
-        ) from error
-    return metrics
+    metrics = read_metrics(run.metrics) if run.metrics.is_file() else {}
+    return _Run(run, name, spec, run.read_provenance(), metrics)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -3,8 +3,6 @@
 No module here imports Keras, so that `inspect` answers within a second.
 """
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from vl3d_lite.clouds import Crs, describe_las
 from vl3d_lite.errors import DataError
+from vl3d_lite.evaluation import read_metrics
 from vl3d_lite.kernels import (
     MANIFEST,
     StoredKernel,
@@ -22,8 +21,8 @@ from vl3d_lite.kernels import (
 )
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
-from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import is_draft
+from vl3d_lite.runs import RunFolder, read_history
+from vl3d_lite.system import is_draft, reading_remedy
 
 __all__ = ["inspect_path", "kernel_page"]
 
@@ -39,9 +38,9 @@ def inspect_path(path: Path | str) -> str:
     path = Path(path)
     try:
         return _describe(path)
-    except PermissionError as error:
+    except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}). Check the permissions."
+            f"{path}: cannot be read ({error.strerror}); {reading_remedy(error)}"
         ) from error
 
 
@@ -56,6 +55,8 @@ def _describe(path: Path) -> str:
             return _describe_run(run)
         if kernel_folders(path):
             return _describe_kernels(path)
+    elif not path.is_file():
+        raise DataError(f"{path}: is a pipe or a device; name a file or folder")
     elif path.suffix == ".keras" or _starts_with(path, b"PK"):
         return describe_model(path)
     elif path.suffix.lower() in _CLOUDS or _starts_with(path, b"LASF"):
@@ -138,7 +139,7 @@ def _describe_run(run: RunFolder) -> str:
         clouds = sorted(
             path
             for path in run.predictions.rglob("*")
-            if path.suffix.lower() in _CLOUDS and not is_draft(path)
+            if path.suffix.lower() in _CLOUDS and path.is_file() and not is_draft(path)
         )
         sizes = [["prediction", "MB"]]
         sizes += [[str(p), f"{p.stat().st_size / 1e6:.1f}"] for p in clouds]
@@ -152,32 +153,23 @@ def _describe_run(run: RunFolder) -> str:
 
 
 def _history(path: Path) -> str:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+    rows = read_history(path)
     if not rows:
         return "history: no epochs"
-    last = {key: value for key, value in rows[-1].items() if key and value}
+    last = {key: short(value) for key, value in rows[-1].items() if value}
     return fact_lines(
         {"epochs": len(rows), **{f"last {k}": v for k, v in last.items()}}
     )
 
 
 def _metrics(path: Path) -> str:
-    try:
-        pooled = json.loads(path.read_text(encoding="utf-8"))["pooled"]
-        scores = {k: v for k, v in pooled.items() if isinstance(v, int | float)}
-        per_class = pooled.get("per_class", {})
-        columns = list(next(iter(per_class.values()), {}))
-        rows = [["class", *columns]]
-        for name, row in per_class.items():
-            rows.append([name, *(short(row.get(column)) for column in columns)])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: is not an evaluation ({error!r}); run `vl3d-lite evaluate` again"
-        ) from error
+    pooled = read_metrics(path)["pooled"]
+    scores = {k: v for k, v in pooled.items() if isinstance(v, int | float)}
+    per_class = pooled["per_class"]
+    columns = list(next(iter(per_class.values()), {}))
+    rows = [["class", *columns]]
+    for name, row in per_class.items():
+        rows.append([name, *(short(row.get(column)) for column in columns)])
     facts = fact_lines({key: short(value) for key, value in scores.items()})
     return sections(facts, table(rows)) if per_class else facts
 
@@ -226,7 +218,7 @@ def _meters(value: Any) -> str | None:
 
 
 def _shells(manifest: dict[str, Any]) -> str | None:
-    if "shell_radii" not in manifest:
+    if not manifest.get("shell_radii") or not manifest.get("shell_points"):
         return None
-    shells = zip(manifest["shell_points"], manifest["shell_radii"], strict=True)
+    shells = zip(manifest["shell_points"], manifest["shell_radii"], strict=False)
     return ", ".join(f"{points} at {radius:.4g} m" for points, radius in shells)

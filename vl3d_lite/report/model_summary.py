@@ -4,13 +4,13 @@ The file is a zip archive of JSON and HDF5, so reading it requires neither Keras
 the classes of the model, and takes less than a second.
 """
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.report.text import fact_lines, sections, table
+from vl3d_lite.system import parse_json
 
 __all__ = ["describe_model"]
 
@@ -50,27 +50,30 @@ def describe_model(path: Path) -> str:
                     _kernel_of(layer["config"]),
                 ]
             )
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        facts = {
+            "type": config["class_name"],
+            "layers": len(layers),
+            "parameters": f"{total:,}",
+            "keras": metadata.get("keras_version"),
+            "saved": metadata.get("date_saved"),
+            "size": f"{path.stat().st_size / 1e6:.1f} MB",
+        }
+        return sections(f"Model {path}", fact_lines(facts), table(rows))
+    except (MemoryError, VL3DError):
+        raise
+    # Damage shows as BadZipFile, zlib.error, KeyError, AttributeError, ...
+    except Exception as error:
         raise DataError(
             f"{path}: is not a readable Keras model ({error}); "
             "restore it from a copy or train again"
         ) from error
-    facts = {
-        "type": config["class_name"],
-        "layers": len(layers),
-        "parameters": f"{total:,}",
-        "keras": metadata.get("keras_version"),
-        "saved": metadata.get("date_saved"),
-        "size": f"{path.stat().st_size / 1e6:.1f} MB",
-    }
-    return sections(f"Model {path}", fact_lines(facts), table(rows))
 
 
 def _archived_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     size = archive.getinfo(name).file_size
     if size > _CONFIG_LIMIT:
         raise ValueError(f"{name} must be below {_CONFIG_LIMIT:,} bytes, not {size:,}")
-    return json.loads(archive.read(name))
+    return parse_json(archive.read(name))
 
 
 def _layer_parameters(store: Any) -> dict[str, int]:

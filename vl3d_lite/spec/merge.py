@@ -20,6 +20,7 @@ from vl3d_lite.spec.nodes import (
 from vl3d_lite.system import (
     expand_home,
     find_shipped,
+    is_printable,
     reading_remedy,
     real_path,
     require_usable_path,
@@ -100,7 +101,8 @@ class _Loader:
             try:
                 require_usable_path(one.value)
             except DataError as error:
-                self.add_error(one.position, f"`extends`: {error}")
+                if is_printable(one.value):  # else it is an error already
+                    self.add_error(one.position, f"`extends`: {error}")
                 complete = False
                 continue
             named = find_shipped("configs", Path(one.value), path.parent)

@@ -96,31 +96,35 @@ def read_text(path: Path, remedy: str, most: int = LARGEST_FILE) -> str:
         raise DataError(f"{path}: is not UTF-8 text ({error}); {remedy}") from error
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON of bounded nesting and integers, without NaN and infinity.
+def parse_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
+    """Parse JSON of bounded nesting and integers.
+
+    Args:
+        text: The JSON.
+        allow_nan: Whether it may hold NaN and infinity.
 
     Raises:
         ValueError: The text is something else.
     """
     from pydantic_core import from_json
 
-    content = from_json(text, allow_inf_nan=False)
+    content = from_json(text, allow_inf_nan=allow_nan)
     level = [content]
     for _ in range(DEEPEST):
-        level = [inner for value in level for inner in _children(value)]
+        level = [inner for value in level for inner in _children(value, allow_nan)]
         if not level:
             return content
     raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
-def _children(value: Any) -> list[Any]:
+def _children(value: Any, allow_nan: bool) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, list):
         return value
     if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
         raise ValueError(f"an integer exceeds {LARGEST_INTEGER}")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not (allow_nan or math.isfinite(value)):
         raise ValueError("a number is not finite")
     return []
 

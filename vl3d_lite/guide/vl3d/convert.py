@@ -13,6 +13,7 @@ from vl3d_lite.errors import SpecError
 from vl3d_lite.guide.vl3d import inputs, network, training
 from vl3d_lite.guide.vl3d.dropped import as_lines, dropped
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
+from vl3d_lite.system import printable
 
 WIDTH = 86  # characters of a comment, after `# `
 MAX_LINE = 88  # characters; the value of a longer line is on the next line
@@ -239,7 +240,7 @@ def _flow(value: Any) -> str:
 def _comment(text: str) -> list[str]:
     # Names come from a file; one with a line break must not end the comment.
     lines = text.split("\n")
-    return [f"# {' '.join(line.splitlines())}".rstrip() for line in lines]
+    return [f"# {printable(' '.join(line.splitlines()))}".rstrip() for line in lines]
 
 
 def _listed(title: str, lines: list[str]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, overload
 
-from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.errors import SpecError
+from vl3d_lite.system import parse_json, read_bytes
 
 KINDS = (
     "train",
@@ -18,6 +19,8 @@ KINDS = (
     "eval",
     "writer",
 )
+LARGEST_FILE = 10 * 2**20  # bytes; VL3D's own specs have up to 100 kB
+LONGEST_TEXT = 500  # characters; YAML takes no key above 1,024
 _MISSING = object()
 
 Keys = tuple[str | int, ...]
@@ -70,20 +73,17 @@ class Vl3dSource:
             DataError: The file cannot be read.
             SpecError: It is not JSON, or not a VL3D spec.
         """
+        data = read_bytes(path, "give a VL3D spec, a JSON file", LARGEST_FILE)
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise DataError(
-                f"{path}: cannot be read ({reason}); give a VL3D spec, a JSON file"
-            ) from error
-        try:
-            content = json.loads(text)
+            content = parse_json(data)
         except ValueError as error:
-            place = f"{path}:{getattr(error, 'lineno', 1)}:{getattr(error, 'colno', 1)}"
-            raise SpecError(f"{place}: is not JSON ({error})") from error
-        except RecursionError as error:
-            raise SpecError(f"{path}: is nested too deeply for a spec") from error
+            raise SpecError(f"{path}: is not JSON that VL3D reads ({error})") from error
+        longest = max(map(len, _texts(content)), default=0)
+        if longest > LONGEST_TEXT:
+            raise SpecError(
+                f"{path}: a text in it has {longest:,} characters, but a spec can hold "
+                f"{LONGEST_TEXT}; shorten it"
+            )
         return cls(path, content)
 
     def of_kind(self, kind: str) -> list["Part"]:
@@ -234,6 +234,18 @@ def _leaves(value: Any, keys: Keys) -> Iterator[Keys]:
             yield from _leaves(inner, (*keys, number))
     else:
         yield keys
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All keys and strings below a value."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _has_index(value: Any, key: str | int) -> bool:
