@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from vl3d_lite.clouds import PointCloud, describe_las, read_las
+from vl3d_lite.clouds import Exclusion, PointCloud, describe_las, read_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.geometry import (
     horizontal_density,
@@ -23,6 +23,7 @@ ON_GROUND = 0.2  # m; a point this close to the ground surface lies on the groun
 GROUND_REACH = 2.0  # spacings; search radius for the ground surface
 GROUND, UNCLASSIFIED = 2, 1
 WITHHELD, OVERLAP = "withheld", "overlap"  # LAS flags
+UNSEEN = Exclusion((7, 18), (WITHHELD,))  # the default of `excluded_points`
 UNLABELED = {0, 1}  # a cloud of these codes alone has no labels
 
 # Never an input of a network: the label, coordinates and acquisition metadata.
@@ -111,21 +112,23 @@ def survey_cloud(
     cloud = read_las(
         path,
         dimensions=["classification", *flags, *wanted],
+        excluded=UNSEEN,
         finite=False,
         progress=progress,
     )
-    flagged = {name: cloud.attributes[name] != 0 for name in flags}
-    nothing = np.zeros(len(cloud), bool)
+    everything, cloud = cloud, cloud.without_excluded()
+    flagged = {name: everything.attributes[name] != 0 for name in flags}
+    nothing = np.zeros(len(everything), bool)
     withheld = flagged.get(WITHHELD, nothing)
     codes, counts = np.unique(
-        cloud.attributes["classification"][~withheld], return_counts=True
+        everything.attributes["classification"][~withheld], return_counts=True
     )
     usable = [name for name in wanted if _is_usable(cloud.attributes[name])]
     varies = {name: _varies(cloud.attributes[name]) for name in usable}
     density, spread = horizontal_density(cloud.local)
     return Survey(
         path=path,
-        points=len(cloud),
+        points=len(everything),
         corners=np.stack([cloud.local.min(axis=0), cloud.local.max(axis=0)])
         + cloud.origin,
         codes=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
