@@ -263,3 +263,27 @@ def test_geotiff_keys_that_wkt_would_contradict_stay(tmp_path, target):
     write_las(source, target, {}, classification=codes() * 8, log=log.append)
     assert split(target)[1] == [record]
     assert any("GeoTIFF keys stay" in line for line in log)
+
+
+@pytest.mark.parametrize(
+    ("version", "extra", "high", "what"),
+    [
+        ("1.4", 65_535 - 30 - 5, False, "a point record would need 65,536 bytes"),
+        ("1.2", 65_535 - 20 - 6, True, "a point record would need 65,545 bytes"),
+    ],
+)
+def test_a_cloud_without_room_is_refused(version, extra, high, what, tmp_path, target):
+    """Bytes that nothing describes fill the records, as of point format 6 or 0."""
+    source = make_las(
+        tmp_path / "in.las", version, 6 if version == "1.4" else 0, count=3
+    )
+    raw, length = source.read_bytes(), 30 if version == "1.4" else 20
+    start = int.from_bytes(raw[96:100], "little")
+    points = [raw[start + n * length :][:length] + bytes(extra) for n in range(3)]
+    header = raw[:105] + (length + extra).to_bytes(2, "little") + raw[107:start]
+    source.write_bytes(header + b"".join(points))
+    added = {"a": (np.ones(3), "f4"), "b": (np.ones(3), "u2")}
+    classification = np.full(3, 64 if high else 2)
+    with pytest.raises(DataError, match=what):
+        write_las(source, target, added, classification=classification)
+    assert not target.exists()

@@ -11,7 +11,9 @@ from .reading import LasSummary as LasSummary
 from .reading import describe_las as describe_las
 from .reading import read_las as read_las
 from .rewriting import ExtraDimension as ExtraDimension
+from .rewriting import LARGEST_OLD_CODE as LARGEST_OLD_CODE
 from .rewriting import check_names as check_names
+from .rewriting import check_room as check_room
 from .signature import Signature as Signature
 from .units import UNITS as UNITS
 from .units import Frame as Frame

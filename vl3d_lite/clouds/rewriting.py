@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vl3d_lite.clouds.header import FileHeader
+from vl3d_lite.clouds.header import HEADER_SIZES, FileHeader
 from vl3d_lite.clouds.layout import (
     EXTRA_BYTES_ENTRY,
     EXTRA_TYPES,
@@ -23,6 +23,7 @@ Values = np.ndarray | Callable[[int, int], np.ndarray]
 RAISED = {0: 6, 1: 6, 2: 7, 3: 7, 4: 9, 5: 10}
 LARGEST_OLD_CODE = 31  # formats 0 to 5 have five bits for the class
 DEGREES_PER_STEP = 0.006  # of `scan_angle` in formats 6 to 10
+LONGEST = 0xFFFF  # bytes of a point record, a header and a variable length record
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +145,9 @@ class Rewriting:
             self.added.append((name, extra, position))
             position += np.dtype(extra.dtype).itemsize
         self.record_length = position
+        types = {name: extra.dtype for name, extra in added.items()}
+        raised = self.point_format != header.point_format
+        check_room(header, types, raised=raised)
 
     def apply(self, start: int, records: np.ndarray, out: np.ndarray) -> None:
         """Convert point records of the input to those of the copy.
@@ -271,6 +275,43 @@ def check_names(
             if other in existing and other not in added and not replace:
                 raise DataError(f"{problem}. Give --replace to write it anyway.")
             log(problem)
+
+
+def check_room(header: FileHeader, added: Mapping[str, str], *, raised: bool) -> None:
+    """Check that a copy of a cloud holds more dimensions, within the limits of LAS.
+
+    Args:
+        header: The header of the cloud.
+        added: Type of each extra dimension, by name; one that exists is replaced.
+        raised: Whether class codes may need a higher point format.
+
+    Raises:
+        DataError: A point record, the record of extra dimensions or the header would
+            be too long.
+    """
+    fields = extra_fields(header)[0]
+    old = standard_length(header.point_format)
+    undescribed = header.record_length - (fields[-1].stop if fields else old)
+    kept = [field for field in fields if field.name not in added]
+    raised = raised and header.point_format in RAISED
+    new = standard_length(RAISED[header.point_format]) if raised else old
+    length = new + undescribed + sum(field.stop - field.start for field in kept)
+    length += sum(np.dtype(dtype).itemsize for dtype in added.values())
+    entries = len(kept) + -(-undescribed // 255) + len(added)
+    size = header.size
+    if raised and header.version[1] < 4:
+        size += HEADER_SIZES[4] - HEADER_SIZES[header.version[1]]
+    for what, needed in {
+        "a point record": length,
+        "the record of extra dimensions": entries * EXTRA_BYTES_ENTRY.itemsize,
+        "the header": size,
+    }.items():
+        if needed > LONGEST:
+            raise DataError(
+                f"{header.path}: with the prediction {what} would need {needed:,} "
+                f"bytes, but LAS holds {LONGEST:,}; write fewer dimensions, or remove "
+                "some from the cloud"
+            )
 
 
 def _entry(name: str, extra: ExtraDimension) -> np.ndarray:

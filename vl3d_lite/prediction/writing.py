@@ -6,13 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import check_names, read_header, write_las
+from vl3d_lite.clouds import (
+    LARGEST_OLD_CODE,
+    Signature,
+    check_names,
+    check_room,
+    read_header,
+    write_las,
+)
 from vl3d_lite.prediction.outcomes import PREDICTION_RAW
 from vl3d_lite.prediction.votes import CellPrediction
 from vl3d_lite.spec import Spec
 from vl3d_lite.system import output_errors
 
 logger = logging.getLogger(__name__)
+
+_CODES = ("prediction", PREDICTION_RAW)  # dimensions of class codes, uint16
 
 
 def class_column(spec: Spec) -> str:
@@ -32,10 +41,17 @@ def check_additions(source: Path, spec: Spec, *, replace: bool) -> None:
         replace: Whether dimensions of the same name in the cloud are replaced.
 
     Raises:
-        DataError: The cloud is damaged, or has a dimension of that name.
+        DataError: The cloud is damaged, has a dimension of that name, or no room for
+            the dimensions.
     """
     header = read_header(source)
-    check_names(header, _added_names(spec), replace, logger.debug)
+    names = _added_names(spec)
+    check_names(header, names, replace, logger.debug)
+    codes = [entry.code for entry in spec.classes.values()]
+    highest = max([*codes, spec.reject_code or 0])
+    raised = highest > LARGEST_OLD_CODE and "classification" in spec.prediction.write
+    types = {name: "u2" if name in _CODES else "f4" for name in names}
+    check_room(header, types, raised=raised)
 
 
 def _added_names(spec: Spec) -> list[str]:
