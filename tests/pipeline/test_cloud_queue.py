@@ -51,7 +51,11 @@ class Fake:
         self.votes[path] = weakref.ref(vote)
         return vote
 
-    def write(self, path, target, vote):
+    def announce(self, outcome):
+        raise AssertionError("the classifier announces")
+
+    def write(self, path, target, vote, announce):
+        assert announce == self.announce
         self.in_write(path)
         return path
 
@@ -65,12 +69,9 @@ def everything_fits(monkeypatch):
 
 
 @pytest.fixture
-def interrupts(everything_fits):
-    # After the block, SIGTERM goes to the handler of the process, which it would end.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+def interrupts(everything_fits, handed_on):
     with Interrupts() as caught:
         yield caught
-    signal.signal(signal.SIGTERM, before)
 
 
 def send():

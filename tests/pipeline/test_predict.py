@@ -25,6 +25,8 @@ from vl3d_lite.prediction import classifier as classify
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system.hashing import file_hash
+from vl3d_lite.system.version import __version__
 
 
 def test_every_point_gets_a_class_and_keeps_the_rest(trained, place):
@@ -39,6 +41,25 @@ def test_every_point_gets_a_class_and_keeps_the_rest(trained, place):
     np.testing.assert_allclose(total, 1, atol=1e-5)
     assert after.confidence.min() >= 1 / 3 - 1e-6
     assert 0 <= after.entropy.min() <= after.entropy.max() <= 1
+
+
+def test_an_output_and_its_record_name_model_weights_version_and_settings(trained):
+    weights = trained.read_provenance()["weights_sha256"]
+    listing = json.loads((trained.predictions / "predictions.json").read_text())
+    (cloud,) = listing["clouds"]
+    record = json.loads((trained.predictions / ".records/test.laz.json").read_text())
+    assert record == cloud
+    header = predicted(trained.predictions).header
+    assert header.generating_software == f"vl3d_lite {__version__} spec"
+    (signed,) = (vlr for vlr in header.vlrs if vlr.user_id == "vl3d_lite")
+    origin = json.loads(signed.record_data)
+    for found in (cloud, origin):
+        assert found["model"] == "spec"  # of spec.yaml
+        assert found["weights_sha256"] == weights
+        assert found["version"] == __version__
+        assert found["settings"]["write"][0] == "prediction"
+    assert origin["source_sha256"] == cloud["source_sha256"]
+    assert cloud["sha256"] == file_hash(trained.predictions / "test.laz")
 
 
 @pytest.mark.slow
@@ -196,6 +217,7 @@ def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     with pytest.raises(DataError, match=r"1 of 2 clouds were not predicted.*bad\.laz"):
         pipeline.predict(trained, [bad, good], tmp_path / "out", OPTIONS)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        ".records",
         "classes.cloudcompare.xml",
         "classes.qml",
         "good.laz",

@@ -12,6 +12,7 @@ from vl3d_lite.cli import runs as cli
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.pipeline.verify import Verification, verify
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system.hashing import file_hash
 from vl3d_lite.system.writing import write_json
 
 
@@ -43,6 +44,11 @@ def test_a_change_of_the_model_is_seen_in_what_it_predicts(copy):
     write_json(copy.calibration, {**content, "temperature": 3.0})
     lines = verify(copy).differences
     assert "calibration.json: has changed" in lines
+    assert any("is not the file of this run" in line for line in lines)
+    digest = file_hash(copy.calibration)
+    files = copy.read_provenance()["files"]
+    copy.update_provenance(files={**files, "calibration.json": digest})
+    lines = verify(copy).differences
     assert "test.laz, predicted again: the prediction has changed" in lines
     assert any(
         text.startswith("metrics.json: pooled.calibration.expected_error was")
@@ -56,10 +62,9 @@ def test_what_is_missing_or_changed_is_named(copy, tmp_path):
     gone["path"] = str(tmp_path / "gone.laz")
     other["sha256"] = "0"
     copy.update_provenance(inputs=[gone, other])
-    listing = copy.predictions / "predictions.json"
-    content = json.loads(listing.read_text())
-    content["clouds"][0]["source"] = str(tmp_path / "away.laz")
-    write_json(listing, content)
+    record = copy.predictions / ".records/test.laz.json"
+    content = json.loads(record.read_text())
+    write_json(record, {**content, "source": str(tmp_path / "away.laz")})
     found = verify(copy)
     lines = found.differences
     assert found.absent == [str(tmp_path / "gone.laz")]

@@ -1,15 +1,25 @@
 """What a classifier records of each cloud."""
 
+import json
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import laspy
 import numpy as np
+import pytest
 
+from vl3d_lite.errors import DataError
 from vl3d_lite.pipeline import cloud_queue
 from vl3d_lite.prediction import classifier as classify
+from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.votes import CellPrediction
+from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system.hashing import file_hash
 from vl3d_lite.system.interrupts import Interrupts
+
+ORIGIN = Origin("town", "w" * 64, "n" * 64, "f" * 64, {"votes": 2}, "", 0.7)
 
 
 def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
@@ -33,11 +43,16 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
                 xyz=np.zeros((1, 3)),
                 point_labels=np.array([-1]),
                 cell_of_point=np.array([0]),
+                excluded=None,
             )
             self.source = SimpleNamespace(prepared=cloud)
 
         def __len__(self):
             return self.length
+
+    def write_prediction(*_, before_rename, **__):
+        begun.wait(5)
+        before_rename(Path("draft"))
 
     class Classifier(classify.Classifier):
         def sweep(self, path, grid, cloud=None):
@@ -47,17 +62,20 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
     prediction = CellPrediction(np.ones((1, 1), np.float32), np.ones(1, bool))
     for name, replacement in {
         "predict_cells": lambda *_, **__: prediction,
-        "write_prediction": lambda *_, **__: begun.wait(5),
+        "write_prediction": write_prediction,
         "class_column": lambda _: "prediction",
     }.items():
         monkeypatch.setattr(classify, name, replacement)
-    monkeypatch.setattr(classify.provenance, "file_hash", lambda _: "")
+    monkeypatch.setattr(classify, "file_hash", lambda _: "")
     settings = SimpleNamespace(
         grids=1, votes=1, keep_codes=(), min_confidence=None, model_dump=lambda **_: {}
     )
-    paths, done = [Path("large"), Path("small")], []
+    paths, announced, done = [Path("large"), Path("small")], [], []
     outputs = SimpleNamespace(
-        remaining=paths, targets={path: path for path in paths}, record=done.append
+        remaining=paths,
+        targets={path: path for path in paths},
+        announce=announced.append,
+        record=done.append,
     )
     with Interrupts() as interrupts:
         classifier = Classifier(
@@ -69,3 +87,63 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
         )
         cloud_queue.CloudQueue(classifier, outputs).predict()
     assert [outcome.xla for outcome in done] == [True, False]
+    assert announced == done
+
+
+@pytest.fixture
+def classifier(place):
+    spec = read_spec(place / "spec.yaml").spec
+    options = classify.Options(threads=1, quiet=True)
+    return classify.Classifier(
+        SimpleNamespace(xla=False), spec, None, options, Interrupts(), origin=ORIGIN
+    )
+
+
+def test_the_hash_of_a_cloud_is_that_of_the_file_as_it_was_read(
+    classifier, place, tmp_path, monkeypatch
+):
+    def prepare_file(path, *_, **__):
+        shutil.copy(place / "val.laz", path)  # replaced as soon as it was opened
+
+    monkeypatch.setattr(classify, "prepare_file", prepare_file)
+    for name in ("impute_constant_features", "SweepBatches"):
+        monkeypatch.setattr(classify, name, lambda *_, **__: None)
+    source = Path(shutil.copy(place / "test.laz", tmp_path))
+    classifier.sweep(source, 0)
+    classifier.sweep(source, 1)
+    assert classifier.read_hashes == {source: file_hash(place / "test.laz")}
+
+
+def test_a_cloud_replaced_while_it_was_predicted_is_not_written(
+    classifier, place, tmp_path
+):
+    source = Path(shutil.copy(place / "test.laz", tmp_path))
+    target, announced = tmp_path / "out.laz", []
+    n = laspy.read(source).header.point_count
+    predicted = classify.CloudPrediction(
+        CellPrediction(np.full((1, 3), 1 / 3, np.float32), np.ones(1, bool)),
+        np.zeros(n, int),
+        np.full(n, -1),
+        seconds=0.0,
+        xla=False,
+        source_sha256=file_hash(source),
+    )
+
+    def announce(outcome):
+        announced.append(outcome)
+        assert not target.exists()
+
+    shutil.copy(place / "val.laz", source)  # as many points
+    with pytest.raises(DataError, match=r"test\.laz: was replaced or changed while"):
+        classifier.write(source, target, predicted, announce)
+    assert announced == []
+    assert [path.name for path in tmp_path.iterdir()] == ["test.laz"]
+    shutil.copy(place / "test.laz", source)
+    outcome = classifier.write(source, target, predicted, announce)
+    assert announced == [outcome]
+    assert outcome.sha256 == file_hash(target)
+    assert outcome.source_sha256 == file_hash(source)
+    header = laspy.read(target).header
+    assert header.generating_software == f"vl3d_lite {ORIGIN.version} town"
+    (signed,) = (vlr for vlr in header.vlrs if vlr.user_id == "vl3d_lite")
+    assert json.loads(signed.record_data)["weights_sha256"] == "w" * 64

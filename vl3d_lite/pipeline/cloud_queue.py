@@ -95,7 +95,9 @@ class CloudQueue:
 
     def _write(self, path: Path, predicted: CloudPrediction) -> None:
         target = self.outputs.targets[path]
-        self.outputs.record(self.classifier.write(path, target, predicted))
+        announce = self.outputs.announce
+        outcome = self.classifier.write(path, target, predicted, announce)
+        self.outputs.record(outcome)
 
     def _finish_writing(self, pending: int = 0) -> None:
         """Wait until at most `pending` clouds are being written."""

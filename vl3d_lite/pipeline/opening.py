@@ -10,10 +10,10 @@ import keras
 from vl3d_lite.dataset import FeatureScaling, batch_spec
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import load_model
-from vl3d_lite.prediction import Temperature
+from vl3d_lite.prediction import Origin, Temperature
 from vl3d_lite.runs import RunFolder, provenance
 from vl3d_lite.spec import Spec, feature_columns, read_spec
-from vl3d_lite.system import read_text
+from vl3d_lite.system import file_hash, read_text
 from vl3d_lite.training import require_same_features
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def open_run(
             f"{run.root}: cannot be used with this version ({error}); train again"
         ) from error
     scaling = FeatureScaling.read(run.features)
+    run.require_recorded(run.features)
     _require_features(run, spec, scaling)
     # Other sections may change after the training: the model does not depend on them.
     if run.read_provenance().get("network_sha256") not in (None, network):
@@ -71,28 +72,66 @@ def open_calibration(run: RunFolder, spec: Spec) -> Temperature:
     `prediction.calibrate` off, it is 1, which changes nothing.
 
     Raises:
-        DataError: ``calibration.json`` is damaged.
+        DataError: ``calibration.json`` is damaged, or not the one of the run.
     """
     if not spec.prediction.calibrate:
         return Temperature()
     if spec.prediction.temperature is not None:
         return Temperature(spec.prediction.temperature)
     if not run.calibration.is_file():
-        logger.info(
+        recorded = run.calibration.name in run.read_provenance().get("files", {})
+        logger.log(
+            logging.WARNING if recorded else logging.INFO,
             "%s: has no %s; confidence is not calibrated",
             run.root,
             run.calibration.name,
         )
         return Temperature()
-    return Temperature.read(run.calibration)
+    temperature = Temperature.read(run.calibration)
+    run.require_recorded(run.calibration)
+    return temperature
+
+
+def origin_of(
+    run: RunFolder, spec: Spec, temperature: Temperature, class_groups: str
+) -> Origin:
+    """What predictions of a trained run are made with.
+
+    Args:
+        run: The run folder.
+        spec: Its spec, with the settings of the prediction.
+        temperature: The calibration.
+        class_groups: The groups that classes are merged into; empty for none.
+
+    Raises:
+        DataError: The model is not the one that ``run.json`` records.
+    """
+    run.require_recorded(run.model)
+    content = run.read_provenance()
+    # The name of the spec stays when a folder is moved; users know a shipped model
+    # by the name of its folder.
+    name = run.root.resolve().name
+    if content.get("spec") and not content.get("shipped"):
+        name = Path(content["spec"]).stem
+    return Origin(
+        model=name,
+        weights_sha256=content.get("weights_sha256") or file_hash(run.model),
+        network_sha256=provenance.network_hash(read_text(run.spec, "restore it")),
+        features_sha256=file_hash(run.features),
+        settings=spec.prediction.model_dump(exclude_unset=True),
+        class_groups=class_groups,
+        temperature=temperature.value,
+    )
 
 
 def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.Model:
     """The model of a run, checked against the run's spec.
 
     Raises:
-        DataError: The model cannot be loaded or belongs to another run.
+        DataError: The model cannot be loaded, is not the file that ``run.json``
+            records, or belongs to another run.
     """
+    run.require_recorded(run.model)  # before the file is unpacked
     model = load_model(run.model)
     expected = {
         name: shape for name, (shape, _) in batch_spec(spec, len(scaling.names)).items()

@@ -7,10 +7,16 @@ from pathlib import Path
 from vl3d_lite.errors import SpecError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
-from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
+from vl3d_lite.pipeline.opening import (
+    load_network,
+    open_calibration,
+    open_run,
+    origin_of,
+)
 from vl3d_lite.prediction import (
     Classifier,
     Inference,
+    Origin,
     Outputs,
     PredictedCloud,
     class_column,
@@ -40,7 +46,9 @@ def predict(
         run: A trained run.
         paths: LAS or LAZ files.
         folder: Where the classified copies go.
-        options: Options of the command.
+        options: Options of the command. With `resume` the outputs that are as they
+            would be written now are kept; others are an error, or replaced if
+            `overwrite` is set too.
         overrides: Changes of the spec, ``prediction.<key>=<value>`` each.
         class_groups: Groups to merge the classes of the run into, as
             `group_classes` reads them; empty for none.
@@ -49,7 +57,8 @@ def predict(
         The record of each cloud that was predicted, now or before.
 
     Raises:
-        SpecError: An override or a group is invalid, or an output exists.
+        SpecError: An override or a group is invalid, or an output exists that may
+            not be kept or replaced.
         VL3DError: The error of the first cloud that failed, after all others are
             done. The errors of the others are logged as they occur.
     """
@@ -63,18 +72,27 @@ def predict(
     # Invalid groups are an error before anything is done.
     grouped = group_classes(spec, class_groups)[0] if class_groups else spec
     outputs = Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
-    if not outputs.remaining:
-        return list(outputs.outcomes.values())
-    prepare_backend(spec.seed, options.threads)
-    inference = Inference(load_network(run, spec, scaling), spec)
-    outputs.require_writable()
-    with Interrupts() as interrupts:
-        classifier = Classifier(
-            inference, spec, scaling, options, interrupts, temperature, class_groups
-        )
-        errors = CloudQueue(classifier, outputs).predict()
-    if outputs.outcomes and class_column(spec):
-        write_color_files(folder, grouped, class_column(spec))
+    origin = origin_of(run, spec, temperature, class_groups)
+    with outputs.claimed():
+        outputs.decide(origin)
+        if not outputs.remaining:
+            return list(outputs.outcomes.values())
+        prepare_backend(spec.seed, options.threads)
+        inference = Inference(load_network(run, spec, scaling), spec)
+        with Interrupts() as interrupts:
+            classifier = Classifier(
+                inference,
+                spec,
+                scaling,
+                options,
+                interrupts,
+                temperature,
+                class_groups,
+                origin,
+            )
+            errors = CloudQueue(classifier, outputs).predict()
+        if outputs.outcomes and class_column(spec):
+            write_color_files(folder, grouped, class_column(spec))
     if errors:
         first = errors[0]
         first.args = (
@@ -114,6 +132,7 @@ def repeat_predictions(
                 interrupts,
                 open_calibration(run, settings),
                 outcome.class_groups,
+                Origin.of(outcome),
             )
             source = Path(outcome.source)
             predicted = classifier.vote(source)

@@ -7,10 +7,11 @@ from .class_groups import group_classes as group_classes
 from .classifier import Classifier as Classifier
 from .classifier import CloudPrediction as CloudPrediction
 from .inference import Inference as Inference
+from .origin import Origin as Origin
 from .outcomes import PREDICTION_RAW as PREDICTION_RAW
-from .outcomes import Outputs as Outputs
 from .outcomes import PredictedCloud as PredictedCloud
 from .outcomes import read_outcomes as read_outcomes
+from .outputs import Outputs as Outputs
 from .votes import CellPrediction as CellPrediction
 from .votes import predict_cells as predict_cells
 from .votes import softmax as softmax

@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds import read_header
 from vl3d_lite.dataset import (
     FeatureScaling,
     PreparedCloud,
@@ -16,15 +17,17 @@ from vl3d_lite.dataset import (
     impute_constant_features,
     prepare_file,
 )
+from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature, reliability
 from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.prediction.inference import Inference
+from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_cells
 from vl3d_lite.prediction.writing import class_column, write_prediction
-from vl3d_lite.runs import Options, provenance
+from vl3d_lite.runs import Options
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import Interrupts
+from vl3d_lite.system import Interrupts, file_hash
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ class CloudPrediction:
         seconds: From asking for the cloud to its prediction. Of a cloud that was
             prepared ahead, without the reading.
         xla: Whether XLA compiled the network.
+        source_sha256: SHA-256 of the file as it was read; empty where it was
+            prepared elsewhere.
     """
 
     prediction: CellPrediction
@@ -47,6 +52,7 @@ class CloudPrediction:
     labels: np.ndarray
     seconds: float
     xla: bool
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Classifier:
         temperature: The calibration.
         class_groups: The groups to merge classes into, as `group_classes` reads
             them; empty for none.
+        origin: What the predictions are made with; each output names it.
+        read_hashes: SHA-256 of the files that were read and are being predicted.
     """
 
     inference: Inference
@@ -71,6 +79,8 @@ class Classifier:
     interrupts: Interrupts
     temperature: Temperature = field(default_factory=Temperature)
     class_groups: str = ""
+    origin: Origin | None = None
+    read_hashes: dict[Path, str] = field(default_factory=dict)
 
     def sweep(
         self, source: Path, grid: int, cloud: PreparedCloud | None = None
@@ -88,6 +98,9 @@ class Classifier:
             InterruptedRunError: A signal came.
         """
         if cloud is None:
+            if grid == 0:
+                read_header(source)  # of what is no cloud, nothing is hashed
+                self.read_hashes[source] = _hash_of(source)
             ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
                 source,
@@ -143,7 +156,12 @@ class Classifier:
         prediction, cell_of_point = mean_over_grids(parts())
         seconds = time.monotonic() - began
         return CloudPrediction(
-            prediction, cell_of_point, labels[0], seconds, self.inference.xla
+            prediction,
+            cell_of_point,
+            labels[0],
+            seconds,
+            self.inference.xla,
+            source_sha256=self.read_hashes.pop(source, ""),
         )
 
     def _grids(
@@ -172,7 +190,11 @@ class Classifier:
             yield prediction, cell_of_point, labels
 
     def write(
-        self, source: Path, target: Path, predicted: CloudPrediction
+        self,
+        source: Path,
+        target: Path,
+        predicted: CloudPrediction,
+        announce: Callable[[PredictedCloud], None] = lambda outcome: None,
     ) -> PredictedCloud:
         """Calibrate the prediction of a cloud, merge its classes, and write it.
 
@@ -180,12 +202,15 @@ class Classifier:
             source: The file of the cloud.
             target: Its copy with the predicted dimensions.
             predicted: What `vote` returned.
+            announce: Called with the record when the copy is complete and gets its
+                name next.
 
         Returns:
             The record of the predicted cloud.
 
         Raises:
-            DataError: The cloud has a dimension of the same name.
+            DataError: The cloud has a dimension of the same name, or its file was
+                replaced while it was predicted.
             ResourceError: The target cannot be written.
         """
         began = time.monotonic()
@@ -194,6 +219,18 @@ class Classifier:
         if self.class_groups:
             spec, groups = group_classes(spec, self.class_groups)
             prediction = prediction.grouped(groups)
+        source_sha256 = predicted.source_sha256 or _hash_of(source)
+        outcomes = []
+
+        def complete(draft: Path) -> None:
+            # The copy holds points of `source` as it is now, not as it was read.
+            _require_same(source, source_sha256)
+            seconds = predicted.seconds + time.monotonic() - began
+            outcome = self._outcome(source, target, predicted, spec, seconds)
+            hashes = {"source_sha256": source_sha256, "sha256": file_hash(draft)}
+            outcomes.append(replace(outcome, **hashes))
+            announce(outcomes[0])
+
         write_prediction(
             source,
             target,
@@ -202,18 +239,11 @@ class Classifier:
             spec,
             replace=self.options.replace,
             overwrite=self.options.overwrite,
+            signature=self.origin and self.origin.signature(source_sha256),
+            before_rename=complete,
         )
-        seconds = predicted.seconds + time.monotonic() - began
-        outcome = self._outcome(source, target, predicted, spec, seconds)
-        logger.info(
-            "%s: %d points predicted directly, %d filled from the nearest predicted "
-            "cell, %.1f s",
-            target,
-            outcome.voted,
-            outcome.nearest,
-            outcome.seconds,
-        )
-        return outcome
+        _log_written(target, outcomes[0])
+        return outcomes[0]
 
     def _outcome(
         self,
@@ -245,8 +275,7 @@ class Classifier:
             settings=settings.model_dump(exclude_unset=True),
             xla=predicted.xla,
             threads=self.options.threads,
-            source_sha256=provenance.file_hash(source),
-            sha256=provenance.file_hash(target),
+            **(self.origin.facts() if self.origin else {}),
         )
 
     def _uncalibrated(self, predicted: CloudPrediction) -> dict | None:
@@ -264,3 +293,42 @@ class Classifier:
             predicted.cell_of_point,
             predicted.labels,
         ).to_dict()
+
+
+def _hash_of(source: Path) -> str:
+    """SHA-256 of a cloud, in hexadecimal.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return file_hash(source)
+    except OSError as error:
+        raise DataError(
+            f"{source}: cannot be read ({error.strerror}); check the permissions and "
+            "the disk"
+        ) from error
+
+
+def _require_same(source: Path, digest: str) -> None:
+    """Check that a file is still the one that was read.
+
+    Raises:
+        DataError: It was replaced or changed.
+    """
+    if _hash_of(source) != digest:
+        raise DataError(
+            f"{source}: was replaced or changed while it was predicted, so nothing was "
+            "written; predict it again, and do not change it meanwhile"
+        )
+
+
+def _log_written(target: Path, outcome: PredictedCloud) -> None:
+    logger.info(
+        "%s: %d points predicted directly, %d filled from the nearest predicted "
+        "cell, %.1f s",
+        target,
+        outcome.voted,
+        outcome.nearest,
+        outcome.seconds,
+    )

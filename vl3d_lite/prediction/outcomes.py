@@ -1,18 +1,24 @@
-"""The folder of predicted clouds: its files, and the record of each cloud."""
+"""The record of each predicted cloud, and the list of them."""
 
-import json
+import hashlib
 import logging
-import tempfile
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.system import output_errors, require_free, write_json
+from pydantic import ConfigDict
+
+from vl3d_lite.errors import DataError
+from vl3d_lite.runs import FileName
+from vl3d_lite.system import is_draft, read_record
 
 logger = logging.getLogger(__name__)
 
 LISTING = "predictions.json"
+# One file for each output: processes that share a folder never write the same one.
+RECORDS = ".records"
+_LONGEST_STEM = 200  # bytes of a name that a suffix and a draft still fit to
 # The dimension of the classes that points below `min_confidence` would have had.
 PREDICTION_RAW = "prediction_raw"
 
@@ -20,6 +26,9 @@ PREDICTION_RAW = "prediction_raw"
 @dataclass(frozen=True)
 class PredictedCloud:
     """The record of one predicted cloud, as ``predictions.json`` lists it.
+
+    An output is what a command would write if source, model, settings and version
+    are those of its record (`Origin.differences`).
 
     Attributes:
         source: Path of the cloud that was read.
@@ -44,12 +53,23 @@ class PredictedCloud:
         settings: The `prediction` section of its spec.
         xla: Whether XLA compiled the network.
         threads: Processors it was predicted with.
-        source_sha256: SHA-256 of the source file.
+        source_sha256: SHA-256 of the source file, as it was read.
         sha256: SHA-256 of the output file.
+        model: Name of the model.
+        weights_sha256: SHA-256 of its weights.
+        network_sha256: SHA-256 of the sections of its spec that the network
+            depends on.
+        features_sha256: SHA-256 of its feature scaling.
+        version: Version of vl3d_lite. Empty, as the four above, in records of
+            versions that did not store it.
+        outside_domain: What of the cloud lies outside the domain of the model, such
+            as its density; its confidence is then a ranking, not a probability.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     source: str
-    output: str
+    output: FileName
     points: int
     voted: int
     nearest: int
@@ -66,119 +86,70 @@ class PredictedCloud:
     threads: int = 1
     source_sha256: str = ""
     sha256: str = ""
+    model: str = ""
+    weights_sha256: str = ""
+    network_sha256: str = ""
+    features_sha256: str = ""
+    version: str = ""
+    outside_domain: Sequence[str] = ()
 
 
-class Outputs:
-    """The folder that predictions go to, and its list ``predictions.json``.
-
-    Args:
-        folder: Created by `require_writable`, or when the first file is written.
-        sources: Clouds to predict; an output has the name of its source.
-        resume: Skip clouds that are already predicted.
-        overwrite: Replace earlier outputs.
-
-    Attributes:
-        targets: The output path of each source.
-        outcomes: The record of each predicted cloud, by output name.
-        remaining: Sources that are not predicted yet.
-
-    Raises:
-        SpecError: Two clouds have the same name, or an output exists and neither
-            flag was given.
-    """
-
-    def __init__(
-        self, folder: Path, sources: Sequence[Path], *, resume: bool, overwrite: bool
-    ):
-        self.folder = folder
-        self.listing = folder / LISTING
-        self.targets = {source: folder / _output_name(source) for source in sources}
-        self.outcomes = {item.output: item for item in self._listed(overwrite)}
-        self._refuse(resume or overwrite)
-        finished = {
-            source
-            for source, target in self.targets.items()
-            if resume and target.is_file() and target.name in self.outcomes
-        }
-        self.remaining = [source for source in sources if source not in finished]
-        for source in finished:
-            logger.info("%s: the cloud is already predicted", source)
-
-    def _listed(self, overwrite: bool) -> list[PredictedCloud]:
-        try:
-            return read_outcomes(self.folder)
-        except DataError as error:
-            if not overwrite:
-                raise
-            logger.warning("%s. A new list is started", error)
-            return []
-
-    def _refuse(self, may_exist: bool) -> None:
-        names = [target.name for target in self.targets.values()]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise SpecError(
-                f"several clouds are named {', '.join(sorted(repeated))}; predict them "
-                "into separate folders with --output"
-            )
-        for source, target in self.targets.items():
-            if target.exists() and target.resolve() == source.resolve():
-                raise SpecError(
-                    f"{source}: would be overwritten by its own prediction; name "
-                    "another folder with --output"
-                )
-        for target in self.targets.values():
-            require_free(
-                target,
-                overwrite=may_exist,
-                remedy="name another folder with --output",
-                resume="skip finished clouds",
-            )
-
-    def require_writable(self) -> None:
-        """Create the folder and try to write to it, before the work begins.
-
-        Raises:
-            ResourceError: The folder cannot be created or written to.
-        """
-        with output_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-
-    def record(self, outcome: PredictedCloud) -> None:
-        """Add a finished cloud to the list, or replace its earlier record.
-
-        Raises:
-            ResourceError: The list cannot be written.
-        """
-        self.outcomes[outcome.output] = outcome
-        write_json(
-            self.listing,
-            {"clouds": [asdict(item) for item in self.outcomes.values()]},
-        )
+@dataclass(frozen=True)
+class _Listing:
+    clouds: list[PredictedCloud]
 
 
-def _output_name(source: Path) -> str:
-    # The copy of a COPC file is plain LAZ, so its name must not claim otherwise.
-    if source.name.lower().endswith(".copc.laz"):
-        return source.name[: -len(".copc.laz")] + ".laz"
-    return source.name
+def record_path(folder: Path, output: str) -> Path:
+    """The file that holds the record of an output, named after the output."""
+    name = os.fsencode(output)
+    if len(name) > _LONGEST_STEM:
+        digest = hashlib.sha256(name).hexdigest()[:16].encode()
+        name = name[: _LONGEST_STEM - 17] + b"~" + digest
+    return folder / RECORDS / (os.fsdecode(name) + ".json")
 
 
 def read_outcomes(folder: Path) -> list[PredictedCloud]:
-    """The clouds that ``predictions.json`` lists; an empty list where it is missing.
+    """The records of the clouds in a folder, in the order of ``predictions.json``.
+
+    The records themselves count, where they exist: the list is made from them.
 
     Raises:
-        DataError: The list is damaged, or an earlier version wrote it.
+        DataError: The list or a record is damaged, or an earlier version wrote it.
+    """
+    listed = read_listing(folder)
+    records = {}
+    for path in sorted((folder / RECORDS).glob("*.json")):
+        if is_draft(path):
+            continue
+        record = read_outcome(path)
+        if record.output in listed or (folder / record.output).exists():
+            records[record.output] = record
+    return list({**listed, **records}.values())
+
+
+def read_outcome(path: Path) -> PredictedCloud:
+    """Read one record.
+
+    Raises:
+        DataError: The record is damaged, or an earlier version wrote it.
+    """
+    return read_record(path, PredictedCloud, "predict again with --overwrite")
+
+
+def read_listing(folder: Path) -> dict[str, PredictedCloud]:
+    """What ``predictions.json`` lists, by the name of the output.
+
+    Raises:
+        DataError: The list is damaged, and no records replace it.
     """
     listing = folder / LISTING
     if not listing.is_file():
-        return []
+        return {}
     try:
-        content = json.loads(listing.read_text())
-        return [PredictedCloud(**item) for item in content["clouds"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{listing}: cannot be read ({error}); predict again with --overwrite"
-        ) from error
+        read = read_record(listing, _Listing, "predict again with --overwrite")
+    except DataError as error:
+        if not any((folder / RECORDS).glob("*.json")):
+            raise
+        logger.warning("%s. The records in %s are used instead", error, RECORDS)
+        return {}
+    return {record.output: record for record in read.clouds}

@@ -76,6 +76,8 @@ def write_prediction(
     *,
     replace: bool,
     overwrite: bool,
+    signature: Signature | None = None,
+    before_rename: Callable[[Path], None] = lambda draft: None,
 ) -> None:
     """Copy a cloud and add the dimensions that the spec asks for.
 
@@ -87,6 +89,8 @@ def write_prediction(
         spec: Its class names, output codes and dimensions.
         replace: Replace dimensions of the same name in the source.
         overwrite: Replace an existing target.
+        signature: What the copy says about how it was made.
+        before_rename: Called with the complete copy, which has no name yet.
 
     Raises:
         DataError: The source has a dimension of that name.
@@ -124,6 +128,8 @@ def write_prediction(
         replace=replace,
         overwrite=overwrite,
         log=logger.info,
+        signature=signature,
+        before_rename=before_rename,
     )
 
 

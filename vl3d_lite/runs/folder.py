@@ -8,6 +8,7 @@ from pathlib import Path
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.system import (
     __version__,
+    file_hash,
     is_draft,
     output_errors,
     read_record,
@@ -209,6 +210,32 @@ class RunFolder:
             raise DataError(
                 f"{self.root}: written by vl3d_lite {version}, this is "
                 f"{__version__}; install that version or train again"
+            )
+
+    def require_recorded(self, path: Path) -> None:
+        """Check that a file of the run is the one that ``run.json`` records.
+
+        Args:
+            path: One of `model`, `features` and `calibration`. A file of which
+                ``run.json`` has no hash is not checked.
+
+        Raises:
+            DataError: The file is another one, or not found.
+        """
+        recorded = self.read_provenance().get("files", {}).get(path.name)
+        if recorded is None:
+            return
+        try:
+            found = file_hash(path)
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be read ({error.strerror}); restore it from a copy"
+            ) from error
+        if found != recorded:
+            raise DataError(
+                f"{path}: is not the file of this run: its SHA-256 is {found[:12]}..., "
+                f"{self.provenance.name} records {recorded[:12]}...; restore it from a "
+                "copy, or train again"
             )
 
     def read_provenance(self) -> dict:

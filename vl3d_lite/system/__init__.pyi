@@ -8,6 +8,7 @@ from .interrupts import catch_signals as catch_signals
 from .interrupts import safe_point as safe_point
 from .resources import NVIDIA as NVIDIA
 from .locks import claimed as claimed
+from .locks import exclusive as exclusive
 from .locks import locked as locked
 from .messages import csv_text as csv_text
 from .messages import is_printable as is_printable

@@ -66,7 +66,7 @@ def claimed(folder: Path, names: Sequence[str], what: Path) -> Iterator[None]:
             it, and the host and id of that process.
     """
     path = folder / f".{secrets.token_hex(8)}{CLAIM}"
-    with _mutex(folder):
+    with exclusive(folder):
         for other in folder.glob(f"*{CLAIM}"):
             content = _living(other)
             if both := set(content.get("names", ())).intersection(names):
@@ -81,7 +81,15 @@ def claimed(folder: Path, names: Sequence[str], what: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _mutex(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
+    """Let only one process work in a folder; others wait.
+
+    Args:
+        folder: The folder; it exists. The block should take milliseconds.
+
+    Raises:
+        ResourceError: Another process is in its block for seconds.
+    """
     path = folder / _MUTEX
     for _ in range(_TRIES):
         if (descriptor := _acquire(path)) is not None:
