@@ -1,7 +1,5 @@
 """Disagreements: connected points whose prediction differs from the reference."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from vl3d_lite.clouds import Frame
 from vl3d_lite.spec import Spec
+from vl3d_lite.system import csv_text
 
 # Half of the 26 cells around a cell: the other half gives the same pairs.
 _OFFSETS = [
@@ -221,13 +220,10 @@ def disagreements_csv(disagreements: Sequence[Disagreement]) -> str:
 
     An unknown mean confidence is empty.
     """
-    stream = io.StringIO()
-    names = list(Disagreement.__dataclass_fields__)
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
+    lines: list[Sequence] = [list(Disagreement.__dataclass_fields__)]
     for entry in disagreements:
         row = asdict(entry)
         mean = row["mean_confidence"]
         row["mean_confidence"] = "" if np.isnan(mean) else f"{mean:.4f}"
-        writer.writerow(row)
-    return stream.getvalue()
+        lines.append(list(row.values()))
+    return csv_text(lines)

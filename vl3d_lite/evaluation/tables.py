@@ -1,7 +1,5 @@
 """Records of ``metrics.json`` and rows of ``metrics.csv``."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from vl3d_lite.evaluation.scores import OVERALL, PER_CLASS, CloudResult, Scores
 from vl3d_lite.prediction import BINS
+from vl3d_lite.system import csv_text
 
 __all__ = ["ALL_CLASSES", "ALL_CLOUDS", "result_record", "scores_csv"]
 
@@ -65,11 +64,9 @@ def scores_csv(
     The first rows hold the pooled clouds. Rows over all classes hold macro means
     and the overall scores; undefined scores are empty.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
+    lines: list[Sequence] = [
         ["cloud", "class", "points", "predicted", *PER_CLASS, *_OVERALL_COLUMNS]
-    )
+    ]
     columns = ("support", "predicted", *PER_CLASS, *_OVERALL_COLUMNS)
     for cloud, result in {ALL_CLOUDS: pooled, **clouds}.items():
         record = result_record(result, class_names)
@@ -83,8 +80,8 @@ def scores_csv(
             },
         }
         for name, row in rows.items():
-            writer.writerow([cloud, name, *(row.get(key) for key in columns)])
-    return stream.getvalue()
+            lines.append([cloud, name, *(row.get(key) for key in columns)])
+    return csv_text(lines)
 
 
 def _class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, dict]:

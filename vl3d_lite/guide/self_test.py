@@ -87,7 +87,9 @@ def training(folder: Path) -> Iterator[dict]:
 
     cloud = folder / ("test.laz" if laspy.LazBackend.detect_available() else "test.las")
     _write_cloud(cloud)
-    (folder / "spec.yaml").write_text(SPEC.replace("CLOUD", cloud.name))
+    (folder / "spec.yaml").write_text(
+        SPEC.replace("CLOUD", cloud.name), encoding="utf-8"
+    )
     with silenced_stderr():
         from vl3d_lite.pipeline import train
         from vl3d_lite.runs import Options

@@ -1,7 +1,5 @@
 """A comparison as text, CSV, Markdown or one HTML page."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +7,7 @@ from vl3d_lite.errors import SpecError
 from vl3d_lite.report.comparison import Comparison, Row
 from vl3d_lite.report.rendering import render
 from vl3d_lite.report.text import sections, table
+from vl3d_lite.system import csv_text
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -22,14 +21,12 @@ def comparison_text(comparison: Comparison) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """One table: title of the table, name of the row, and one column per run."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(["part", "name", *comparison.runs])
+    lines: list[Sequence] = [["part", "name", *comparison.runs]]
     for title, rows in comparison.tables.items():
-        writer.writerows([title, row.name, *row.cells] for row in rows)
+        lines += ([title, row.name, *row.cells] for row in rows)
     for note in comparison.notes:
-        writer.writerow(["note", note, *("" for _ in comparison.runs)])
-    return stream.getvalue()
+        lines.append(["note", note, *("" for _ in comparison.runs)])
+    return csv_text(lines)
 
 
 def as_markdown(comparison: Comparison) -> str:

@@ -181,7 +181,7 @@ def _read(path: Path) -> dict:
     """The content of a lock file that another process holds; {} where it is gone."""
     for _ in range(3):
         with contextlib.suppress(OSError, ValueError):
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         time.sleep(_PAUSE)  # it is locked before it is written
     return {}
 
