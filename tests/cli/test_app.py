@@ -25,6 +25,7 @@ NAMES = [
     "evaluate",
     "verify",
     "export",
+    "models",
     "inspect",
     "convert",
     "doctor",

@@ -158,6 +158,15 @@ def test_the_quantiles_of_several_clouds_are_pooled(trained, spec):
     assert pooled[6] == 9
 
 
+def test_the_domain_of_an_ensemble_holds_those_of_its_runs(trained, spec):
+    other = trained.model_copy(update={"density": (1.0, 2.0), "color": None})
+    union = Domain.union([trained, other])
+    assert union.density == (1.0, trained.density[1])
+    assert union.color == trained.color
+    assert union.clouds == 2
+    assert find_departures(union, as_profile(trained, trained.features), spec) == []
+
+
 def test_a_domain_is_read_as_it_was_written(trained, tmp_path):
     path = tmp_path / "domain.json"
     path.write_text(trained.to_json())

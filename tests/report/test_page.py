@@ -467,3 +467,15 @@ def test_the_page_names_system_and_unit_and_has_scale_bars(tmp_path):
     assert page.words.count("N ↑") == 8
     start = re.search(r"extends from ([\d.]+) to", page.words)[1]
     assert float(start) == pytest.approx(700_000 / foot, abs=400)
+
+
+@pytest.mark.slow
+def test_outside_the_domain_confidence_is_called_a_ranking(tmp_path):
+    outside = {"<i>.laz": ["density (points/m2)", "color"]}
+    words = read_page(tmp_path, make_report(tmp_path, outside_domain=outside)).words
+    assert "<i>.laz lies outside the domain of the model" in words
+    assert "(density (points/m2), color)" in words
+    assert "Of <i>.laz confidence is a ranking, not a probability." in words
+    (tmp_path / "plain").mkdir()
+    plain = read_page(tmp_path / "plain", make_report(tmp_path / "plain")).words
+    assert "ranking" not in plain

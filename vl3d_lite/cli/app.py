@@ -78,6 +78,11 @@ COMMANDS: tuple[tuple[Callable, str, str], ...] = (
         "vl3d-lite export runs/town --cloud scan.laz --overwrite",
     ),
     (
+        looks.models,
+        "vl3d-lite models",
+        "vl3d-lite models | less",
+    ),
+    (
         looks.inspect,
         "vl3d-lite inspect scan.laz",
         "vl3d-lite inspect runs/town --html kernels.html",

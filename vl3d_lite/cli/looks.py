@@ -82,6 +82,18 @@ def compare(
         echo(f"\npage  {output}")
 
 
+def models():
+    """List the shipped models.
+
+    Each is used by its name in place of a run folder. `vl3d-lite predict auto` takes
+    the one whose domain fits, cloud by cloud.
+    """
+    configure_logging(quiet=False)
+    from vl3d_lite.guide import describe_models
+
+    echo(describe_models())
+
+
 def doctor():
     """Check the installation.
 

@@ -26,7 +26,7 @@ from vl3d_lite.cli.options import (
 from vl3d_lite.cli.specs import print_plan
 from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.runs import RunFolder
+from vl3d_lite.runs import OUTPUT, RunFolder, is_auto
 
 
 def run(
@@ -111,6 +111,9 @@ def predict(
 ):
     """Classify clouds with a trained run.
 
+    RUN may be the name of a shipped model (`vl3d-lite models` lists them), or `auto`:
+    each cloud is then classified by the shipped model whose domain fits it.
+
     With --classes "ground, above:1=vegetation+building+other" the prediction merges
     classes of the run. An entry gives the name of the merged class, the code it is
     written as (default: that of its first class), and the classes to merge.
@@ -118,15 +121,19 @@ def predict(
     configure_logging(quiet=quiet)
     from vl3d_lite.clouds import find_clouds
 
-    folder = trained_run(run)
+    folder = None if is_auto(run) else trained_run(run)
     paths = find_clouds(clouds, Path.cwd())
     options = pipeline_options(
         threads, quiet, resume=resume, overwrite=overwrite, replace=replace
     )
-    target = output or folder.predictions
-    outcomes = load_pipeline().predict(
-        folder, paths, target, options, set_ or [], classes
-    )
+    target = output or (OUTPUT if folder is None else folder.predictions)
+    pipeline, settings = load_pipeline(), (set_ or [], classes)
+    if folder is None:
+        outcomes = pipeline.predict_with_fitting_models(
+            paths, target, options, *settings
+        )
+    else:
+        outcomes = pipeline.predict(folder, paths, target, options, *settings)
     for outcome in outcomes:
         echo(
             f"{target / outcome.output}: {outcome.voted:,} points predicted directly, "

@@ -7,6 +7,7 @@ how good these classes are, and confidence is a ranking instead of a probability
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +37,7 @@ COLORS = ("red", "green", "blue", "nir")
 _LEVELS = np.linspace(0, 1, 401)  # of interpolated quantiles
 
 Range = tuple[float, float]
+_RANGES = ("density", "spacing", "returns", "intensity", "color", "slope", "height")
 
 
 class _Frozen(BaseModel):
@@ -141,6 +143,18 @@ class Domain(_Frozen):
             crs=sorted({profile.crs for profile in profiles}),
             features=_pooled([profile.features for profile in profiles]),
         )
+
+    @classmethod
+    def union(cls, domains: Sequence["Domain"]) -> "Domain":
+        """The domain of an ensemble: what any of its runs was trained on."""
+        content: dict[str, Any] = {
+            name: _united([getattr(one, name) for one in domains]) for name in _RANGES
+        }
+        content["clouds"] = sum(one.clouds for one in domains)
+        content["units"] = sorted({unit for one in domains for unit in one.units})
+        content["crs"] = sorted({name for one in domains for name in one.crs})
+        content["features"] = _pooled([one.features for one in domains])
+        return cls.model_validate(content)
 
     def density_limits(self) -> Range:
         """Least and largest density for which the model was trained or scored."""
@@ -256,6 +270,11 @@ def spread(quantiles: Sequence[float]) -> np.ndarray:
 
 def _range(values: Sequence[float]) -> Range:
     return min(values), max(values)
+
+
+def _united(ranges: Sequence[Range | None]) -> Range | None:
+    known = [one for one in ranges if one is not None]
+    return _range([end for one in known for end in one]) if known else None
 
 
 def _known_range(values: Sequence[float | None]) -> Range | None:

@@ -1,7 +1,9 @@
 from .doctor import describe_findings as describe_findings
 from .doctor import examine_installation as examine_installation
 from .doctor import installation_works as installation_works
+from .domain import domain_warning as domain_warning
 from .init.init import propose_spec as propose_spec
+from .models import describe_models as describe_models
 from .plan.plan import plan_run as plan_run
 from .plan.text import plan_text as plan_text
 from .vl3d.convert import convert as convert

@@ -1,6 +1,7 @@
 """The commands, one per file: where files meet models."""
 
 # Eager: a lazy name that is also the name of its module would give the module.
+from vl3d_lite.pipeline.auto import predict_with_fitting_models
 from vl3d_lite.pipeline.ensemble import ensemble
 from vl3d_lite.pipeline.evaluate import evaluate, rotations, score
 from vl3d_lite.pipeline.export import export
@@ -19,6 +20,7 @@ __all__ = [
     "open_calibration",
     "open_run",
     "predict",
+    "predict_with_fitting_models",
     "repeat_predictions",
     "rotations",
     "run",

@@ -7,6 +7,7 @@ from pathlib import Path
 from vl3d_lite.errors import SpecError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
+from vl3d_lite.pipeline.domain import outside_domain
 from vl3d_lite.pipeline.opening import (
     load_network,
     open_calibration,
@@ -77,6 +78,7 @@ def predict(
         outputs.decide(origin)
         if not outputs.remaining:
             return list(outputs.outcomes.values())
+        outside = outside_domain(run, spec, outputs.remaining, options.threads)
         prepare_backend(spec.seed, options.threads)
         inference = Inference(load_network(run, spec, scaling), spec)
         with Interrupts() as interrupts:
@@ -89,6 +91,7 @@ def predict(
                 temperature,
                 class_groups,
                 origin,
+                outside,
             )
             errors = CloudQueue(classifier, outputs).predict()
         if outputs.outcomes and class_column(spec):

@@ -6,12 +6,13 @@ from pathlib import Path
 from vl3d_lite.clouds import find_clouds
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import Evaluation
+from vl3d_lite.pipeline.auto import predict_with_fitting_models
 from vl3d_lite.pipeline.evaluate import evaluate as evaluate_run
 from vl3d_lite.pipeline.export import export
 from vl3d_lite.pipeline.predict import predict as predict_clouds
 from vl3d_lite.pipeline.train import train as train_run
 from vl3d_lite.prediction import PredictedCloud
-from vl3d_lite.runs import Options, RunFolder, find_run
+from vl3d_lite.runs import OUTPUT, Options, RunFolder, find_run, is_auto
 from vl3d_lite.spec import LoadedSpec, read_spec
 from vl3d_lite.system import cpu_limit
 
@@ -88,7 +89,8 @@ def predict(
     ``prediction.write`` of the spec names. `load_run` classifies arrays.
 
     Args:
-        run_folder: Folder of a trained run, or the name of a shipped model.
+        run_folder: Folder of a trained run, the name of a shipped model, or
+            ``auto``: each cloud then has the shipped model whose domain fits.
         clouds: A file, glob or folder, or several.
         output: Folder of the classified copies; ``predictions`` in the run
             folder by default.
@@ -118,14 +120,21 @@ def predict(
         >>> cloud.output, cloud.points
         ('scan.laz', 6000)
     """
+    patterns = [clouds] if isinstance(clouds, str | Path) else clouds
+    options = _options(threads, quiet, resume, overwrite, replace)
+    if is_auto(Path(run_folder)):
+        paths = find_clouds([str(pattern) for pattern in patterns], Path.cwd())
+        target = OUTPUT if output is None else Path(output)
+        return predict_with_fitting_models(
+            paths, target, options, overrides, class_groups
+        )
     run = find_run(Path(run_folder))
     run.require_model()
-    patterns = [clouds] if isinstance(clouds, str | Path) else clouds
     return predict_clouds(
         run,
         find_clouds([str(pattern) for pattern in patterns], Path.cwd()),
         run.predictions if output is None else Path(output),
-        _options(threads, quiet, resume, overwrite, replace),
+        options,
         overrides,
         class_groups,
     )

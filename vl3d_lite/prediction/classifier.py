@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class Classifier:
     spec: Spec
     scaling: FeatureScaling
     options: Options
+        outside_domain: For clouds outside the domain of the run what lies outside.
     interrupts: Interrupts
     temperature: Temperature = field(default_factory=Temperature)
     class_groups: str = ""
@@ -87,6 +88,7 @@ class Classifier:
     ) -> SweepBatches:
         """The fields that cover a cloud on one of its grids.
 
+    outside_domain: Mapping[Path, Sequence[str]] = field(default_factory=dict)
         Args:
             source: The file of the cloud.
             grid: Number of the grid, from 0.
@@ -291,6 +293,7 @@ class Classifier:
         return reliability(
             predicted.prediction.probabilities,
             predicted.cell_of_point,
+            outside_domain=list(self.outside_domain.get(source, ())),
             predicted.labels,
         ).to_dict()
 

@@ -39,6 +39,7 @@ class ReportData:
         temperature: Result of calibration on the validation clouds, as in
             ``calibration.json``, and under ``given`` a temperature that replaces
             it; None without calibration.
+        outside_domain: Cloud to what of it lies outside the domain of the model.
         min_confidence: Confidence below which points were left unclassified, or
             None.
         history: One mapping per epoch, for learning curves.
@@ -60,6 +61,7 @@ class ReportData:
     class_codes: Sequence[int] | None = None
     evaluation: Evaluation | None = None
     temperature: Mapping[str, object] | None = None
+    outside_domain: Mapping[str, Sequence[str]] = field(default_factory=dict)
     min_confidence: float | None = None
     history: Sequence[dict] = ()
     clouds: Iterable[CloudView] = ()
@@ -99,6 +101,7 @@ def page_content(report: ReportData) -> dict[str, Any]:
             name: data_uri(png) for name, png in plot_curves(report.history).items()
         },
         "temperature": report.temperature,
+        "outside_domain": report.outside_domain,
         "min_confidence": report.min_confidence,
         "clouds": drawn.clouds,
         "clouds_without_pictures": drawn.without_pictures,

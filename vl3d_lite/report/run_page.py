@@ -60,6 +60,9 @@ def write_run_report(
             min_confidence=_threshold(outcomes),
             history=history,
             clouds=_views(spec, folder, outcomes),
+            outside_domain={
+                one.output: one.outside_domain for one in outcomes if one.outside_domain
+            },
             disagreements=disagreements,
             confident_disagreements=confident_disagreements(disagreements, spec),
             link_distance=spec.link_distance,

@@ -1,9 +1,13 @@
 from . import provenance as provenance
+from .card import Card as Card
+from .card import read_card as read_card
 from .folder import RunFolder as RunFolder
 from .history import read_history as read_history
 from .history import write_history as write_history
 from .options import Options as Options
 from .provenance import package_versions as package_versions
 from .records import FileName as FileName
+from .shipped import OUTPUT as OUTPUT
 from .shipped import find_run as find_run
+from .shipped import is_auto as is_auto
 from .shipped import shipped_runs as shipped_runs

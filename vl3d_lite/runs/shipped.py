@@ -6,6 +6,14 @@ from pathlib import Path
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.system import find_shipped, shipped_paths
 
+AUTO = "auto"
+OUTPUT = Path("predictions")  # of models that are used by name
+
+
+def is_auto(path: Path) -> bool:
+    """Whether ``auto`` is named in place of a run: each cloud has its fitting model."""
+    return path == Path(AUTO) and not path.exists()
+
 
 def find_run(path: Path) -> RunFolder:
     """The run folder at a path, or the shipped model of that name.
@@ -27,6 +35,6 @@ def shipped_runs() -> dict[str, RunFolder]:
 
 def _shipped(path: Path) -> RunFolder:
     run = copy.copy(RunFolder(path))
-    for name in ("predictions", "kernels", "rotations"):
-        setattr(run, name, Path(getattr(run, name).name))
+    run.predictions = OUTPUT
+    run.kernels, run.rotations = (Path(p.name) for p in (run.kernels, run.rotations))
     return run

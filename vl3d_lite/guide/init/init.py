@@ -11,6 +11,7 @@ import numpy as np
 from vl3d_lite.clouds import PointCloud, read_las, write_block
 from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
 from vl3d_lite.guide.init.sizing import (
     Sizes,
@@ -105,6 +106,8 @@ def propose_spec(
     loaded = read_spec(output)
     for group, found in loaded.clouds.items():
         check_clouds(found, loaded.spec, count_classes=group == "train")
+    if warning := domain_warning(loaded, threads=1):
+        logger.warning("warning: %s", warning)
     return text
 
 

@@ -1,0 +1,118 @@
+"""Classify clouds, each with the shipped model whose domain fits it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vl3d_lite.dataset import Domain, find_departures, read_domain, try_profile
+from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
+from vl3d_lite.pipeline.predict import predict
+from vl3d_lite.prediction import Outputs, PredictedCloud
+from vl3d_lite.runs import Options, RunFolder, shipped_runs
+from vl3d_lite.spec import Spec, read_spec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    name: str
+    run: RunFolder
+    spec: Spec
+    domain: Domain
+
+
+def predict_with_fitting_models(
+    paths: Sequence[Path],
+    folder: Path,
+    options: Options,
+    overrides: Sequence[str] = (),
+    class_groups: str = "",
+) -> list[PredictedCloud]:
+    """Classify each cloud with the shipped model whose domain fits, into `folder`.
+
+    Where no domain fits, the model with the fewest departures is taken, and among those
+    the one of the most similar density; `predict` warns of what lies outside. The
+    choice of each cloud is logged.
+
+    Args:
+        paths: LAS or LAZ files.
+        folder: Where the classified copies go.
+        options: As for `predict`.
+        overrides: As for `predict`.
+        class_groups: As for `predict`.
+
+    Returns:
+        The record of each cloud that was predicted, now or before.
+
+    Raises:
+        DataError: No shipped model has a domain.
+        SpecError: As for `predict`.
+        VL3DError: The error of the first cloud that failed.
+    """
+    # Outputs of two clouds must not meet, whatever their models are.
+    Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
+    candidates = _candidates()
+    chosen: dict[str, list[Path]] = {}
+    for path in paths:
+        name = choose_model(path, candidates, options.threads)
+        chosen.setdefault(name, []).append(path)
+    runs = {candidate.name: candidate.run for candidate in candidates}
+    records: dict[str, PredictedCloud] = {}
+    errors = []
+    for name, clouds in chosen.items():
+        try:
+            found = predict(
+                runs[name], clouds, folder, options, overrides, class_groups
+            )
+        except InterruptedRunError:
+            raise
+        except VL3DError as error:
+            if errors:
+                logger.error("%s", error)
+            errors.append(error)
+        else:
+            records |= {record.output: record for record in found}
+    if errors:
+        raise errors[0]
+    return list(records.values())
+
+
+def _candidates() -> list[_Candidate]:
+    found = []
+    for name, run in shipped_runs().items():
+        domain = read_domain(run.domain)
+        if domain is not None:
+            spec = read_spec(run.spec, check_files=False).spec
+            found.append(_Candidate(name, run, spec, domain))
+    if not found:
+        raise DataError(
+            "auto: this installation ships no model with a domain; install the program "
+            "again, or name a run folder"
+        )
+    return found
+
+
+def choose_model(path: Path, candidates: Sequence[_Candidate], threads: int = 1) -> str:
+    """The name of the model whose domain fits a cloud best.
+
+    A cloud that cannot be used gets the first model, whose prediction reports it.
+    """
+    ranked = []
+    for candidate in candidates:
+        profile = try_profile(path, candidate.spec, threads)
+        if profile is None:
+            continue
+        departures = find_departures(candidate.domain, profile, candidate.spec)
+        middle = np.sqrt(np.prod(candidate.domain.density_limits()))
+        distance = abs(np.log(max(profile.density, 1e-9) / middle))
+        ranked.append((len(departures), distance, candidate.name))
+    if not ranked:
+        return candidates[0].name
+    count, _, name = min(ranked)
+    fit = "its domain fits" if not count else "no domain fits, this one is the closest"
+    logger.info("%s: predicted with %s (%s)", path, name, fit)
+    return name
