@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,19 @@ def trained(trained_once, tmp_path_factory):
 
     own = tmp_path_factory.mktemp("runs") / "place"
     return RunFolder(shutil.copytree(trained_once, own))
+
+
+@pytest.fixture
+def handed_on():
+    """The signals that the library hands on to the process, which they do not end."""
+    numbers = []
+    before = {
+        number: signal.signal(number, lambda number, _: numbers.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

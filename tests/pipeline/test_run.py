@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import keras
 import laspy
@@ -19,6 +20,9 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.runs.provenance import array_hash, file_hash
 from vl3d_lite.spec.reader import read_spec
+
+# The package has a function of this name.
+run_module = sys.modules["vl3d_lite.pipeline.run"]
 
 
 def test_a_run_writes_all_its_files(trained):
@@ -121,7 +125,9 @@ def test_the_same_seed_gives_the_same_weights_predictions_and_scores(
 
 
 @pytest.mark.slow
-def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkeypatch):
+def test_a_signal_while_the_model_is_saved_stops_the_run(
+    place, tmp_path, monkeypatch, handed_on
+):
     save = publishing.save_model
 
     def save_and_signal(model, path):
@@ -135,3 +141,17 @@ def test_a_signal_while_the_model_is_saved_stops_the_run(place, tmp_path, monkey
     assert stop.value.exit_code == 143
     assert run.model.is_file()
     assert not run.predictions.exists()
+    assert handed_on == [signal.SIGTERM]  # a program or pytest ends by it
+
+
+def test_a_signal_while_clouds_are_checked_starts_no_training(
+    place, tmp_path, monkeypatch
+):
+    def signaled(*_, **__):
+        raise InterruptedRunError("interrupted; nothing was written", 143)
+
+    monkeypatch.setattr(run_module, "check_additions", signaled)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(InterruptedRunError):
+        pipeline.run(read_spec(place / "spec.yaml", SHORT), run, OPTIONS)
+    assert not run.root.exists()

@@ -14,16 +14,8 @@ from vl3d_lite.system.interrupts import Interrupts
 
 
 @pytest.fixture(autouse=True)
-def handed_on(monkeypatch):
-    """The signals that reach the handlers of the process, which is not ended."""
-    numbers = []
-    before = {
-        number: signal.signal(number, lambda number, _: numbers.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    yield numbers
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def _stay(handed_on):
+    """No signal ends the process of the tests."""
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class _Process:
         catching: Whether `catch_signals` was called.
         blocks: `Interrupts` blocks that run.
         told: Whether an `InterruptedRunError`, which has a message, was raised.
+        idle_since: When the last block ended, in seconds of the monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -123,7 +124,9 @@ def safe_point(message: str = "interrupted; nothing was written") -> None:
 
 
 def _stop(received: signal.Signals, message: str) -> NoReturn:
-    _PROCESS.told = True
+    # An error in another thread may never be shown.
+    if threading.current_thread() is threading.main_thread():
+        _PROCESS.told = True
     raise InterruptedRunError(message, EXIT_CODES[received])
 
 

@@ -1,0 +1,143 @@
+"""One trial: a command, a signal at a moment, and what follows."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import SPEC, write_place
+from tests.signals.verbs import SHORT, VERBS
+
+MOST_SECONDS = 10.0  # from a signal to the end of the process
+# A signal before the first line of the program, or after its last, ends it by the
+# operating system, which shells report with the same code.
+CODES = {
+    signal.SIGTERM: {143, -signal.SIGTERM},
+    signal.SIGINT: {130, -signal.SIGINT},
+    signal.SIGKILL: {-signal.SIGKILL},
+}
+CLOUDS = ("train.laz", "val.laz", "test.laz")
+DRAFT = re.compile(r"\.part|\.tmp")
+
+
+def make_room(room: Path) -> None:
+    """Make the clouds, a trained run and its twin, and note how long commands take."""
+    base = room / "base"
+    base.mkdir(parents=True)
+    for seed, name in enumerate(CLOUDS):
+        write_place(base / name, seed, n=3000)
+    (base / "spec.yaml").write_text(SPEC)
+    for run, seed in (("run", 3), ("twin", 4)):
+        words = ["run", "spec.yaml", "--run", run, "--quiet", *SHORT]
+        start(base, *words, "--set", f"seed={seed}").communicate()
+        assert (base / run / "report.html").is_file()
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    """Start a command in a folder."""
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "vl3d_lite", *words],
+        cwd=folder,
+        env=quiet,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def fresh(room: Path, name: str) -> Path:
+    """A folder with clouds and spec, and with the runs if the command needs them."""
+    folder = room / "trial"
+    shutil.rmtree(folder, ignore_errors=True)
+    verb = VERBS[name]
+    ignore = None if verb.needs_run else shutil.ignore_patterns("run", "twin")
+    shutil.copytree(room / "base", folder, ignore=ignore)
+    return folder
+
+
+def reference(room: Path, name: str) -> tuple[dict, float]:
+    """What a command leaves without a signal, and its seconds."""
+    folder = fresh(room, name)
+    began = time.monotonic()
+    process = start(folder, *VERBS[name].words)
+    _, errors = process.communicate()
+    assert process.returncode in VERBS[name].codes, errors
+    return VERBS[name].results(folder), time.monotonic() - began
+
+
+def trial(room: Path, name: str, number: int, after: float, expected: dict) -> str:
+    """Send a signal to a command, and let it go on.
+
+    Args:
+        room: Where `make_room` was called.
+        name: The command.
+        number: The signal.
+        after: Seconds after the start.
+        expected: What the command leaves without a signal.
+
+    Returns:
+        What is wrong; empty if nothing is.
+    """
+    verb, folder = VERBS[name], fresh(room, name)
+    inputs = digests(folder)
+    process = start(folder, *verb.words)
+    time.sleep(after)
+    process.send_signal(number)
+    sent = time.monotonic()
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "the process goes on"
+    waited, code = time.monotonic() - sent, process.returncode
+    if code not in CODES[signal.Signals(number)] | verb.codes:
+        return f"exit code {code}: {errors}"
+    if waited > MOST_SECONDS and code not in verb.codes:
+        return f"ended after {waited:.1f} s"
+    if "Traceback" in errors or "internal error" in errors:
+        return errors
+    if code > 2 and not errors.strip():
+        return "no message"
+    left = [path for path in folder.rglob("*") if DRAFT.search(path.name)]
+    if left and number != signal.SIGKILL and code > 0:
+        return f"left {left}"
+    if digests(folder) != inputs:
+        return "an input has changed"
+    return go_on(folder, name, expected)
+
+
+def go_on(folder: Path, name: str, expected: dict) -> str:
+    """Run a command again, which ended early; return what is wrong."""
+    verb = VERBS[name]
+    for more in verb.more:
+        process = start(folder, *verb.words, *more)
+        _, errors = process.communicate()
+        if process.returncode != 2:
+            break
+    if process.returncode not in verb.codes:
+        return f"exit code {process.returncode} with {more}: {errors}"
+    left = [path for path in folder.rglob("*") if DRAFT.search(path.name)]
+    if left:
+        return f"left {left} after {more}"
+    try:
+        results = verb.results(folder)
+    except Exception as error:
+        return f"after {more}: {error!r}"
+    different = [key for key in expected if results.get(key) != expected[key]]
+    return f"different after {more}: {different}" if different else ""
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The hashes of the inputs."""
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in (*CLOUDS, "spec.yaml")
+    }
