@@ -234,3 +234,11 @@ def test_a_missing_confidence_is_an_error():
 
 def test_the_error_of_no_points_is_nan():
     assert np.isnan(ReliabilityCounts().expected_error)
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"count": 3}, {**Temperature().to_dict()["before"], "count": [1]}]
+)
+def test_damaged_reliability_counts_are_one_message(content):
+    with pytest.raises(DataError, match="counts of a record are damaged"):
+        ReliabilityCounts.from_dict(content)

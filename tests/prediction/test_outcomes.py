@@ -78,3 +78,24 @@ def test_names_as_long_as_the_file_system_bears_have_records_of_their_own(tmp_pa
         write_record(tmp_path, {**RECORD, "output": name})
         (tmp_path / name).touch()
     assert sorted(record.output for record in read_outcomes(tmp_path)) == names
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"output": "../scan.laz"},
+        {"output": "/tmp/scan.laz"},
+        {"output": ".."},
+        {"output": ""},
+        {"points": 10**400},
+        {"points": -1},
+        {"threads": 0},
+        {"seconds": "long"},
+        {"settings": []},
+        {"uncalibrated": 3},
+    ],
+)
+def test_a_record_that_nobody_wrote_is_refused(tmp_path, entries):
+    write_list(tmp_path, {**RECORD, **entries})
+    with pytest.raises(DataError, match=r"predictions\.json: .*with --overwrite"):
+        read_outcomes(tmp_path)

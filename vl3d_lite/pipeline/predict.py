@@ -4,7 +4,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from vl3d_lite.errors import SpecError
+from pydantic import ValidationError
+
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
 from vl3d_lite.pipeline.domain import outside_domain
@@ -147,9 +149,16 @@ def repeat_predictions(
 def _settings_of(outcome: PredictedCloud, spec: Spec) -> Spec:
     """The spec of a run as it was when a cloud was predicted."""
     jit = "on" if outcome.xla else "off"
+    try:
+        prediction = PredictionSpec(**outcome.settings)
+    except (TypeError, ValidationError) as error:
+        raise DataError(
+            f"{outcome.output}: the settings of its record are not valid "
+            f"({str(error).splitlines()[0]}); predict again with --overwrite"
+        ) from error
     return spec.model_copy(
         update={
-            "prediction": PredictionSpec(**outcome.settings),
+            "prediction": prediction,
             "training": spec.training.model_copy(update={"jit": jit}),
         }
     )

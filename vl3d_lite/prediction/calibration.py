@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
@@ -19,8 +19,8 @@ _SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
 _CHUNK = 1 << 18  # rows at a time: keeps temporary arrays below about 50 MB
 
 
-_Count = Annotated[int, Field(ge=0)]
-_Total = Annotated[float, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0, le=10**15)]
+_Total = Annotated[float, Field(ge=0, le=1e15)]
 
 
 class ReliabilityRecord(BaseModel):
@@ -113,12 +113,19 @@ class ReliabilityCounts:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError, KeyError, TypeError: `content` is something else.
+            DataError: `content` is something else.
         """
+        try:
+            record = ReliabilityRecord.model_validate(content)
+        except ValidationError as error:
+            raise DataError(
+                "the reliability counts of a record are damaged "
+                f"({error.errors()[0]['msg']}); predict again with --overwrite"
+            ) from error
         return cls(
-            np.array(content["count"], np.int64).reshape(BINS),
-            np.array(content["correct"], np.int64).reshape(BINS),
-            np.array(content["total"], float).reshape(BINS),
+            np.array(record.count, np.int64),
+            np.array(record.correct, np.int64),
+            np.array(record.total, float),
         )
 
     @property

@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.runs import FileName
@@ -70,10 +71,10 @@ class PredictedCloud:
 
     source: str
     output: FileName
-    points: int
-    voted: int
-    nearest: int
-    seconds: float
+    points: Annotated[int, Field(ge=0)]
+    voted: Annotated[int, Field(ge=0)]
+    nearest: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
     column: str = "prediction"
     kept_codes: Sequence[int] = ()
     min_confidence: float | None = None
@@ -83,7 +84,7 @@ class PredictedCloud:
     class_groups: str = ""
     settings: dict = field(default_factory=dict)
     xla: bool = False
-    threads: int = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     source_sha256: str = ""
     sha256: str = ""
     model: str = ""
