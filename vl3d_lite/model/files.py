@@ -1,5 +1,6 @@
 """Model files: loading and saving."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -38,12 +39,22 @@ def load_model(path: Path) -> keras.Model:
     return model
 
 
-def save_model(model: keras.Model, path: Path) -> None:
+def save_model(
+    model: keras.Model,
+    path: Path,
+    before_rename: Callable[[Path], None] = lambda draft: None,
+) -> None:
     """Write a ``.keras`` file atomically.
 
     It contains the network only: optimizer, loss and schedule stay in the
     checkpoints, so that loading requires the layers and nothing else.
+
+    Args:
+        model: The network.
+        path: The file.
+        before_rename: Called with the complete file before it gets its name.
     """
     network = keras.Model(model.inputs, model.outputs[0], name=model.name)
     with replacing(path) as draft:
         network.save(draft)
+        before_rename(draft)

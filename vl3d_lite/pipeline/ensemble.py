@@ -88,9 +88,11 @@ def ensemble(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
             raise InterruptedRunError(
                 f"{run.root}: interrupted; nothing was written", error.exit_code
             ) from None
-        # Another process may have written to the folder in the meantime.
-        _require_free(run, overwrite=options.overwrite)
-        _publish(run, members, model, temperature, _initial_kernels(members, networks))
+        kernels = _initial_kernels(members, networks)
+        with run.locked():
+            # Another process may have written to the folder in the meantime.
+            _require_free(run, overwrite=options.overwrite)
+            _publish(run, members, model, temperature, kernels)
         interrupts.check(f"{run.root}: interrupted; the run itself is complete")
 
 
@@ -178,7 +180,7 @@ def _publish(
         last=run.provenance.name,  # with it the folder is a run
     ) as folder:
         draft = RunFolder(folder)
-        draft.create(overwrite=False)
+        draft.checkpoints.mkdir()
         write_text(draft.spec, dump_spec(_without_temperature(members[0].spec)))
         write_text(draft.features, members[0].scaling.to_json())
         write_json(draft.calibration, temperature.to_dict())
@@ -186,6 +188,7 @@ def _publish(
         if kernels is not None:
             save_kernels(draft.initial_kernels, kernels)
         write_json(draft.provenance, _provenance(draft, members, model))
+    run.started()
 
 
 def _without_temperature(spec: Spec) -> Spec:

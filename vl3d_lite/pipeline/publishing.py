@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from vl3d_lite.dataset import FeatureScaling
-from vl3d_lite.errors import SpecError
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import (
     kernels_of,
     load_kernels,
@@ -34,11 +34,57 @@ def require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
         )
 
 
+def recorded_inputs(loaded: LoadedSpec) -> list[dict]:
+    """The training and validation clouds for ``run.json``, with their hashes."""
+    return provenance.inputs([*loaded.clouds["train"], *loaded.clouds["validation"]])
+
+
+def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
+    """Check that a run is resumed with the clouds it was started with.
+
+    Raises:
+        DataError: A training or validation cloud has changed under its name, or is
+            not the one that ``run.json`` records.
+    """
+    before = run.read_provenance().get("inputs", [])
+    now = provenance.inputs([*loaded.clouds["train"], *loaded.clouds["validation"]])
+    if changed := _strangers(now, before) or _strangers(before, now):
+        raise DataError(
+            f"{run.root}: cannot be resumed, because its clouds are not those that it "
+            f"was started with, by their SHA-256: {', '.join(changed)}; restore them, "
+            "or start over with --overwrite or another --run"
+        )
+
+
+def require_unchanged(inputs: list[dict]) -> None:
+    """Check that clouds are still as they were before they were read.
+
+    Args:
+        inputs: What `recorded_inputs` returned before.
+
+    Raises:
+        DataError: One was replaced or changed.
+    """
+    now = provenance.inputs([Path(entry["path"]) for entry in inputs])
+    if changed := _strangers(now, inputs):
+        raise DataError(
+            f"{', '.join(changed)}: was replaced or changed while it was read; start "
+            "again, and do not change it meanwhile"
+        )
+
+
+def _strangers(some: list[dict], others: list[dict]) -> list[str]:
+    """Paths of the clouds that are not among others, by their hashes."""
+    known = {entry["sha256"] for entry in others}
+    return [entry["path"] for entry in some if entry["sha256"] not in known]
+
+
 def begin_run(
     loaded: LoadedSpec,
     run: RunFolder,
     scaling: FeatureScaling,
     model: keras.Model,
+    inputs: list[dict],
     options: Options,
 ) -> None:
     """Create the run folder, and write what describes a run before its training.
@@ -51,14 +97,13 @@ def begin_run(
     if run.checkpoint_files():
         return
     text = dump_spec(loaded.spec)
-    clouds = [*loaded.clouds["train"], *loaded.clouds["validation"]]
     content = {
         **spec_facts(text, loaded.path, loaded.spec.seed),
         **_initial_weights_facts(loaded.spec),
-        "inputs": provenance.inputs(clouds),
+        "inputs": inputs,
     }
     kernels = kernels_of(model)
-    write_json(run.provenance, content)
+    run.begin(content)
     write_text(run.spec, text)
     write_text(run.features, scaling.to_json())
     save_kernels(run.initial_kernels, kernels)
@@ -71,26 +116,28 @@ def publish(
     spec: Spec,
     model: keras.Model,
     temperature: Temperature,
-) -> dict:
-    """Write calibration, kernels and model of a finished training.
+    **facts: object,
+) -> None:
+    """Write calibration, kernels and model of a finished training, and record them.
 
     Args:
         run: The run folder.
         spec: The spec of the run.
         model: The trained network.
         temperature: The calibration.
-
-    Returns:
-        The entries of ``run.json`` that identify the network.
+        facts: Further entries of ``run.json``.
     """
     write_json(run.calibration, temperature.to_dict())
     if spec.export.kernels:
         kernels = kernels_of(model)
         initial = load_kernels(run.initial_kernels, kernels)
         write_kernels(run, spec, run.kernels, "TRAINED", kernels, initial)
-    # The model comes last of the files: with it a run counts as trained.
-    save_model(model, run.model)
-    return network_facts(run, model)
+
+    def record(draft: Path) -> None:
+        run.update_provenance(**network_facts(run, model, draft), **facts)
+
+    # With the model a run counts as trained, so it gets its name last of all.
+    save_model(model, run.model, before_rename=record)
 
 
 def spec_facts(text: str, path: Path, seed: int) -> dict:
@@ -111,13 +158,20 @@ def spec_facts(text: str, path: Path, seed: int) -> dict:
     }
 
 
-def network_facts(run: RunFolder, model: keras.Model) -> dict:
-    """The entries of ``run.json`` that identify a network, once its files exist."""
+def network_facts(
+    run: RunFolder, model: keras.Model, model_file: Path | None = None
+) -> dict:
+    """The entries of ``run.json`` that identify a network, once its files exist.
+
+    Args:
+        run: The run folder.
+        model: The network.
+        model_file: Its file, where it does not have the name of `run.model` yet.
+    """
+    files = {path.name: path for path in (run.model, run.features, run.calibration)}
+    files[run.model.name] = model_file or run.model
     return {
-        "files": {
-            path.name: provenance.file_hash(path)
-            for path in (run.model, run.features, run.calibration)
-        },
+        "files": {name: provenance.file_hash(path) for name, path in files.items()},
         "weights_sha256": provenance.array_hash(
             keras.ops.convert_to_numpy(variable) for variable in model.variables
         ),

@@ -9,7 +9,7 @@ from vl3d_lite.errors import InterruptedRunError, VL3DError
 from vl3d_lite.evaluation import Evaluation
 from vl3d_lite.pipeline.evaluate import evaluate
 from vl3d_lite.pipeline.predict import predict
-from vl3d_lite.pipeline.train import train
+from vl3d_lite.pipeline.train import train_locked
 from vl3d_lite.prediction import Outputs, check_additions, class_column, read_outcomes
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import LoadedSpec, Spec
@@ -36,7 +36,16 @@ def run(loaded: LoadedSpec, folder: RunFolder, options: Options) -> Evaluation |
     # Output names that clash are an error before the training, not after it.
     Outputs(folder.predictions, clouds, resume=True, overwrite=options.overwrite)
     _check_predictable(clouds, loaded.spec, options)
-    train(loaded, folder, options)
+    folder.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
+    with folder.locked():
+        train_locked(loaded, folder, options)
+        return _predict_and_evaluate(loaded, folder, options)
+
+
+def _predict_and_evaluate(
+    loaded: LoadedSpec, folder: RunFolder, options: Options
+) -> Evaluation | None:
+    clouds = loaded.clouds["predict"]
     if not clouds:
         return None
     try:

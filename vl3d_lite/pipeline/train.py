@@ -1,5 +1,6 @@
 """Train the network that a spec describes."""
 
+import dataclasses
 import functools
 import logging
 import time
@@ -16,7 +17,14 @@ from vl3d_lite.pipeline.preparing import (
     prepare_inputs,
     require_memory,
 )
-from vl3d_lite.pipeline.publishing import begin_run, publish, require_same_spec
+from vl3d_lite.pipeline.publishing import (
+    begin_run,
+    publish,
+    recorded_inputs,
+    require_same_inputs,
+    require_same_spec,
+    require_unchanged,
+)
 from vl3d_lite.pipeline.validating import make_validator
 from vl3d_lite.prediction import Classifier
 from vl3d_lite.runs import Options, RunFolder
@@ -39,7 +47,21 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
         VL3DError: Of the kind that fits: the spec, a cloud or the run folder cannot
             be used, memory does not suffice, the loss diverged, or a signal came.
     """
+    # The folder comes first: everything after it takes seconds.
+    run.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
+    with run.locked():
+        train_locked(loaded, run, options)
+
+
+def train_locked(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
+    """Train as `train` does, in a run folder that this process has locked."""
     spec = loaded.spec
+    if options.resume and not run.exists():
+        logger.info(
+            "%s: was stopped before the training began; it starts from the beginning",
+            run.root,
+        )
+        options = dataclasses.replace(options, resume=False)
     if _refuse_or_finished(loaded, run, options):
         return
     require_memory(loaded, options)  # the network alone, before anything is read
@@ -48,17 +70,22 @@ def train(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     prepare_backend(spec.seed, options.threads)
     with Interrupts() as interrupts:
         began = time.monotonic()
+        recorded = recorded_inputs(loaded)
         inputs = prepare_inputs(loaded, run, initial, options, interrupts)
+        require_unchanged(recorded)
         built = build_training(spec, inputs, initial)
-        begin_run(loaded, run, inputs.scaling, built.model, options)
+        begin_run(loaded, run, inputs.scaling, built.model, recorded, options)
         prepared = time.monotonic()
         progress = _fit(built, inputs, spec, run, options, interrupts)
         classifier = Classifier(
             built.inference, spec, inputs.scaling, options, interrupts
         )
         temperature = calibrate(run, inputs.calibration, classifier)
-        run.update_provenance(
-            **publish(run, spec, built.model, temperature),
+        publish(
+            run,
+            spec,
+            built.model,
+            temperature,
             threads=options.threads,
             xla=bool(built.model.jit_compile),
             seconds_of_preparation=round(prepared - began, 2),
@@ -93,10 +120,11 @@ def _fit(
 def _refuse_or_finished(loaded: LoadedSpec, run: RunFolder, options: Options) -> bool:
     """Refuse what cannot be trained; return whether the run is already trained."""
     initial = loaded.spec.training.initial_weights
-    # The folder comes first: everything after it takes seconds.
+    # Again, because it was not locked when it was looked at first.
     run.refuse_if_present(resume=options.resume, overwrite=options.overwrite)
     if options.resume:
         require_same_spec(loaded, run)
+        require_same_inputs(loaded, run)
         if run.model.is_file():
             logger.info("%s: the run is already trained", run.root)
             return True

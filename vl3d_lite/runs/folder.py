@@ -2,7 +2,8 @@
 
 import copy
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
@@ -10,12 +11,15 @@ from vl3d_lite.system import (
     __version__,
     file_hash,
     is_draft,
+    locked,
     output_errors,
     read_record,
     real_path,
+    remove_leftovers,
     require_free,
     require_usable_path,
     shipped_hint,
+    write_bytes,
     write_json,
 )
 
@@ -28,6 +32,10 @@ _SCORES = (
     "history_plot",
     "report",
 )
+
+_LOCK = ".lock"  # held by the process that writes the run
+# There from the moment a run is created or replaced until `run.json` describes it.
+_STARTING = ".starting"
 
 
 def _series(version: str) -> list[str]:
@@ -103,6 +111,39 @@ class RunFolder:
         files = (self.last_checkpoint, self.previous_checkpoint)
         return [path for path in files if path.is_file()]
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing the run while a block runs.
+
+        Creates the folder; one that stays empty is removed. Drafts of killed
+        processes are removed.
+
+        Raises:
+            ResourceError: Another process writes the run, or the folder cannot be
+                written to.
+        """
+        missing = not self.root.exists()
+        with output_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.root / _LOCK, self.root):
+                for path in (self.root, self.checkpoints):
+                    remove_leftovers(path)
+                yield
+        finally:
+            if missing:
+                with suppress(OSError):
+                    self.root.rmdir()
+
+    def _holds_no_run(self) -> bool:
+        """Whether the folder is empty, save for what a killed process left."""
+        if self.exists() or not self.root.is_dir():
+            return False
+        entries = list(self.root.iterdir())
+        return (self.root / _STARTING).is_file() or all(
+            is_draft(path) or path.name == _LOCK for path in entries
+        )
+
     def own(self) -> list[Path]:
         """The paths at the top of the folder that a run writes."""
         paths = {path for name, path in vars(self).items() if name != "root"}
@@ -133,11 +174,16 @@ class RunFolder:
             resume: Continue the run in the folder.
             overwrite: Replace the run in the folder.
 
+        A folder in which a process was killed before its run began counts as empty,
+        also where it is to be resumed: then the run starts from the beginning.
+
         Raises:
             SpecError: The folder holds a run and neither flag is given, it holds
                 other files, or there is no run to resume.
         """
         require_usable_path(self.root)
+        if self._holds_no_run():
+            return
         if resume and not self.exists():
             raise SpecError(
                 f"{self.root}: no run to resume; omit --resume to start one"
@@ -152,27 +198,46 @@ class RunFolder:
         if not self.exists() and self.root.exists():
             if not self.root.is_dir():
                 raise SpecError(f"{self.root}: is a file; name a folder with --run")
-            if not all(map(is_draft, self.root.iterdir())):
-                raise SpecError(
-                    f"{self.root}: the folder holds files that are not a run; "
-                    "name an empty or new folder with --run"
-                )
+            raise SpecError(
+                f"{self.root}: the folder holds files that are not a run; "
+                "name an empty or new folder with --run"
+            )
 
     def create(self, *, overwrite: bool) -> None:
         """Create the folder; with `overwrite`, remove an earlier run in it.
 
-        Files that a run does not write remain.
+        Files that a run does not write remain. Until `begin` the folder holds no run:
+        what a kill leaves in it is removed by the next `create`.
 
         Raises:
             ResourceError: The folder cannot be created or changed.
         """
+        starting = self.root / _STARTING
         with output_errors(self.root):
-            for path in self.own() if overwrite and self.exists() else ():
+            replaced = starting.is_file() or (overwrite and self.exists())
+            write_bytes(starting, b"")
+            # `run.json` goes first: without it nobody takes the rest for a run.
+            old = sorted(self.own(), key=lambda path: path != self.provenance)
+            for path in old if replaced else ():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, content: dict) -> None:
+        """Write ``run.json``: with it the folder holds a run.
+
+        Raises:
+            ResourceError: It cannot be written.
+        """
+        write_json(self.provenance, content)
+        self.started()
+
+    def started(self) -> None:
+        """Note that ``run.json`` describes what lies in the folder."""
+        with output_errors(self.root):
+            (self.root / _STARTING).unlink(missing_ok=True)
 
     def require_model(self) -> None:
         """Check that the folder holds a trained run of this version.
