@@ -202,11 +202,14 @@ def slope_along(function, value, direction, step=1e-6):
     return (ahead - behind) / (2.0 * step)
 
 
-def lovasz_by_loops(labels, probabilities):
-    """For each class: points by falling error, each weighed by the step in 1 - IoU."""
+def lovasz_by_loops(labels, probabilities, only=None):
+    """For each class: points by falling error, each weighed by the step in 1 - IoU.
+
+    `only` names the one class that counts.
+    """
     known = [(y, p) for y, p in zip(labels, probabilities, strict=True) if y >= 0]
     losses = []
-    for name in sorted({y for y, _ in known}):
+    for name in sorted({y for y, _ in known}) if only is None else [only]:
         total = sum(y == name for y, _ in known)
         points = sorted(
             ((abs((y == name) - float(p[name])), y == name) for y, p in known),

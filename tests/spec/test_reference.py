@@ -34,15 +34,16 @@ def _sections(kind, found):
         found.add(kind.section)
         for child in fields_of(kind.section).values():
             _sections(child, found)
-    elif kind.item:
-        _sections(kind.item, found)
+    for option in (*kind.alternatives, kind.item):
+        if option:
+            _sections(option, found)
     return found
 
 
 def test_every_key_has_a_meaning_and_an_entry():
     text = markdown()
     sections = _sections(kind_of(Spec), set())
-    assert len(sections) == 21
+    assert len(sections) == 24
     for section in sections:
         for name, field in section.model_fields.items():
             described = field.description or kind_of(field.annotation).section.__doc__

@@ -88,7 +88,7 @@ BAD = {
         "train: [town.laz]",
         "train: town.laz",
         "8:10",
-        "`clouds.train` must be a list (text each). Received: town.laz",
+        "`clouds.train` must be a list (text, or a mapping each). Received: town.laz",
     ),
     "list for a mapping": (
         "training: {epochs: 20, learning_rate: 1e-3}",

@@ -6,7 +6,8 @@ import pytest
 from scipy.special import softmax
 
 from tests.oracles import lovasz_by_loops
-from vl3d_lite.training.losses import PointCrossEntropy
+from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.training.losses import PointCrossEntropy, loss_weights
 
 
 def loss_by_loops(labels, logits, weights, smoothing):
@@ -64,7 +65,65 @@ def test_a_batch_without_labels_has_no_loss(batch, lovasz):
     assert float(loss(np.full((2, 9), -1), logits)) == 0
 
 
+PARTIAL = [[0, 2], [1, 2]]  # labels 3 and 4 of three classes
+
+
+def partial_loss_by_loops(labels, logits, weights, smoothing):
+    total = mass = 0.0
+    for label, row in zip(labels.ravel(), logits.reshape(-1, 3), strict=True):
+        if label < 0:
+            continue
+        p = softmax(row.astype(float))
+        members = [label] if label < 3 else PARTIAL[label - 3]
+        weight = np.mean([weights[c] for c in members])
+        own = -np.log(sum(p[c] for c in members))
+        total += weight * ((1 - smoothing) * own - smoothing / 3 * np.log(p).sum())
+        mass += weight
+    return total / mass
+
+
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0, 5.0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_partial_label_enters_as_the_sum_of_its_probabilities(weights, smoothing):
+    rng = np.random.default_rng(2)
+    labels = rng.integers(-1, 5, (2, 30)).astype("int32")
+    logits = rng.normal(scale=4, size=(2, 30, 3)).astype("float32")
+    loss = PointCrossEntropy(weights, smoothing, partial_labels=PARTIAL)
+    expected = partial_loss_by_loops(labels, logits, weights or [1, 1, 1], smoothing)
+    np.testing.assert_allclose(float(loss(labels, logits)), expected, rtol=1e-5)
+
+
+def test_partial_labels_that_do_not_occur_change_nothing(batch):
+    labels, logits = batch
+    plain = PointCrossEntropy([0.2, 1.0, 5.0], 0.1, 0.5)
+    loss = PointCrossEntropy([0.2, 1.0, 5.0], 0.1, 0.5, PARTIAL)
+    found = float(loss(labels, logits))
+    np.testing.assert_allclose(found, float(plain(labels, logits)), rtol=1e-6)
+
+
+def test_automatic_weights_share_partial_labels_out():
+    spec = spec_of("vegetation or other")
+    labels = [np.array([0, 0, 0, 1, 2, 2, 2, 3, 3, 3, 3, -1])]
+    # Of vegetation 1 + 4 / 4, of other 3 + 4 * 3 / 4, of ground 3 points.
+    counts = np.array([3, 2, 6])
+    expected = 1 / np.sqrt(counts / 11)
+    expected /= np.sum(expected * counts / 11)
+    np.testing.assert_allclose(loss_weights(spec, labels), expected)
+
+
+def spec_of(partial):
+    return Spec.model_validate(
+        {
+            "classes": {"ground": 2, "vegetation": 5, "other": 1},
+            "clouds": {"train": [{"files": ["/a.laz"], "classes": {partial: 1}}]},
+            "features": ["height"],
+            "fields": {"radius": 20, "grid_size": 0.5},
+            "model": {"stages": [{"points": 64, "channels": 8}]},
+        }
+    )
+
+
 def test_the_loss_survives_its_config():
-    loss = PointCrossEntropy([1.0, 2.0], 0.1, 0.5)
+    loss = PointCrossEntropy([1.0, 2.0], 0.1, 0.5, [[0, 1]])
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert again.get_config() == loss.get_config()

@@ -4,8 +4,10 @@ from .crs import Crs as Crs
 from .crs import meters_per_unit as meters_per_unit
 from .crs import read_crs as read_crs
 from .crs_comparison import differing_systems as differing_systems
+from .exclusion import CODE as CODE
 from .exclusion import Exclusion as Exclusion
 from .files import find_clouds as find_clouds
+from .files import names_cloud as names_cloud
 from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary
 from .reading import describe_las as describe_las
@@ -15,9 +17,9 @@ from .rewriting import LARGEST_OLD_CODE as LARGEST_OLD_CODE
 from .rewriting import check_names as check_names
 from .rewriting import check_room as check_room
 from .signature import Signature as Signature
-from .units import UNITS as UNITS
-from .units import Frame as Frame
 from .sampling import PointSample as PointSample
 from .sampling import sample_points as sample_points
+from .units import UNITS as UNITS
+from .units import Frame as Frame
 from .units import unit_name as unit_name
 from .writing import write_las as write_las

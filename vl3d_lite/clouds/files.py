@@ -58,8 +58,8 @@ def names_cloud(pattern: str, cloud: Path) -> bool:
         pattern: Absolute file, folder or glob, as of `find_clouds`.
         cloud: The file.
     """
-    named = Path(os.path.realpath(pattern))
-    for path in (Path(os.path.abspath(cloud)), cloud.resolve()):
+    named = real_path(pattern)
+    for path in (Path(os.path.abspath(cloud)), real_path(cloud)):
         if named in (path, path.parent) or Path(pattern) in (path, path.parent):
             return True
         if _fits(path.parts, Path(pattern).parts):
@@ -74,7 +74,10 @@ def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         rest = pattern[1:]
         return any(_fits(parts[n:], rest) for n in range(len(parts) + 1))
-    first = bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0])
+    if not parts:
+        return False
+    # A part that exists by its very name may hold brackets.
+    first = parts[0] == pattern[0] or fnmatch.fnmatchcase(parts[0], pattern[0])
     return first and _fits(parts[1:], pattern[1:])
 
 

@@ -1,5 +1,6 @@
 """Read LAS and LAZ files."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ import numpy as np
 
 from vl3d_lite.clouds.cloud import PointCloud
 from vl3d_lite.clouds.crs import Crs, factors, read_crs
-from vl3d_lite.clouds.exclusion import Exclusion
+from vl3d_lite.clouds.exclusion import CODE, Exclusion
 from vl3d_lite.clouds.header import FileHeader
 from vl3d_lite.clouds.header_check import read_header
+from vl3d_lite.clouds.labeling import Labeling
 from vl3d_lite.clouds.layout import Dimension, dimensions_of
 from vl3d_lite.clouds.points import Spans, read_records, spread_spans
 from vl3d_lite.errors import DataError, ResourceError
@@ -23,6 +25,7 @@ def read_las(
     *,
     dimensions: Sequence[str] = (),
     class_codes: Mapping[str, Sequence[int]] | None = None,
+    label_dimension: str = CODE,
     ignored: Sequence[str] = (),
     excluded: Exclusion | None = None,
     finite: bool = True,
@@ -39,8 +42,10 @@ def read_las(
             of an extra dimension of several. Scaled extra dimensions and whole
             numbers with a declared no-data are float64 values, NaN at the no-data;
             the others keep their stored type.
-        class_codes: Class names, in the order of their indices, to LAS codes. Other
+        class_codes: Class names, in the order of their indices, to codes. Other
             codes have the index -1, as all have without `class_codes`.
+        label_dimension: The dimension that holds the codes; where a file lacks it, no
+            point has a label.
         ignored: Flags; a point with one of them has the index -1. Point formats 0 to
             5 lack `overlap`: there no point has it.
         excluded: Points to mark as excluded. They have the index -1, may lie beyond
@@ -75,7 +80,7 @@ def read_las(
     spans = spread_spans(header.point_count, most or header.point_count)
     check = _FiniteCheck(header, finite, frozenset(nan_missing))
     try:
-        labeling = _Labeling(dimensions_of(header), class_codes, ignored, excluded)
+        labeling = Labeling(header, class_codes, ignored, excluded, label_dimension)
         cloud = _read(header, meters, wanted, labeling, check, spans, progress)
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
@@ -105,7 +110,7 @@ class LasSummary:
         offsets: ``(3,)`` file units.
         extent: ``(2, 3)`` minimum and maximum as the header has them, file units.
         crs: Name and units of the reference system.
-        code_counts: LAS code to number of points; None where they were not counted.
+        code_counts: Code to number of points; None where they were not counted.
     """
 
     path: Path
@@ -126,6 +131,7 @@ def describe_las(
     path: Path,
     *,
     count_codes: bool = False,
+    label_dimension: str = CODE,
     ignored: Sequence[str] = (),
     excluded: Exclusion | None = None,
     unit: str | None = None,
@@ -135,6 +141,7 @@ def describe_las(
     Args:
         path: The file.
         count_codes: Whether to count the points of each code.
+        label_dimension: The dimension that holds the codes.
         ignored: Flags whose points are not counted.
         excluded: Further points that are not counted.
         unit: Unit of the coordinates, as in `read_las`.
@@ -144,6 +151,11 @@ def describe_las(
     """
     header = read_header(path)
     layout = dimensions_of(header)
+    counts = None
+    if count_codes:
+        _pick(header, [label_dimension])
+        labeling = Labeling(header, {"any": []}, ignored, excluded, label_dimension)
+        counts = _count_codes(header, labeling)
     return LasSummary(
         path=header.path,
         version="{}.{}".format(*header.version),
@@ -156,7 +168,7 @@ def describe_las(
         offsets=header.offsets,
         extent=header.extent,
         crs=read_crs(header, unit),
-        code_counts=_count_codes(header, ignored, excluded) if count_codes else None,
+        code_counts=counts,
     )
 
 
@@ -174,7 +186,7 @@ def _read(
     header: FileHeader,
     meters: np.ndarray,
     wanted: list[Dimension],
-    labeling: "_Labeling",
+    labeling: Labeling,
     check: "_FiniteCheck",
     spans: Spans,
     progress: Progress | None,
@@ -192,7 +204,7 @@ def _read(
     for start, records in read_records(header, frozenset(names), spans):
         here = slice(done, done + len(records))
         done = here.stop
-        labels[here], excluded[here] = labeling.labels(records)
+        labels[here], excluded[here] = labeling.labels(records, start)
         kept = ~excluded[here]
         for axis, dimension in enumerate(axes):
             local[here, axis] = steps = dimension.values(records)
@@ -223,43 +235,6 @@ def _read(
         name=header.path.name,
         excluded=excluded if excluded.any() else None,
     )
-
-
-class _Labeling:
-    """Class indices of point records, and the points that are excluded."""
-
-    def __init__(
-        self,
-        layout: Mapping[str, Dimension],
-        class_codes: Mapping[str, Sequence[int]] | None,
-        ignored: Sequence[str],
-        excluded: Exclusion | None,
-    ) -> None:
-        self.layout, self.excluded = layout, excluded or Exclusion()
-        self.code = layout["classification"] if class_codes else None
-        self.index_of_code = _class_indices(class_codes)
-        self.flags = [n for n in ignored if n in layout] if class_codes else []
-        used = (*self.excluded.dimensions, *self.flags)
-        self.names = {name for name in used if name in layout}
-        self.names |= {self.code.name} if self.code else set()
-
-    def labels(self, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``(n,)`` int32 class indices, and ``(n,)`` bool, True where excluded."""
-        labels = np.full(len(records), -1, np.int32)
-        excluded = self.excluded.mask_of_records(self.layout, records)
-        if self.code:
-            labels = self.index_of_code[self.code.values(records)]
-        for flag in self.flags:
-            labels[self.layout[flag].values(records) != 0] = -1
-        labels[excluded] = -1
-        return labels, excluded
-
-
-def _class_indices(class_codes: Mapping[str, Sequence[int]] | None) -> np.ndarray:
-    indices = np.full(256, -1, np.int32)
-    for index, codes in enumerate((class_codes or {}).values()):
-        indices[list(codes)] = index
-    return indices
 
 
 @dataclass(frozen=True)
@@ -293,14 +268,10 @@ class _FiniteCheck:
         )
 
 
-def _count_codes(
-    header: FileHeader, ignored: Sequence[str], excluded: Exclusion | None
-) -> dict[int, int]:
-    layout = dimensions_of(header)
-    every = {str(code): [code] for code in range(256)}
-    labeling = _Labeling(layout, every, ignored, excluded)
-    counts = np.zeros(256, np.int64)
-    for _, records in read_records(header, frozenset(labeling.names)):
-        codes = labeling.labels(records)[0]
-        counts += np.bincount(codes[codes >= 0], minlength=256)
-    return {int(c): int(counts[c]) for c in np.flatnonzero(counts)}
+def _count_codes(header: FileHeader, labeling: Labeling) -> dict[int, int]:
+    counts: Counter[int] = Counter()
+    for start, records in read_records(header, frozenset(labeling.names)):
+        codes, counted = labeling.codes(records, start)
+        found, numbers = np.unique(codes[counted], return_counts=True)
+        counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+    return dict(sorted(counts.items()))

@@ -1,20 +1,30 @@
 """Points that the network does not see, as the spec names them."""
 
+from pathlib import Path
+
 import numpy as np
 
-from vl3d_lite.clouds import Exclusion
+from vl3d_lite.clouds import CODE, Exclusion
 from vl3d_lite.geometry import make_tree, nearest
-from vl3d_lite.spec import Spec
+from vl3d_lite.spec import Spec, cloud_labels
 
 
-def exclusion(spec: Spec) -> Exclusion:
+def exclusion(spec: Spec, path: Path | None = None) -> Exclusion:
     """The excluded points of a spec: codes and flags of `excluded_points`.
 
     Points of an excluded code that belongs to a class stay, whatever their flags:
     noise that is a class is often flagged withheld as well.
+
+    Args:
+        spec: The spec.
+        path: The cloud, whose codes may have a meaning of their own; None for a
+            cloud without a file.
     """
     section = spec.excluded_points
-    of_classes = {code for codes in spec.class_codes.values() for code in codes}
+    labels = cloud_labels(spec, path)
+    of_classes = {code for codes in labels.codes.values() for code in codes}
+    if labels.dimension != CODE:
+        of_classes = set()
     kept = sorted(of_classes.intersection(section.codes))
     return Exclusion(tuple(section.codes), tuple(section.flags), tuple(kept))
 

@@ -24,7 +24,7 @@ from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.spec import COMPUTED_FEATURES, Spec, did_you_mean
+from vl3d_lite.spec import COMPUTED_FEATURES, Spec, cloud_labels, did_you_mean
 from vl3d_lite.system import memory_limit, require_memory, safe_point
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
         DataError: One line per file that is damaged, lacks a dimension or has
             coordinates in degrees; or a class has no point.
     """
-    counts: dict[str, dict[int, int]] = {}
+    counts: dict[Path, dict[int, int]] = {}
     errors = []
     for path in paths:
         safe_point()
@@ -53,7 +53,7 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
             errors.append(str(error))
         else:
             if summary.code_counts is not None:
-                counts[str(path)] = summary.code_counts
+                counts[path] = summary.code_counts
     if errors:
         raise DataError("\n".join(errors))
     if counts:
@@ -65,8 +65,9 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
     summary = describe_las(
         path,
         count_codes=count_classes,
+        label_dimension=cloud_labels(spec, path).dimension,
         ignored=spec.ignored_flags,
-        excluded=exclusion(spec),
+        excluded=exclusion(spec, path),
         unit=spec.clouds.unit,
     )
     for name, key in dimensions_to_read(spec).items():
@@ -124,13 +125,15 @@ def read_cloud(
         f"{path}: reading {points:,} points",
         "predict smaller tiles, or on a machine with more memory",
     )
+    labels = cloud_labels(spec, path)
     with _progress_bar(f"reading {path.name}", quiet, check) as update:
         return read_las(
             path,
             dimensions=list(dimensions_to_read(spec)),
-            class_codes=spec.class_codes,
+            class_codes=labels.codes,
+            label_dimension=labels.dimension,
             ignored=spec.ignored_flags,
-            excluded=exclusion(spec),
+            excluded=exclusion(spec, path),
             nan_missing=nan_dimensions(spec.features),
             unit=spec.clouds.unit,
             most=most,

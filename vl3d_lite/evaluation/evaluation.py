@@ -30,6 +30,9 @@ class ScoredCloud(NamedTuple):
         uncalibrated: Counts of the confidences before calibration.
         accepted: ``(n,)`` bool, False where the confidence is below
             ``prediction.min_confidence`` and the point was left unclassified.
+        partial: ``(n,)`` bool, True where the label of a point was partial. Such a
+            point counts in the confusion matrix alone: a probability of one class is
+            not that of being right.
     """
 
     name: str
@@ -38,6 +41,7 @@ class ScoredCloud(NamedTuple):
     confidence: np.ndarray | None = None
     uncalibrated: ReliabilityCounts | None = None
     accepted: np.ndarray | None = None
+    partial: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,11 @@ def _result_of(cloud: ScoredCloud, n_classes: int) -> CloudResult:
     matrix = confusion_matrix(reference, prediction, n_classes)
     calibration, by_threshold, accepted = ReliabilityCounts(), ThresholdCounts(), None
     if cloud.confidence is not None:
-        calibration = ReliabilityCounts.measure(reference, prediction, cloud.confidence)
-        by_threshold = ThresholdCounts.measure(reference, prediction, cloud.confidence)
+        exact = reference
+        if cloud.partial is not None:
+            exact = np.where(cloud.partial, -1, reference)
+        calibration = ReliabilityCounts.measure(exact, prediction, cloud.confidence)
+        by_threshold = ThresholdCounts.measure(exact, prediction, cloud.confidence)
     if cloud.accepted is not None:
         accepted_reference = np.where(cloud.accepted, reference, -1)
         accepted = confusion_matrix(accepted_reference, prediction, n_classes)

@@ -1,7 +1,7 @@
 """A predicted cloud and the reference labels of its source cloud."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ from vl3d_lite.clouds import (
     read_header,
     read_las,
 )
-from vl3d_lite.dataset import exclusion
+from vl3d_lite.dataset import exclusion, scored_labels
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.matching import match_points
 from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
-from vl3d_lite.spec import Spec
+from vl3d_lite.spec import Spec, cloud_labels
 from vl3d_lite.system import file_hash
 
 logger = logging.getLogger(__name__)
@@ -36,13 +36,15 @@ class Pair:
         outcome: Record of the prediction.
         xyz: ``(n, 3)`` float64, meters, local to `frame`.
         frame: The place and the unit of the cloud in its file.
-        reference: ``(n,)`` int32 class index, -1 where a point is unlabeled.
+        reference: ``(n,)`` int32 class index, -1 where a point is unlabeled; of a
+            partial label as `scored_labels` counts it.
         prediction: ``(n,)`` int32 class index; 0 where a code was kept, and the
             reference is -1 there.
         confidence: ``(n,)`` float32, or None where it was not written.
         accepted: ``(n,)`` bool, False where a point was written as the reject
             code; None without ``prediction.min_confidence``. `prediction` holds
             the most probable class of every point in both cases.
+        partial: ``(n,)`` bool, True where a point has a partial label.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Pair:
     prediction: np.ndarray
     confidence: np.ndarray | None
     accepted: np.ndarray | None = None
+    partial: np.ndarray | None = None
 
 
 def read_pair(
@@ -79,14 +82,7 @@ def read_pair(
             raise DataError(f"{path}: not found; predict again with --overwrite")
     column, classes, dimensions = _dimensions(output, outcome)
     predicted = read_las(output, dimensions=dimensions, unit=spec.clouds.unit)
-    truth = read_las(
-        source,
-        dimensions=["classification"],
-        class_codes=spec.class_codes,
-        ignored=spec.ignored_flags,
-        excluded=exclusion(spec),
-        unit=spec.clouds.unit,
-    )
+    truth = _read_source(spec, source)
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: must have as many points as {source}, {len(truth):,}. "
@@ -95,11 +91,9 @@ def read_pair(
     changed = _changed(output, source, outcome)
     if changed:
         rows = _rows_of_source(output, source, predicted, truth)
+        predicted = _in_order(predicted, truth, rows)
         if warn:
             _warn(changed, rows)
-        # A point without a certain partner is no reference.
-        truth.labels[rows < 0] = -1
-        predicted = predicted.select(np.maximum(rows, 0))
     prediction = _class_indices(spec, predicted.attributes[classes])
     accepted = None
     if outcome.min_confidence is not None:
@@ -110,16 +104,42 @@ def read_pair(
         kept |= np.isin(truth.attributes["classification"], outcome.kept_codes)
     assert truth.labels is not None  # `classes` was given
     reference = np.where(kept, -1, truth.labels)
+    prediction = np.maximum(prediction, 0)
     return Pair(
         outcome.output,
         outcome,
-        truth.local if changed else predicted.local,
-        (truth if changed else predicted).frame,
-        reference,
-        np.maximum(prediction, 0),
+        predicted.local,
+        predicted.frame,
+        scored_labels(reference, prediction, spec),
+        prediction,
         predicted.attributes.get("confidence"),
         accepted,
+        reference >= len(spec.classes),
     )
+
+
+def _read_source(spec: Spec, source: Path) -> PointCloud:
+    """A source cloud with its labels."""
+    labels = cloud_labels(spec, source)
+    return read_las(
+        source,
+        dimensions=["classification"],
+        class_codes=labels.codes,
+        label_dimension=labels.dimension,
+        ignored=spec.ignored_flags,
+        excluded=exclusion(spec, source),
+        unit=spec.clouds.unit,
+    )
+
+
+def _in_order(predicted: PointCloud, truth: PointCloud, rows: np.ndarray) -> PointCloud:
+    """The predicted points in the order of `truth`.
+
+    A point without a certain partner is no reference: it loses its label in `truth`.
+    """
+    truth.labels[rows < 0] = -1
+    ordered = predicted.select(np.maximum(rows, 0))
+    return replace(ordered, local=truth.local, origin=truth.origin)
 
 
 def _changed(output: Path, source: Path, outcome: PredictedCloud) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset import SweepBatches
+from vl3d_lite.dataset import SweepBatches, exact_labels
 from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.pipeline.preparing import LabeledClouds
 from vl3d_lite.prediction import Classifier, Temperature, fit_temperature
@@ -46,7 +46,8 @@ def calibrate(
                 return classifier.sweep(path, grid, prepared.get(grid))
 
             votes = classifier.vote(path, sweep, "calibrating on")
-            yield votes.prediction.probabilities, votes.cell_of_point, votes.labels
+            labels = exact_labels(votes.labels, classifier.spec)
+            yield votes.prediction.probabilities, votes.cell_of_point, labels
 
     try:
         temperature = fit_temperature(samples())

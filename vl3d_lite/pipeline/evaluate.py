@@ -220,4 +220,5 @@ def _labeled(
                 pair.confidence,
                 ReliabilityCounts.from_dict(before) if before else None,
                 pair.accepted,
+                pair.partial,
             )

@@ -13,7 +13,8 @@ from vl3d_lite.model import Rescaling
 from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.preparing import shared_files
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.spec import Spec, differing
+from vl3d_lite.spec import CloudGroupSpec, Spec, differing
+from vl3d_lite.system import file_hash
 
 # Sections in which members may differ: inputs and outputs do not depend on them.
 FREE = {"seed", "clouds", "training", "prediction", "evaluation", "export"}
@@ -118,7 +119,7 @@ def _require_same(first: Member, other: Member) -> None:
         )
 
 
-def found_clouds(patterns: Sequence[str]) -> list[Path] | None:
+def found_clouds(entries: Sequence[str | CloudGroupSpec]) -> list[Path] | None:
     """The clouds that a spec names; None where one of them is not found."""
     try:
         return find_clouds(patterns, Path.cwd())

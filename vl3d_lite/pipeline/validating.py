@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vl3d_lite.dataset import SweepBatches
+from vl3d_lite.dataset import SweepBatches, scored_labels
 from vl3d_lite.evaluation import Scores, confusion_matrix
 from vl3d_lite.pipeline.preparing import TrainingInputs
 from vl3d_lite.prediction import Inference, predict_cells
@@ -50,7 +50,8 @@ def make_validator(
         counts = np.zeros((n_classes, n_classes), np.int64)
         for cloud, sweep in zip(clouds, sweeps, strict=True):
             cells = predict_cells(view, sweep, cloud.xyz, at_once=at_once)
-            counts += confusion_matrix(cloud.labels, cells.class_index, n_classes)
+            reference = scored_labels(cloud.labels, cells.class_index, spec)
+            counts += confusion_matrix(reference, cells.class_index, n_classes)
         scores = Scores(counts)
         iou = dict(zip(spec.class_names, scores.known_iou, strict=True))
         found = {

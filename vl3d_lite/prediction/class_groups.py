@@ -1,13 +1,14 @@
 """Class groups: predictions of a trained run with several classes merged into one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from vl3d_lite.errors import SpecError
-from vl3d_lite.spec import Spec, did_you_mean
+from vl3d_lite.spec import CloudGroupSpec, Spec, codes_of_group, did_you_mean
 
 SYNTAX = "NAME[:CODE]=CLASS+CLASS, ...; `*` stands for all classes not named"
 
@@ -62,6 +63,7 @@ def group_classes(spec: Spec, class_groups: str) -> tuple[Spec, list[list[int]]]
         groups.append([spec.class_names.index(name) for name in members])
     content = spec.model_dump(exclude_unset=True)
     content["classes"] = classes
+    _regroup_labels(content, spec, dict(zip(classes, groups, strict=True)))
     # There is one weight per class, and the training they were for is over.
     content.get("training", {}).pop("class_weights", None)
     try:
@@ -85,6 +87,31 @@ def sum_groups(
     """
     sums = [probabilities[:, group].sum(axis=1) for group in groups]
     return np.stack(sums, axis=1).astype(np.float32)
+
+
+def _regroup_labels(
+    content: dict[str, Any], spec: Spec, groups: Mapping[str, Sequence[int]]
+) -> None:
+    """Give the codes of `labels` and of groups of clouds the names of the groups."""
+
+    def renamed(codes: Mapping[frozenset[int], list[int]]) -> dict[str, list[int]]:
+        result: dict[str, list[int]] = {name: [] for name in groups}
+        for members, own in codes.items():
+            names = [name for name, group in groups.items() if members & {*group}]
+            result.setdefault(" or ".join(names), []).extend(own)
+        return result
+
+    if spec.labels.codes:
+        content["labels"]["codes"] = renamed(codes_of_group(spec, None))
+    for key, entries in content.get("clouds", {}).items():
+        for number, group in enumerate(getattr(spec.clouds, key)):
+            if isinstance(group, CloudGroupSpec):
+                dimension = (group.labels or spec.labels).dimension
+                entries[number] = {
+                    "files": group.files,
+                    "classes": renamed(codes_of_group(spec, group)),
+                    "labels": {"dimension": dimension},
+                }
 
 
 def _parse(part: str) -> _Entry:

@@ -14,6 +14,7 @@ from vl3d_lite.dataset import (
     FeatureScaling,
     PreparedCloud,
     SweepBatches,
+    exact_labels,
     impute_constant_features,
     prepare_file,
 )
@@ -288,13 +289,11 @@ class Classifier:
         # Points that keep their code are not scored, and their own class is lost.
         keeps = self.spec.prediction.keep_codes
         kept = class_column(self.spec) == "classification" and keeps
-        if kept or not np.any(predicted.labels >= 0):
+        labels = exact_labels(predicted.labels, self.spec)
+        if kept or not np.any(labels >= 0):
             return None
         return reliability(
-            predicted.prediction.probabilities,
-            predicted.cell_of_point,
-            outside_domain=list(self.outside_domain.get(source, ())),
-            predicted.labels,
+            predicted.prediction.probabilities, predicted.cell_of_point, labels
         ).to_dict()
 
 

@@ -1,4 +1,10 @@
 from .difference import differing as differing
+from .labels import CloudLabels as CloudLabels
+from .labels import cloud_labels as cloud_labels
+from .labels import codes_of_group as codes_of_group
+from .labels import group_of as group_of
+from .labels import label_names as label_names
+from .labels import partial_labels as partial_labels
 from .reader import LoadedSpec as LoadedSpec
 from .reader import dump_spec as dump_spec
 from .reader import read_spec as read_spec
@@ -8,13 +14,14 @@ from .schema.blocks import RegularizerSpec as RegularizerSpec
 from .schema.blocks import SourceWeightsSpec as SourceWeightsSpec
 from .schema.clouds import COMPUTED_FEATURES as COMPUTED_FEATURES
 from .schema.clouds import EIGENVALUE_FEATURES as EIGENVALUE_FEATURES
+from .schema.clouds import STORED_COORDINATES as STORED_COORDINATES
+from .schema.clouds import ExcludedPointsSpec as ExcludedPointsSpec
 from .schema.clouds import FeatureSpec as FeatureSpec
 from .schema.clouds import FieldsSpec as FieldsSpec
 from .schema.clouds import feature_columns as feature_columns
+from .schema.labels import CloudGroupSpec as CloudGroupSpec
 from .schema.network import GROUP_ORDERS as GROUP_ORDERS
 from .schema.network import ModelSpec as ModelSpec
-from .schema.clouds import STORED_COORDINATES as STORED_COORDINATES
-from .schema.clouds import ExcludedPointsSpec as ExcludedPointsSpec
 from .schema.network import StageSpec as StageSpec
 from .schema.results import PredictionSpec as PredictionSpec
 from .schema.spec import Spec as Spec

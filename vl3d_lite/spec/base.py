@@ -3,12 +3,46 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Code = Annotated[int, Field(ge=0, le=255)]
 KeyPath = tuple[str | int, ...]
+
+
+def as_list(value: Any) -> Any:
+    """A value that may stand alone, as the list of one that it means."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+# Codes of an extra dimension may be any 32-bit number; one may stand without a list.
+LabelCodes = Annotated[
+    list[Annotated[int, Field(ge=-(2**31), lt=2**31)]],
+    BeforeValidator(as_list),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer"},
+                {"type": "array", "items": {"type": "integer"}},
+            ]
+        }
+    ),
+]
+Files = Annotated[
+    list[str],
+    BeforeValidator(as_list),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    ),
+]
 
 
 class Violation(NamedTuple):

@@ -17,8 +17,8 @@ def differing(now: Any, before: Any, key: str) -> Iterator[tuple[str, Any, Any]]
         different lengths are reported by their lengths.
     """
     if isinstance(now, dict) and isinstance(before, dict):
-        for name in now:
-            yield from differing(now[name], before.get(name), f"{key}.{name}")
+        for name in {**now, **before}:
+            yield from differing(now.get(name), before.get(name), f"{key}.{name}")
     elif isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
         for number, (one, other) in enumerate(zip(now, before, strict=True)):
             yield from differing(one, other, f"{key}[{number}]")

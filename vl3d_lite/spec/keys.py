@@ -59,7 +59,9 @@ def all_keys() -> list[str]:
                 full = f"{name}.{key}".removeprefix(".")
                 yield full
                 yield from walk(child, full)
-        elif kind.item:
+        for option in kind.alternatives:
+            yield from walk(option, name)
+        if kind.item:
             suffix = "[]" if kind.base is list else ".<name>"
             yield from walk(kind.item, name + suffix)
 

@@ -6,9 +6,10 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types as at
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from vl3d_lite.spec.base import Section
+from vl3d_lite.spec.base import Section, as_list
 
 _SCALARS = {int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -24,6 +25,7 @@ class Kind:
         alternatives: Members of a Union.
         limits: Constraints of `annotated_types`, such as `Ge` and `MinLen`.
         nullable: Whether null is a valid value.
+        single: Whether one item may stand without its list.
     """
 
     base: Any
@@ -32,6 +34,7 @@ class Kind:
     alternatives: tuple["Kind", ...] = ()
     limits: tuple[Any, ...] = ()
     nullable: bool = False
+    single: bool = False
 
     @property
     def section(self) -> type[Section] | None:
@@ -65,8 +68,9 @@ class Kind:
 
     def child(self, segment: str) -> "Kind | None":
         """The kind of an entry or item; None where the key is unknown."""
-        if self.section:
-            return fields_of(self.section).get(segment)
+        for option in (self, *self.alternatives):
+            if option.section:
+                return fields_of(option.section).get(segment)
         return self.item
 
     def violated_limit(self, value: Any) -> str | None:
@@ -125,7 +129,11 @@ def kind_of(annotation: Any, metadata: tuple[Any, ...] = ()) -> Kind:
     if origin is Literal:
         return Kind(Literal, choices=arguments)
     if origin in (list, dict):
-        return Kind(origin, item=kind_of(arguments[-1]), limits=limits)
+        single = any(
+            isinstance(extra, BeforeValidator) and extra.func is as_list
+            for extra in metadata
+        )
+        return Kind(origin, item=kind_of(arguments[-1]), limits=limits, single=single)
     return Kind(annotation, limits=limits)
 
 

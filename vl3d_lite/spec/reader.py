@@ -4,24 +4,23 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import yaml
 
-from vl3d_lite.clouds import find_clouds
-from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.errors import SpecError
 from vl3d_lite.spec.base import Section
 from vl3d_lite.spec.class_lists import require_class_names
+from vl3d_lite.spec.cloud_files import absolute, find_cloud_files, require_clouds
 from vl3d_lite.spec.dimensions import doubtful_dimensions
 from vl3d_lite.spec.keys import key_name
 from vl3d_lite.spec.kinds import kind_of
 from vl3d_lite.spec.merge import apply_overrides, load
 from vl3d_lite.spec.nodes import ErrorLine
 from vl3d_lite.spec.reference import json_schema
-from vl3d_lite.spec.schema.spec import Spec
+from vl3d_lite.spec.schema.spec import CLOUD_GROUPS, Spec
 from vl3d_lite.spec.sections import SectionReader
 from vl3d_lite.system import (
-    expand_home,
     find_shipped,
     require_usable_path,
     shipped_hint,
@@ -97,8 +96,8 @@ def read_spec(
     if complete or root.value:
         section = reader.section(root, Spec, ())
         if complete:
-            _require_clouds(reader, section, needs)
-        clouds = _find_clouds(reader, section, check_files)
+            require_clouds(reader, section, needs)
+        clouds = find_cloud_files(reader, section, check_files)
         _find_initial_weights(reader, section, check_files)
     if errors or section is None:
         lines = dict.fromkeys(str(error) for error in sorted(errors))
@@ -122,9 +121,10 @@ def dump_spec(spec: Spec, relative_to: Path | None = None) -> str:
     """
     content = _plain(spec)
     if relative_to is not None:
-        for name in get_args(CloudGroup):
-            patterns = content["clouds"][name]
-            patterns[:] = [os.path.relpath(p, relative_to) for p in patterns]
+        for name in CLOUD_GROUPS:
+            content["clouds"][name] = [
+                _relative(entry, relative_to) for entry in content["clouds"][name]
+            ]
     return yaml.safe_dump(
         content,
         sort_keys=False,
@@ -132,6 +132,13 @@ def dump_spec(spec: Spec, relative_to: Path | None = None) -> str:
         allow_unicode=True,
         width=88,
     )
+
+
+def _relative(entry: Any, folder: Path) -> Any:
+    """A pattern, or the patterns of a group of clouds, relative to a folder."""
+    if isinstance(entry, str):
+        return os.path.relpath(entry, folder)
+    return {**entry, "files": [_relative(file, folder) for file in entry["files"]]}
 
 
 def _plain(value: Any) -> Any:
@@ -149,42 +156,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _require_clouds(
-    reader: SectionReader, section: Section, needs: Sequence[str]
-) -> None:
-    clouds = vars(section).get("clouds")
-    for name in needs if clouds else ():
-        if vars(clouds).get(name) == []:
-            reader.add_error(
-                reader.nearest(("clouds", name)),
-                f"`clouds.{name}` must name at least one LAS or LAZ file. "
-                "Received: none",
-            )
-
-
-def _find_clouds(
-    reader: SectionReader, section: Section, check_files: bool
-) -> dict[str, list[Path]]:
-    """Files of the clouds; their patterns become absolute in `section`."""
-    found = {}
-    clouds = vars(section).get("clouds")
-    for name in get_args(CloudGroup) if clouds else ():
-        patterns = vars(clouds).get(name, [])
-        files: dict[Path, None] = {}
-        for number, pattern in enumerate(patterns):
-            position = reader.positions["clouds", name, number]
-            patterns[number] = _absolute(position.base, pattern)
-            if not check_files:
-                continue
-            try:
-                matches = find_clouds([patterns[number]], position.base)
-                files |= dict.fromkeys(matches)
-            except DataError as error:
-                reader.add_error(position, f"`clouds.{name}[{number}]`: {error}")
-        found[name] = sorted(files)
-    return found
-
-
 def _find_initial_weights(
     reader: SectionReader, section: Section, check_files: bool
 ) -> None:
@@ -198,7 +169,7 @@ def _find_initial_weights(
     position = reader.positions["training", "initial_weights"]
     # The name of a shipped model, or a path relative to the file that names it.
     shipped = find_shipped("models", Path(run), position.base)
-    path = _absolute(position.base, str(shipped))
+    path = absolute(position.base, str(shipped))
     # `section` is frozen, but not validated yet.
     object.__setattr__(training, "initial_weights", path)
     if check_files and not os.path.isdir(path):
@@ -207,7 +178,3 @@ def _find_initial_weights(
             f"`training.initial_weights` must be a run folder. Received: {run} "
             f"({shipped_hint('models')})",
         )
-
-
-def _absolute(base: Path, path: str) -> str:
-    return os.path.abspath(base / expand_home(path))

@@ -105,7 +105,9 @@ def _sections(kind: Kind, found: dict[type[Section], str], path: str = ""):
         found[kind.section] = "`, `".join([*paths, path])
         for name, child in fields_of(kind.section).items():
             _sections(child, found, f"{path}.{name}".removeprefix("."))
-    elif kind.item:
+    for option in kind.alternatives:
+        _sections(option, found, path)
+    if kind.item:
         suffix = "[]" if kind.base is list else ".NAME"
         _sections(kind.item, found, path + suffix)
     return found
@@ -147,7 +149,10 @@ def _type(kind: Kind) -> str:
     if kind.base is dict:
         return f"name: {_type(kind.element)}"
     if kind.base is list:
-        return f"list of {_type(kind.element)}"
+        element = _type(kind.element)
+        return (
+            f"{element} or list of {element}" if kind.single else f"list of {element}"
+        )
     return {int: "integer", float: "number", bool: "boolean"}.get(kind.base, "text")
 
 
@@ -155,6 +160,7 @@ def _range(kind: Kind) -> str:
     ranges = [kind.range] if kind.range else []
     for inner in (*kind.alternatives, kind.item):
         if inner and (words := _range(inner)):
+            words = words.removeprefix("each ")
             ranges.append(words if inner in kind.alternatives else f"each {words}")
     return ", ".join(dict.fromkeys(ranges))
 

@@ -105,10 +105,10 @@ class SectionReader:
         self.positions[location] = node.position
         if node.is_null and kind.nullable:
             return None
-        if kind.section:
-            return self.section(node, kind.section, location)
         if kind.base is Union:
             kind = _alternative(node, kind)
+        if kind.section:
+            return self.section(node, kind.section, location)
         if kind.base is list:
             value = self._list(node, kind, location)
         elif kind.base is dict:
@@ -147,7 +147,7 @@ class SectionReader:
     def _list(self, node: Node, kind: Kind, location: KeyPath) -> Any:
         items = node.value
         if not isinstance(items, list):
-            if location[-1] != "codes":  # the one list that may be a single value
+            if not kind.single:
                 return self._add_type_error(node, kind, location)
             items = [node]
         values = [
@@ -225,6 +225,8 @@ def _alternative(node: Node, kind: Kind) -> Kind:
         if isinstance(node.value, dict) and is_mapping:
             return alternative
         if isinstance(node.value, list) and alternative.base is list:
+            return alternative
+        if isinstance(node.value, str) and alternative.base is str:
             return alternative
     return kind
 

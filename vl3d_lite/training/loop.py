@@ -18,7 +18,7 @@ from vl3d_lite.dataset import Inputs, TrainingBatches
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.model import make_deterministic, uses_accelerator
 from vl3d_lite.runs import RunFolder, write_history
-from vl3d_lite.spec import Spec
+from vl3d_lite.spec import Spec, partial_labels
 from vl3d_lite.system import Interrupts, replacing
 from vl3d_lite.training.checkpoints import (
     Progress,
@@ -72,7 +72,9 @@ def compile_model(
         make_deterministic(jit)
     model.compile(
         optimizer=build_optimizer(training, total_steps),
-        loss=PointCrossEntropy(weights, training.label_smoothing, training.lovasz),
+        loss=PointCrossEntropy(
+            weights, training.label_smoothing, training.lovasz, partial_labels(spec)
+        ),
         jit_compile=jit,
     )
     # A checkpoint holds the moments, so they exist before the first step.

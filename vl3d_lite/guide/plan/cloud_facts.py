@@ -55,7 +55,7 @@ class ReadCloudFacts(CloudFacts):
     """Facts from the points of a training or validation cloud.
 
     Attributes:
-        codes: LAS code to number of points, without flagged points.
+        codes: Code to number of points, without flagged and excluded points.
         flagged: Number of points that have a class and are ignored by a flag.
         excluded: Number of points that the network does not see.
         labeled: What the warnings of other commands follow from, too.
@@ -90,16 +90,24 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
         DataError: The file cannot be used.
         ResourceError: It does not fit into memory.
     """
+    labels = cloud_labels(spec, path)
+    has_labels = labels.dimension in describe_las(path).dimensions
+    held = [labels.dimension] if has_labels else []
     cloud = read_las(
         path,
-        dimensions=[*required_dimensions(spec.features), "classification"],
-        class_codes=spec.class_codes,
+        dimensions=[*required_dimensions(spec.features), *held],
+        class_codes=labels.codes,
+        label_dimension=labels.dimension,
         ignored=spec.ignored_flags,
+        excluded=exclusion(spec, path),
+        nan_missing=[*nan_dimensions(spec.features), *held],
         unit=spec.clouds.unit,
     )
     assert cloud.labels is not None, "read with class codes"
-    code = cloud.attributes["classification"]
-    named = [c for own in spec.class_codes.values() for c in own]
+    points = len(cloud)
+    cloud = cloud.without_excluded()
+    code = cloud.attributes.get(labels.dimension, np.full(len(cloud), np.nan))
+    named = [c for own in labels.codes.values() for c in own]
     flagged = np.isin(code, named) & (cloud.labels < 0)
     codes, counts = np.unique(code[~flagged & (code == code)], return_counts=True)
     quick = quick_to_prepare(spec)
@@ -110,8 +118,8 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
     return ReadCloudFacts(
         path=path,
         group=group,
-        points=len(cloud),
-        codes=dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        points=points,
+        codes=dict(zip(map(int, codes), counts.tolist(), strict=True)),
         flagged=int(np.count_nonzero(flagged)),
         excluded=points - len(cloud),
         labeled=labeled_facts(path, group, prepared, spec),
@@ -153,9 +161,9 @@ def header_facts(path: Path, spec: Spec, read: Sequence[ReadCloudFacts]) -> Clou
 def count_classes(
     spec: Spec, clouds: Sequence[CloudFacts], group: str
 ) -> dict[str, int]:
-    """Number of points of each class in a group of clouds."""
+    """Number of points of each class and partial label in a group of clouds."""
     counts = [
-        count_by_class(spec, cloud.codes)
+        count_by_class(cloud_labels(spec, cloud.path).codes, cloud.codes)
         for cloud in clouds
         if cloud.group == group and isinstance(cloud, ReadCloudFacts)
     ]

@@ -5,6 +5,7 @@ from vl3d_lite.guide.plan.cloud_facts import ReadCloudFacts, count_classes
 from vl3d_lite.guide.plan.plan import Plan
 from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.report import fact_lines, sections, table
+from vl3d_lite.spec import cloud_labels, label_names
 from vl3d_lite.system import memory_limit
 
 MAX_CLOUDS = 20  # rows of the table of clouds
@@ -52,11 +53,11 @@ def _classes(plan: Plan) -> str:
         count_classes(spec, plan.clouds, group) for group in ("train", "validation")
     )
     total = sum(train.values())
-    for name, codes in spec.class_codes.items():
+    for name, codes in _codes_of_labels(plan).items():
         rows.append(
             [
                 name,
-                " ".join(map(str, codes)),
+                " ".join(map(str, sorted(codes))),
                 f"{train[name]:,}",
                 f"{train[name] / max(total, 1):.1%}",
                 f"{held_out[name]:,}",
@@ -78,11 +79,22 @@ def _classes(plan: Plan) -> str:
     return f"{table(rows)}\n{text}"
 
 
+def _codes_of_labels(plan: Plan) -> dict[str, set[int]]:
+    """Class or partial label to the codes that it has in any cloud of the plan."""
+    spec = plan.loaded.spec
+    result: dict[str, set[int]] = {name: set() for name in label_names(spec)}
+    for path in {cloud.path for cloud in plan.clouds}:
+        for name, codes in cloud_labels(spec, path).codes.items():
+            result[name] |= {*codes}
+    return result
+
+
 def _unmapped_codes(plan: Plan) -> dict[int, int]:
-    """LAS code to points, of the codes without a class."""
-    mapped = {c for codes in plan.loaded.spec.class_codes.values() for c in codes}
+    """Code to points, of the codes without a class."""
     counts: dict[int, int] = {}
     for cloud in plan.clouds:
+        labels = cloud_labels(plan.loaded.spec, cloud.path)
+        mapped = {c for codes in labels.codes.values() for c in codes}
         codes = cloud.codes if isinstance(cloud, ReadCloudFacts) else {}
         for code, count in codes.items():
             if code not in mapped:

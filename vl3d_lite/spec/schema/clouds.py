@@ -1,11 +1,12 @@
 """Classes, clouds, features and receptive fields of a spec."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from vl3d_lite.spec.base import Code, PositiveFloat, Section, Violation
+from vl3d_lite.spec.base import Code, PositiveFloat, Section, Violation, as_list
+from vl3d_lite.spec.schema.labels import CloudGroupSpec
 from vl3d_lite.spec.suggestions import did_you_mean
 
 EIGENVALUE_FEATURES = ("linearity", "planarity", "verticality", "curvature")
@@ -18,12 +19,12 @@ COMPUTED_FEATURES = (
     "density",
     *EIGENVALUE_FEATURES,
 )
-# Dimensions of the LAS point formats 0 to 10 under the names of laspy.
 FROM_COORDINATES = tuple(
     name
     for name in COMPUTED_FEATURES
     if name not in ("return_ratio", "relative_intensity")
 )
+# Dimensions of the LAS point formats 0 to 10 under the names of laspy.
 LAS_DIMENSIONS = (
     "X",
     "Y",
@@ -57,10 +58,10 @@ LAS_DIMENSIONS = (
     "z_t",
 )
 
-Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
 # Coordinates as integers in steps of the file's scale, from the file's offset.
 STORED_COORDINATES = ("X", "Y", "Z")
 
+Flag = Literal["withheld", "overlap", "synthetic", "key_point"]
 
 
 class ClassSpec(Section):
@@ -68,15 +69,10 @@ class ClassSpec(Section):
 
     short_form: ClassVar[str] = "codes"
 
-    codes: list[Code] = Field(min_length=1)
+    codes: Annotated[list[Code], BeforeValidator(as_list)] = Field(min_length=1)
     """LAS classification codes of this class."""
     output_code: Code | None = None
     """LAS code written for this class. Required if `codes` lists several."""
-
-    @field_validator("codes", mode="before")
-    @classmethod
-    def _one_code_is_a_list(cls, value: Any) -> Any:
-        return value if isinstance(value, list | tuple) else [value]
 
     def violations(self) -> list[Iterator[Violation]]:
         return [self._output_code_violations()]
@@ -96,30 +92,34 @@ class ClassSpec(Section):
 
 
 class CloudsSpec(Section):
-    """LAS and LAZ files: paths, globs or folders, relative to the spec."""
+    """LAS and LAZ files, or groups of files with class codes of their own.
 
-    train: list[str] = Field(default=[])
+    Files are paths, globs or folders, relative to the spec.
+    """
+
+    train: list[str | CloudGroupSpec] = Field(default=[])
     """Labeled clouds for training."""
-    validation: list[str] = Field(default=[])
+    validation: list[str | CloudGroupSpec] = Field(default=[])
     """Labeled clouds that select the best epoch."""
-    predict: list[str] = Field(default=[])
+    predict: list[str | CloudGroupSpec] = Field(default=[])
     """Clouds that `run` predicts; labeled ones are also evaluated."""
     unit: Literal["m", "ft", "us-ft", "cm", "mm"] | None = None
     """Unit of x, y and z of all clouds, in place of that of their reference system.
     Required where a scan at close range has none. By default the reference system
-class ExcludedPointsSpec(Section):
-    """Points that the network does not see: they are in no grid cell and no feature,
-    and are ignored in the loss and in scores. They are written like all points, with
-    the class of the nearest cell."""
+    decides; a cloud without one is in meters."""
 
-    codes: list[Code] = Field(default=[7, 18])
+
+class ExcludedPointsSpec(Section):
+    """Points that the network does not see, in no cell, feature, loss or score.
+
+    They are written like all points, with the class of the nearest cell.
+    """
+
+    codes: Annotated[list[Code], BeforeValidator(as_list)] = Field(default=[7, 18])
     """LAS codes of excluded points; by default low and high noise. Points of a code
     that belongs to a class are never excluded, whatever their flags."""
     flags: list[Flag] = Field(default=["withheld"])
     """LAS flags of excluded points."""
-
-
-    decides; a cloud without one is in meters."""
 
 
 class FeatureSpec(Section):
@@ -132,13 +132,13 @@ class FeatureSpec(Section):
     height, height_above_ground, return_ratio, relative_intensity, vertical,
     density, linearity, planarity, verticality, curvature."""
     radius: PositiveFloat | None = None
+    """Neighborhood radius of a computed feature, in meters."""
+    radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
+    """Several neighborhood radii in meters: one feature for each."""
     nan: Literal["error", "missing"] = "error"
     """Meaning of NaN in a dimension: an error, or a missing value. Values that the
     file declares as no-data are always missing. A grid cell takes the mean of the
     values present; a cell without any takes the mean of the training clouds."""
-    """Neighborhood radius of a computed feature, in meters."""
-    radii: list[PositiveFloat] | None = Field(default=None, min_length=1)
-    """Several neighborhood radii in meters: one feature for each."""
 
     def violations(self) -> list[Iterator[Violation]]:
         return [
@@ -153,11 +153,11 @@ class FeatureSpec(Section):
                 f"`{self.name}` is computed from the coordinates and is never NaN; "
                 "remove the key",
                 (("nan",),),
-        if self.name in STORED_COORDINATES:
-            yield Violation(_stored_coordinate(self.name), (("name",),))
             )
 
     def _name_violations(self) -> Iterator[Violation]:
+        if self.name in STORED_COORDINATES:
+            yield Violation(_stored_coordinate(self.name), (("name",),))
         try:
             float(self.name)
         except ValueError:
@@ -186,6 +186,9 @@ class FeatureSpec(Section):
                 f"`{self.name}` needs a radius in meters: "
                 f"{{name: {self.name}, radius: 1.5}}",
                 (("name",),),
+            )
+
+
 def _stored_coordinate(name: str) -> str:
     """Why a stored coordinate is no feature, and what to use."""
     remedy = (
@@ -197,9 +200,6 @@ def _stored_coordinate(name: str) -> str:
         f"`{name}` is the integer that the file stores, which changes with its scale "
         f"and offset; {remedy}"
     )
-
-
-            )
 
 
 def feature_columns(specs: Sequence[FeatureSpec]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vl3d_lite.spec.base import Section, Violation
+from vl3d_lite.spec.base import KeyPath, Section, Violation
 from vl3d_lite.spec.schema.clouds import (
     ClassSpec,
     CloudsSpec,
@@ -15,13 +15,14 @@ from vl3d_lite.spec.schema.clouds import (
     Flag,
     feature_columns,
 )
+from vl3d_lite.spec.schema.labels import CloudGroupSpec, LabelsSpec, code_violations
 from vl3d_lite.spec.schema.network import ModelSpec
 from vl3d_lite.spec.schema.results import EvaluationSpec, ExportSpec, PredictionSpec
 from vl3d_lite.spec.schema.training import TrainingSpec
 from vl3d_lite.spec.suggestions import did_you_mean
 from vl3d_lite.system import is_printable
 
-from vl3d_lite.spec.suggestions import did_you_mean
+CLOUD_GROUPS = ("train", "validation", "predict")
 LONGEST_DIMENSION = 32  # ASCII characters of an extra dimension in LAS
 # Dimensions whose values change when the cloud rotates about the vertical axis.
 DIRECTED = tuple(
@@ -40,6 +41,7 @@ class Spec(Section):
     """Class name and its LAS code, list of codes, or {codes, output_code}. Codes
     without a class are ignored in the loss and in scores."""
     clouds: CloudsSpec = CloudsSpec()
+    labels: LabelsSpec = LabelsSpec()
     ignored_flags: list[Flag] = Field(default=[])
     """LAS flags whose points are ignored in the loss and in scores, regardless of
     their code, e.g. [overlap]. These points are predicted like all others; points of
@@ -58,6 +60,8 @@ class Spec(Section):
         return [
             self._class_violations(),
             self._class_name_violations(),
+            self._label_violations(),
+            *map(self._group_violations, CLOUD_GROUPS),
             self._feature_violations(),
             self._class_weight_violations(),
             self._symmetry_violations(),
@@ -89,11 +93,11 @@ class Spec(Section):
 
     def _class_weight_violations(self) -> Iterator[Violation]:
         weights = self.training.class_weights
+        if isinstance(weights, dict):
+            yield from self._weight_violations(weights)
         if isinstance(weights, list) and len(weights) != len(self.classes):
             yield Violation(
                 f"must have one entry for each of the {len(self.classes)} classes. "
-        if isinstance(weights, dict):
-            yield from self._weight_violations(weights)
                 f"Received: {len(weights)}",
                 (("training", "class_weights"),),
             )
@@ -103,9 +107,6 @@ class Spec(Section):
                 (("training", "class_weights"),),
             )
 
-    def _reject_code_violations(self) -> Iterator[Violation]:
-        wanted = self.prediction.reject_code
-        for name, entry in self.classes.items():
     def _weight_violations(self, weights: dict[str, float]) -> Iterator[Violation]:
         for name in weights:
             if name not in self.classes:
@@ -121,6 +122,9 @@ class Spec(Section):
                 (("training", "class_weights"),),
             )
 
+    def _reject_code_violations(self) -> Iterator[Violation]:
+        wanted = self.prediction.reject_code
+        for name, entry in self.classes.items():
             if wanted is not None and wanted in (*entry.codes, entry.code):
                 yield Violation(
                     "must not be the code of a class, which would hide the rejected "
@@ -180,6 +184,23 @@ class Spec(Section):
                     f"code of class `{owner[entry.output_code]}`",
                     (("classes", name, "output_code"),),
                 )
+
+    def _label_violations(self) -> Iterator[Violation]:
+        labels = self.labels
+        yield from code_violations(
+            labels.codes, self.class_names, labels.dimension, ("labels", "codes")
+        )
+
+    def _group_violations(self, name: str) -> Iterator[Violation]:
+        for number, group in enumerate(getattr(self.clouds, name)):
+            if not isinstance(group, CloudGroupSpec):
+                continue
+            key: KeyPath = ("clouds", name, number)
+            key += ("classes",) if group.classes else ("labels", "codes")
+            own = group.labels or self.labels
+            yield from code_violations(
+                group.codes, self.class_names, own.dimension, key
+            )
 
     @property
     def class_names(self) -> list[str]:

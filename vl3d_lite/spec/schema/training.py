@@ -106,8 +106,9 @@ class TrainingSpec(Section):
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     """Epochs without improvement of the validation mIoU after which training stops."""
     initial_weights: str | None = None
-    """Run folder, relative to the spec, that provides the initial weights and the
-    feature scaling. Features and network must be the same; classes may differ."""
+    """Run folder, relative to the spec, or name of a shipped model, that provides the
+    initial weights and the feature scaling. Features and network must be the same;
+    classes may differ."""
     checkpoint_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between checkpoints for resuming."""
     tensorboard: bool = False
