@@ -216,7 +216,7 @@ class Outputs:
         return (
             f"{self.folder}: {len(changed)} of {len(self.targets)} outputs are not "
             "what would be written now, so --resume cannot keep them; replace these "
-            "with --resume --overwrite, or name another folder with --output\n"
+            "with `predict --resume --overwrite`, or name another --output\n"
             + "\n".join(lines)
         )
 
