@@ -55,9 +55,9 @@ def run(
     result = load_pipeline().run(loaded, folder, options)
     _print_outputs(folder)
     if result is not None:
-        from vl3d_lite.report import score_table
+        from vl3d_lite.report import caveat_lines, score_table
 
-        echo("\n" + score_table(result))
+        _print_scores("\n" + score_table(result), caveat_lines(result))
 
 
 def train(
@@ -171,7 +171,7 @@ def evaluate(
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
-    from vl3d_lite.report import rotation_table, score_table
+    from vl3d_lite.report import caveat_lines, rotation_table, score_table
 
     pipeline = load_pipeline()
     if rotations is not None:
@@ -183,7 +183,7 @@ def evaluate(
     result = pipeline.evaluate(folder, clouds)
     written = folder.scored_in(clouds)
     if result is not None:
-        echo(score_table(result))
+        _print_scores(score_table(result), caveat_lines(result))
         echo(f"\nscores  {written.metrics}")
     echo(f"report  {written.report}")
 
@@ -263,6 +263,13 @@ def ensemble(
     options = pipeline_options(threads, quiet, overwrite=overwrite)
     load_pipeline().ensemble(members, folder, options)
     _print_outputs(folder)
+
+
+def _print_scores(table: str, caveats: list[str]) -> None:
+    """Print scores, and in red which of them are not those of a test."""
+    echo(table)
+    for line in caveats:
+        echo(line, color="red")
 
 
 def _print_outputs(folder: RunFolder) -> None:

@@ -41,7 +41,11 @@ def check(
         ),
     ] = False,
 ):
-    """Check a spec and the clouds it names."""
+    """Check a spec and the clouds it names.
+
+    Of training and validation clouds the points are read; `plan` prints the same
+    warnings and estimates memory and time.
+    """
     configure_logging(quiet=False)
     loaded = load_spec(spec, set_, needs=(), check_files=not no_files)
     if not no_files:

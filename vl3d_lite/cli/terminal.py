@@ -18,19 +18,22 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def echo(text: str, *, nl: bool = True, err: bool = False) -> None:
+def echo(
+    text: str, *, nl: bool = True, err: bool = False, color: str | None = None
+) -> None:
     """Print a text whose parts may come from files.
 
     Args:
         text: The text.
         nl: Whether a line break follows.
         err: Whether the text goes to stderr.
+        color: Its color on a terminal, such as "red".
 
     Raises:
         ResourceError: The output cannot be written, for example to a full disk.
     """
     try:
-        typer.echo(printable(text), nl=nl, err=err)
+        typer.secho(printable(text), nl=nl, err=err, fg=color)
     except OSError as error:
         if error.errno == errno.EPIPE:  # a reader such as `head` has seen enough
             raise

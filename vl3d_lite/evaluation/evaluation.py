@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class Evaluation:
     Args:
         class_names: ``C`` different names.
         clouds: Result by cloud name, in the order of evaluation.
+        caveats: A sentence on each cloud whose scores must not be read as those of
+            an independent test, by cloud name.
 
     Raises:
         DataError: A class name occurs twice; or, on ``+``, classes differ.
@@ -61,6 +63,7 @@ class Evaluation:
 
     class_names: tuple[str, ...]
     clouds: dict[str, CloudResult] = field(default_factory=dict)
+    caveats: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -76,7 +79,8 @@ class Evaluation:
         clouds = dict(self.clouds)
         for name, result in other.clouds.items():
             clouds[name] = clouds[name] + result if name in clouds else result
-        return Evaluation(self.class_names, clouds)
+        caveats = {**self.caveats, **other.caveats}
+        return Evaluation(self.class_names, clouds, caveats)
 
     @property
     def pooled(self) -> CloudResult:
@@ -98,6 +102,7 @@ class Evaluation:
             class_names  [name]
             pooled       result
             clouds       {cloud: result}
+            caveats      {cloud: sentence}, where there is one
 
             result       points, ignored, overall_accuracy, mean_accuracy,
                          mean_iou, mcc, kappa,
@@ -116,7 +121,7 @@ class Evaluation:
         All scores except those of `accepted` count a rejected point by its most
         probable class.
         """
-        return {
+        content: dict[str, Any] = {
             "format": METRICS_FORMAT,
             "class_names": list(self.class_names),
             "pooled": result_record(self.pooled, self.class_names),
@@ -125,6 +130,9 @@ class Evaluation:
                 for name, result in self.clouds.items()
             },
         }
+        if self.caveats:
+            content["caveats"] = dict(self.caveats)
+        return content
 
     def write_csv(self, path: Path) -> None:
         """Write `scores_csv` of the pooled clouds and of each cloud.

@@ -203,7 +203,7 @@ def _provenance(
     """The content of ``run.json``."""
     first = members[0]
     inputs = {
-        (entry["path"], entry["sha256"]): entry
+        (entry["path"], entry["sha256"], entry.get("role")): entry
         for member in members
         for entry in member.provenance.get("inputs", [])
     }

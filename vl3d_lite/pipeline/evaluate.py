@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from vl3d_lite.evaluation import (
 )
 from vl3d_lite.evaluation import evaluate as score_clouds
 from vl3d_lite.model import prepare_backend
+from vl3d_lite.pipeline.independence import caveats
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.prediction import (
     PredictedCloud,
@@ -74,6 +76,8 @@ def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
             f"{folder}: holds no predictions; run `vl3d-lite predict` first"
         )
     result, disagreements = score(spec, folder, outcomes)
+    if result is not None:
+        result = _with_caveats(result, run, outcomes, spec)
     safe_point("interrupted; no scores were written")
     target = run.scored_in(folder)
     if result is None:
@@ -94,6 +98,14 @@ def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
         run.update_provenance(evaluated=_relative(folder, run))
     write_run_report(target, spec, result, folder, outcomes, disagreements)
     return result
+
+
+def _with_caveats(
+    result: Evaluation, run: RunFolder, outcomes: Sequence[PredictedCloud], spec: Spec
+) -> Evaluation:
+    """The scores with a sentence on each cloud that is no independent test."""
+    scored = [outcome for outcome in outcomes if outcome.output in result.clouds]
+    return replace(result, caveats=caveats(run, scored, spec.clouds.unit))
 
 
 def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:

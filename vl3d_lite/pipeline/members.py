@@ -37,10 +37,15 @@ class Member:
     provenance: dict
 
     def trained_on(self, clouds: Sequence[Path]) -> list[Path]:
-        """Those of some clouds that are training clouds of this run.
+        """Those of some clouds that are training clouds of this run, by their hashes.
 
-        Clouds of the run that are not found on this machine do not count.
+        Of a run that does not record roles, those that are found on this machine
+        count.
         """
+        inputs = self.provenance.get("inputs", [])
+        if inputs and all(entry.get("role") for entry in inputs):
+            known = {e["sha256"] for e in inputs if e["role"] == "train"}
+            return [path for path in clouds if file_hash(path) in known]
         return shared_files(clouds, found_clouds(self.spec.clouds.train) or [])
 
     def rescaling(self, first: FeatureScaling) -> Rescaling | None:

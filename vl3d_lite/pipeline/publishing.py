@@ -14,6 +14,7 @@ from vl3d_lite.model import (
     uses_accelerator,
 )
 from vl3d_lite.pipeline.export import write_kernels
+from vl3d_lite.pipeline.independence import input_records
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
@@ -36,7 +37,7 @@ def require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
 
 def recorded_inputs(loaded: LoadedSpec) -> list[dict]:
     """The training and validation clouds for ``run.json``, with their hashes."""
-    return provenance.inputs([*loaded.clouds["train"], *loaded.clouds["validation"]])
+    return input_records(loaded)
 
 
 def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
@@ -183,6 +184,18 @@ def network_facts(
 def _initial_weights_facts(spec: Spec) -> dict:
     if spec.training.initial_weights is None:
         return {}
-    model = RunFolder(Path(spec.training.initial_weights)).model
-    facts = {"model": str(model), "sha256": provenance.file_hash(model)}
+    source = RunFolder(Path(spec.training.initial_weights))
+    model = source.model
+    facts = {
+        "model": str(model),
+        "sha256": provenance.file_hash(model),
+        # What was learned there is no test here.
+        "inputs": _all_inputs(source.read_provenance()),
+    }
     return {"initial_weights": facts}
+
+
+def _all_inputs(content: dict) -> list[dict]:
+    """The clouds of a run, and those of the run that it started from."""
+    before = content.get("initial_weights", {}).get("inputs", [])
+    return [*content.get("inputs", []), *before]

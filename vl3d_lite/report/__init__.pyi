@@ -6,6 +6,7 @@ from .departure_table import domain_table as domain_table
 from .inspection import inspect_path as inspect_path
 from .inspection import kernel_page as kernel_page
 from .run_page import write_run_report as write_run_report
+from .score_tables import caveat_lines as caveat_lines
 from .score_tables import rotation_table as rotation_table
 from .score_tables import score_table as score_table
 from .text import fact_lines as fact_lines

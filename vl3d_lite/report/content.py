@@ -124,6 +124,7 @@ def _score_content(
     """The values that depend on reference labels; None or empty without them."""
     content: dict[str, Any] = {
         "metrics": None,
+        "caveats": evaluation.caveats if evaluation else {},
         "verdicts": [],
         "thresholds": VERDICTS,
         "few_points": FEW_POINTS,

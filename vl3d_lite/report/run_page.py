@@ -46,6 +46,9 @@ def write_run_report(
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
     provenance = run.read_provenance()
     facts = {name: value for name, value in provenance.items() if name != "inputs"}
+    if "initial_weights" in facts:
+        initial = facts["initial_weights"]
+        facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
     if isinstance(provenance.get("peak_memory"), int):
         facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
     facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}

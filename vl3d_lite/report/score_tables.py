@@ -10,7 +10,7 @@ from vl3d_lite.report.text import percent, table
 if TYPE_CHECKING:  # Its module imports Keras, which takes seconds.
     from vl3d_lite.evaluation import RotationReport
 
-__all__ = ["rotation_table", "score_table"]
+__all__ = ["caveat_lines", "rotation_table", "score_table"]
 
 
 def score_table(evaluation: Evaluation) -> str:
@@ -55,6 +55,11 @@ def score_table(evaluation: Evaluation) -> str:
         f"{pooled.ignored:,} ignored"
     )
     return "\n".join(lines) + "\n"
+
+
+def caveat_lines(evaluation: Evaluation) -> list[str]:
+    """One line per cloud whose scores are not those of an independent test."""
+    return [f"{name}: {text}" for name, text in evaluation.caveats.items()]
 
 
 def rotation_table(rotations: "RotationReport") -> str:

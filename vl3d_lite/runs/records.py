@@ -15,6 +15,8 @@ def _require_file_name(name: str) -> str:
 # Files beside a record: a path could lead out of the folder.
 FileName = Annotated[str, AfterValidator(_require_file_name)]
 Count = Annotated[int, Field(ge=0)]
+Corner = tuple[float, float, float]
+Extent = tuple[Corner, Corner]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -28,6 +30,9 @@ class InputRecord(_Record):
     path: str
     bytes: Count = 0
     sha256: str
+    role: str = ""
+    crs: str = ""
+    extent: Extent | None = None
 
 
 class MemberRecord(_Record):

@@ -11,7 +11,12 @@ from vl3d_lite.dataset import (
     labeled_warnings,
 )
 from vl3d_lite.guide.domain import domain_warning
-from vl3d_lite.guide.plan.cloud_facts import CloudFacts, header_facts, read_facts
+from vl3d_lite.guide.plan.cloud_facts import (
+    CloudFacts,
+    ReadCloudFacts,
+    header_facts,
+    read_facts,
+)
 from vl3d_lite.guide.plan.timing import Timing, measure_timing, swept_fields
 from vl3d_lite.guide.plan.warnings import cost_warnings
 from vl3d_lite.model import count_parameters
@@ -114,14 +119,21 @@ def plan_run(
             accelerator=accelerator,
         ),
         disk=_disk_bytes(loaded, parameters),
-        warnings=[
-            *cloud_warnings(spec, loaded.clouds),
-            *labeled_warnings(spec, [cloud.labeled for cloud in read]),
-            *cost_warnings(spec, read, steps),
-            *filter(None, [domain_warning(loaded, threads)]),
-        ],
+        warnings=_warnings(loaded, read, steps, threads),
         timing=measure_timing(loaded, clouds, steps, threads) if measure else None,
     )
+
+
+def _warnings(
+    loaded: LoadedSpec, read: Sequence[ReadCloudFacts], steps: int, threads: int
+) -> list[str]:
+    domain = domain_warning(loaded, threads)
+    return [
+        *cloud_warnings(loaded.spec, loaded.clouds),
+        *labeled_warnings(loaded.spec, [cloud.labeled for cloud in read]),
+        *cost_warnings(loaded.spec, read, steps),
+        *([domain] if domain else []),
+    ]
 
 
 def _sizes(clouds: Sequence[CloudFacts], spec: Spec) -> dict[str, list[CloudSize]]:
