@@ -8,6 +8,7 @@ from .classifier import Classifier as Classifier
 from .classifier import CloudPrediction as CloudPrediction
 from .inference import Inference as Inference
 from .origin import Origin as Origin
+from .origin import described as described
 from .outcomes import PREDICTION_RAW as PREDICTION_RAW
 from .outcomes import PredictedCloud as PredictedCloud
 from .outcomes import read_outcomes as read_outcomes

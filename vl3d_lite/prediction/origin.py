@@ -107,3 +107,17 @@ class Origin:
             # They act through the temperature, which is compared itself.
             if name not in ("calibrate", "temperature") and before[name] != value:
                 yield f"`prediction.{name}` {before[name]}, now {value}"
+
+
+def described(record: PredictedCloud) -> str:
+    """What a cloud was predicted with, in one line for people."""
+    settings = (f"{name} {value}" for name, value in record.settings.items())
+    parts = (
+        f"model {record.model or 'unknown'}",
+        f"weights {record.weights_sha256[:_SHOWN] or 'unknown'}",
+        f"vl3d_lite {record.version or 'unknown'}",
+        f"temperature {record.temperature:g}",
+        f"classes {record.class_groups}" if record.class_groups else "",
+        *settings,
+    )
+    return ", ".join(filter(None, parts))

@@ -9,7 +9,7 @@ from vl3d_lite.evaluation import (
     confident_disagreements,
     read_pair,
 )
-from vl3d_lite.prediction import PredictedCloud, Temperature
+from vl3d_lite.prediction import PredictedCloud, Temperature, described
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
 from vl3d_lite.runs import RunFolder, read_history
@@ -51,6 +51,7 @@ def write_run_report(
         facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
     if isinstance(provenance.get("peak_memory"), int):
         facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
+    facts["predicted with"] = {item.output: described(item) for item in outcomes}
     facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
     write_report(
         run.report,
