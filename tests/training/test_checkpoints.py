@@ -1,16 +1,18 @@
 """Progress of a training across an interruption."""
 
+import errno
 import signal
 
 import keras
 import numpy as np
 import pytest
 
-from vl3d_lite.errors import DataError, InterruptedRunError
+from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.system.interrupts import Interrupts
-from vl3d_lite.training.checkpoints import Progress, restore, save
+from vl3d_lite.system.writing import output_errors
+from vl3d_lite.training.checkpoints import Progress, restore, resumable, save
 from vl3d_lite.training.loop import TrainingLoop
 
 RATE, DECAY, PATIENCE, EPOCHS = 0.5, 0.1, 3, 8
@@ -172,3 +174,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(run, saved, caplog, da
 def test_a_checkpoint_that_was_being_replaced_is_still_there(run, saved):
     run.last_checkpoint.unlink()
     assert restore(run, saved).epoch == 1
+
+
+def test_a_full_disk_in_a_training_names_the_way_on(run, saved):
+    with pytest.raises(ResourceError, match=r"free some space.*continue with --resume"):
+        with resumable(run), output_errors(run.history):
+            raise OSError(errno.ENOSPC, "No space left on device")

@@ -30,7 +30,12 @@ from vl3d_lite.prediction import Classifier
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import LoadedSpec, Spec
 from vl3d_lite.system import Interrupts
-from vl3d_lite.training import Progress, TrainingLoop, require_tensorboard
+from vl3d_lite.training import (
+    Progress,
+    TrainingLoop,
+    require_tensorboard,
+    resumable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +119,8 @@ def _fit(
         on_epoch=functools.partial(export_epoch, run, spec),
         quiet=options.quiet,
     )
-    return loop.fit(resume=options.resume)
+    with resumable(run):
+        return loop.fit(resume=options.resume)
 
 
 def _refuse_or_finished(loaded: LoadedSpec, run: RunFolder, options: Options) -> bool:

@@ -1,4 +1,4 @@
-from .calibration import BINS as BINS
+from .calibration_records import BINS as BINS
 from .calibration import ReliabilityCounts as ReliabilityCounts
 from .calibration import Temperature as Temperature
 from .calibration import fit_temperature as fit_temperature

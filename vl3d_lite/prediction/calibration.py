@@ -3,40 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
+from vl3d_lite.prediction.calibration_records import (
+    BINS,
+    CalibrationRecord,
+    ReliabilityRecord,
+)
 from vl3d_lite.system import parse_record, read_text
 
-BINS = 15  # the usual number for the expected calibration error (Guo et al. 2017)
 # Beyond these temperatures all points have a confidence of 1, or all the lowest one.
 LOWEST, HIGHEST = 0.1, 10.0
 _SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
 _CHUNK = 1 << 18  # rows at a time: keeps temporary arrays below about 50 MB
-
-
-_Count = Annotated[int, Field(ge=0, le=10**15)]
-_Total = Annotated[float, Field(ge=0, le=1e15)]
-
-
-class ReliabilityRecord(BaseModel):
-    """Reliability counts as files hold them, see `ReliabilityCounts`."""
-
-    count: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
-    correct: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
-    total: Annotated[list[_Total], Field(min_length=BINS, max_length=BINS)]
-
-
-class CalibrationRecord(BaseModel):
-    """The content of ``calibration.json``."""
-
-    temperature: Annotated[float, Field(gt=1e-3, lt=1e3)]
-    before: ReliabilityRecord
-    after: ReliabilityRecord
 
 
 @dataclass(frozen=True)

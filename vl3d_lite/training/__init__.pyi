@@ -1,4 +1,5 @@
 from .checkpoints import Progress as Progress
+from .checkpoints import resumable as resumable
 from .compilation import compiles as compiles
 from .initial_weights import require_same_features as require_same_features
 from .initial_weights import transfer_weights as transfer_weights

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from pydantic import BaseModel, Field
 
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, ResourceError
 from vl3d_lite.runs import RunFolder
 from vl3d_lite.system import parse_record, read_arrays, replacing
 from vl3d_lite.training.joined_optimizer import innermost
@@ -141,7 +141,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def save_variables(
-    path: Path, variables: Sequence[keras.Variable], **more: np.ndarray
+    path: Path, variables: Sequence[keras.Variable], **more: Any
 ) -> None:
     """Write the values of `variables`, in order, to an npz file.
 
@@ -255,3 +255,20 @@ def _progress(path: Path, content: dict[str, np.ndarray]) -> Progress:
         return Progress.from_json(str(content["progress"]))
     except (KeyError, ValueError) as error:
         raise DataError(f"{path}: holds no progress ({error}); {_REMEDY}") from error
+
+
+@contextmanager
+def resumable(run: RunFolder) -> Iterator[None]:
+    """Name the way on where a disk is full while a network is trained.
+
+    Raises:
+        ResourceError: The block raised it; a checkpoint, if there is one, is named.
+    """
+    try:
+        yield
+    except ResourceError as error:
+        if not run.checkpoint_files():
+            raise
+        raise ResourceError(
+            f"{error}. The last checkpoint is kept: then continue with --resume"
+        ) from error

@@ -1,0 +1,26 @@
+"""The types of what ``calibration.json`` holds."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+BINS = 15  # the usual number for the expected calibration error (Guo et al. 2017)
+
+_Count = Annotated[int, Field(ge=0, le=10**15)]
+_Total = Annotated[float, Field(ge=0, le=1e15)]
+
+
+class ReliabilityRecord(BaseModel):
+    """Reliability counts as files hold them, see `ReliabilityCounts`."""
+
+    count: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
+    correct: Annotated[list[_Count], Field(min_length=BINS, max_length=BINS)]
+    total: Annotated[list[_Total], Field(min_length=BINS, max_length=BINS)]
+
+
+class CalibrationRecord(BaseModel):
+    """The content of ``calibration.json``."""
+
+    temperature: Annotated[float, Field(gt=1e-3, lt=1e3)]
+    before: ReliabilityRecord
+    after: ReliabilityRecord
