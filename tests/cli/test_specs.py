@@ -1,5 +1,6 @@
 """Commands about specs, run in this process."""
 
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,33 @@ def test_check_with_files_refuses_a_misspelled_feature(folder):
     assert out == ""
     assert "no dimension `heigth`" in str(error)
     assert "did you mean `height`?" in str(error)
+
+
+@pytest.mark.slow
+def test_check_prints_the_warnings_of_plan(place, tmp_path):
+    train = place / "train.laz"
+    las = laspy.read(place / "val.laz")
+    las.classification[las.classification == 6] = 2
+    las.intensity[:] = 7
+    las.write(tmp_path / "val.laz")
+    shutil.copy(train, tmp_path / "copy.laz")
+    sets = f"train: [{tmp_path / 'val.laz'}, {train}]"
+    text = (place / "spec.yaml").read_text()
+    text = text.replace("train: [train.laz]", sets)
+    text = text.replace("[val.laz]", f"[{tmp_path / 'val.laz'}]")
+    text = text.replace("[test.laz]", f"[{tmp_path / 'copy.laz'}]")
+    (tmp_path / "spec.yaml").write_text(text)
+    shown = {}
+    for command in ("check", "plan"):
+        result = CliRunner().invoke(app, [command, str(tmp_path / "spec.yaml")])
+        assert result.exit_code == 0
+        text = result.stderr if command == "check" else result.stdout
+        shown[command] = [line for line in text.splitlines() if "warning: " in line]
+    told = "\n".join(shown["check"])
+    assert f"has the same content as the training cloud {train}" in told
+    assert "val.laz: this validation cloud is also in `clouds.train`" in told
+    assert "class `building` has no validation points" in told
+    assert set(shown["check"]) <= set(shown["plan"])
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from vl3d_lite.clouds.crs import meters_per_unit
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.layout import dimensions_of
 from vl3d_lite.clouds.points import read_records
+from vl3d_lite.system import safe_point
 
 SAMPLED_POINTS = 20_000  # at least, of a file that has as many
 _STEP = 1e-3  # meters; points of equal coordinates in these steps are the same
@@ -54,6 +55,7 @@ def sample_points(path: Path, unit: str | None = None) -> PointSample:
         one_in *= 2
     found = []
     for _, records in read_records(header, frozenset("XYZ")):
+        safe_point()
         stored = np.stack([axis.values(records) for axis in axes], axis=1)
         xyz = (stored * header.scales + header.offsets) * factors
         keys = _keys(xyz)

@@ -15,7 +15,7 @@ from vl3d_lite.clouds import (
     sample_points,
 )
 from vl3d_lite.geometry import square_of_point
-from vl3d_lite.system import file_hash
+from vl3d_lite.system import file_hash, safe_point
 
 # Adjacent tiles share points on their border line: 1 in 1000 of a square tile.
 SHARED_POINTS = 0.005
@@ -126,6 +126,7 @@ class OverlapFinder:
         return [found for pair in pairs if (found := self._compare(*pair))]
 
     def _compare(self, path: Path, other: Path) -> Overlap | None:
+        safe_point()
         if path.resolve() == other.resolve() or self._equal(path, other):
             return Overlap(path, other, "content")
         extent, extent2 = self._extent(path), self._extent(other)

@@ -216,9 +216,15 @@ def _provenance(
                 "run": str(member.run.root),
                 "seed": member.spec.seed,
                 "model": provenance.file_hash(member.run.model),
+    initial = [
+        entry
+        for member in members
+        for entry in member.provenance.get("initial_weights", {}).get("inputs", [])
+    ]
             }
             for member in members
         ],
         "inputs": list(inputs.values()),
         **network_facts(draft, model),
     }
+        **({"initial_weights": {"inputs": initial}} if initial else {}),

@@ -48,6 +48,16 @@ def input_records(loaded: LoadedSpec) -> list[dict]:
     return records
 
 
+def all_inputs(content: Mapping[str, Any]) -> list[dict]:
+    """The clouds of a run, and those of the runs that it started from.
+
+    Args:
+        content: Its ``run.json``.
+    """
+    before = content.get("initial_weights", {}).get("inputs", [])
+    return [*content.get("inputs", []), *before]
+
+
 def caveats(
     run: RunFolder, outcomes: Sequence[PredictedCloud], unit: str | None = None
 ) -> dict[str, str]:
@@ -65,12 +75,10 @@ def caveats(
         DataError: ``run.json`` or a source cannot be used.
     """
     content = run.read_provenance()
+    initial = content.get("initial_weights", {}).get("inputs", [])
     records = [
         *content.get("inputs", []),
-        *(
-            {**record, "role": "initial"}
-            for record in content.get("initial_weights", {}).get("inputs", [])
-        ),
+        *({**record, "role": "initial"} for record in initial),
     ]
     finder = OverlapFinder(unit)
     found = {

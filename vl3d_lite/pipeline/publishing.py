@@ -14,7 +14,7 @@ from vl3d_lite.model import (
     uses_accelerator,
 )
 from vl3d_lite.pipeline.export import write_kernels
-from vl3d_lite.pipeline.independence import input_records
+from vl3d_lite.pipeline.independence import all_inputs, input_records
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
@@ -190,12 +190,6 @@ def _initial_weights_facts(spec: Spec) -> dict:
         "model": str(model),
         "sha256": provenance.file_hash(model),
         # What was learned there is no test here.
-        "inputs": _all_inputs(source.read_provenance()),
+        "inputs": all_inputs(source.read_provenance()),
     }
     return {"initial_weights": facts}
-
-
-def _all_inputs(content: dict) -> list[dict]:
-    """The clouds of a run, and those of the run that it started from."""
-    before = content.get("initial_weights", {}).get("inputs", [])
-    return [*content.get("inputs", []), *before]

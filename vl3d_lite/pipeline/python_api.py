@@ -154,7 +154,8 @@ def evaluate(
             folder by default.
 
     Returns:
-        The evaluation: ``.scores`` of all clouds together, ``.clouds`` by name.
+        The evaluation: ``.scores`` of all clouds together, ``.clouds`` by name,
+        ``.caveats`` on clouds that are no independent test.
         None if no source has labels.
 
     Raises:

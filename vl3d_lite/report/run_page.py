@@ -49,6 +49,8 @@ def write_run_report(
     if "initial_weights" in facts:
         initial = facts["initial_weights"]
         facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
+        if not facts["initial_weights"]:  # of the members of an ensemble
+            del facts["initial_weights"]
     if isinstance(provenance.get("peak_memory"), int):
         facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
     facts["predicted with"] = {item.output: described(item) for item in outcomes}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.clouds import PointCloud, read_las, write_block
-from vl3d_lite.dataset import check_clouds
+from vl3d_lite.dataset import check_clouds, cloud_warnings
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
@@ -110,6 +110,8 @@ def propose_spec(
         logger.warning("warning: %s", warning)
     return text
 
+    for told in cloud_warnings(loaded.spec, loaded.clouds):
+        logger.warning("warning: %s", told)
 
 def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:
     """Choose classes, or refuse clouds that have fewer than two."""
