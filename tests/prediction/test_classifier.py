@@ -13,6 +13,7 @@ import pytest
 from vl3d_lite.errors import DataError
 from vl3d_lite.pipeline import cloud_queue
 from vl3d_lite.prediction import classifier as classify
+from vl3d_lite.prediction import source_hash
 from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.votes import CellPrediction
 from vl3d_lite.spec.reader import read_spec
@@ -67,6 +68,7 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
     }.items():
         monkeypatch.setattr(classify, name, replacement)
     monkeypatch.setattr(classify, "file_hash", lambda _: "")
+    monkeypatch.setattr(source_hash, "file_hash", lambda _: "")
     settings = SimpleNamespace(
         grids=1, votes=1, keep_codes=(), min_confidence=None, model_dump=lambda **_: {}
     )
@@ -147,3 +149,19 @@ def test_a_cloud_replaced_while_it_was_predicted_is_not_written(
     assert header.generating_software == f"vl3d_lite {ORIGIN.version} town"
     (signed,) = (vlr for vlr in header.vlrs if vlr.user_id == "vl3d_lite")
     assert json.loads(signed.record_data)["weights_sha256"] == "w" * 64
+
+
+@pytest.mark.parametrize(("hidden", "nearest"), [([], 2), ([0, 1, 3], 4)])
+def test_excluded_points_count_as_filled_from_the_nearest_cell(
+    classifier, place, hidden, nearest
+):
+    cells = CellPrediction(
+        np.full((3, 3), 1 / 3, np.float32), np.array([1, 1, 0], bool)
+    )
+    excluded = np.isin(np.arange(6), hidden)
+    predicted = classify.CloudPrediction(
+        cells, np.array([0, 1, 0, 2, 2, 1]), np.full(6, -1), 0.0, False, excluded
+    )
+    source = place / "test.laz"
+    outcome = classifier._outcome(source, source, predicted, classifier.spec, 0.0)
+    assert (outcome.points, outcome.nearest, outcome.voted) == (6, nearest, 6 - nearest)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import read_header
 from vl3d_lite.dataset import (
     FeatureScaling,
     PreparedCloud,
@@ -18,14 +17,18 @@ from vl3d_lite.dataset import (
     impute_constant_features,
     prepare_file,
 )
-from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature, reliability
 from vl3d_lite.prediction.class_groups import group_classes
 from vl3d_lite.prediction.inference import Inference
 from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.outcomes import PredictedCloud
+from vl3d_lite.prediction.source_hash import require_same, source_hash
 from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_cells
-from vl3d_lite.prediction.writing import class_column, write_prediction
+from vl3d_lite.prediction.writing import (
+    check_additions,
+    class_column,
+    write_prediction,
+)
 from vl3d_lite.runs import Options
 from vl3d_lite.spec import Spec
 from vl3d_lite.system import Interrupts, file_hash
@@ -39,11 +42,13 @@ class CloudPrediction:
 
     Attributes:
         prediction: The prediction of each cell, as the network gave it.
-        cell_of_point: ``(n,)`` int, the cell of each point of the file.
+        cell_of_point: ``(n,)`` int, the cell of each point of the file; of an
+            excluded point the nearest cell.
         labels: ``(n,)`` int16, class index of each point; -1 where it has none.
         seconds: From asking for the cloud to its prediction. Of a cloud that was
             prepared ahead, without the reading.
         xla: Whether XLA compiled the network.
+        excluded: ``(n,)`` bool, points that the network did not see; None for none.
         source_sha256: SHA-256 of the file as it was read; empty where it was
             prepared elsewhere.
     """
@@ -53,6 +58,7 @@ class CloudPrediction:
     labels: np.ndarray
     seconds: float
     xla: bool
+    excluded: np.ndarray | None = None
     source_sha256: str = ""
 
 
@@ -70,6 +76,7 @@ class Classifier:
         class_groups: The groups to merge classes into, as `group_classes` reads
             them; empty for none.
         origin: What the predictions are made with; each output names it.
+        outside_domain: For clouds outside the domain of the run what lies outside.
         read_hashes: SHA-256 of the files that were read and are being predicted.
     """
 
@@ -77,11 +84,11 @@ class Classifier:
     spec: Spec
     scaling: FeatureScaling
     options: Options
-        outside_domain: For clouds outside the domain of the run what lies outside.
     interrupts: Interrupts
     temperature: Temperature = field(default_factory=Temperature)
     class_groups: str = ""
     origin: Origin | None = None
+    outside_domain: Mapping[Path, Sequence[str]] = field(default_factory=dict)
     read_hashes: dict[Path, str] = field(default_factory=dict)
 
     def sweep(
@@ -89,7 +96,6 @@ class Classifier:
     ) -> SweepBatches:
         """The fields that cover a cloud on one of its grids.
 
-    outside_domain: Mapping[Path, Sequence[str]] = field(default_factory=dict)
         Args:
             source: The file of the cloud.
             grid: Number of the grid, from 0.
@@ -102,8 +108,11 @@ class Classifier:
         """
         if cloud is None:
             if grid == 0:
-                read_header(source)  # of what is no cloud, nothing is hashed
-                self.read_hashes[source] = _hash_of(source)
+                # Of what is no cloud, or has no room for the result, nothing is read.
+                spec, groups = self.spec, self.class_groups
+                written = group_classes(spec, groups)[0] if groups else spec
+                check_additions(source, written, replace=self.options.replace)
+                self.read_hashes[source] = source_hash(source)
             ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
                 source,
@@ -149,21 +158,22 @@ class Classifier:
         """
         began = time.monotonic()
         grids = self._grids(source, sweep or self.sweep, f"{action} {source.name}")
-        labels: list[np.ndarray] = []
+        same: list = []  # labels and excluded points, the same on every grid
 
         def parts() -> Iterator[tuple[CellPrediction, np.ndarray]]:
-            for prediction, cell_of_point, point_labels in grids:
-                labels[:] = [point_labels]  # the same on every grid
+            for prediction, cell_of_point, *same[:] in grids:
                 yield prediction, cell_of_point
 
         prediction, cell_of_point = mean_over_grids(parts())
         seconds = time.monotonic() - began
+        labels, excluded = same
         return CloudPrediction(
             prediction,
             cell_of_point,
-            labels[0],
+            labels,
             seconds,
             self.inference.xla,
+            excluded,
             source_sha256=self.read_hashes.pop(source, ""),
         )
 
@@ -172,8 +182,8 @@ class Classifier:
         source: Path,
         sweep: Callable[[Path, int], SweepBatches],
         description: str,
-    ) -> Iterator[tuple[CellPrediction, np.ndarray, np.ndarray]]:
-        """For each grid the prediction of its cells, and cell and label of points."""
+    ) -> Iterator[tuple[CellPrediction, np.ndarray, np.ndarray, np.ndarray | None]]:
+        """For each grid its prediction, the points' cells and labels, and the mask."""
         grids = self.spec.prediction.grids
         for grid in range(grids):
             batches = sweep(source, grid)
@@ -189,8 +199,9 @@ class Classifier:
                 description=description,
             )
             cell_of_point, labels = cloud.cell_of_point, cloud.point_labels
+            excluded = cloud.excluded
             del batches, cloud  # or two prepared grids would be in memory at once
-            yield prediction, cell_of_point, labels
+            yield prediction, cell_of_point, labels, excluded
 
     def write(
         self,
@@ -222,17 +233,19 @@ class Classifier:
         if self.class_groups:
             spec, groups = group_classes(spec, self.class_groups)
             prediction = prediction.grouped(groups)
-        source_sha256 = predicted.source_sha256 or _hash_of(source)
+        source_sha256 = predicted.source_sha256 or source_hash(source)
         outcomes = []
 
         def complete(draft: Path) -> None:
             # The copy holds points of `source` as it is now, not as it was read.
-            _require_same(source, source_sha256)
+            require_same(source, source_sha256)
             seconds = predicted.seconds + time.monotonic() - began
             outcome = self._outcome(source, target, predicted, spec, seconds)
-            hashes = {"source_sha256": source_sha256, "sha256": file_hash(draft)}
-            outcomes.append(replace(outcome, **hashes))
-            announce(outcomes[0])
+            outcome = replace(
+                outcome, source_sha256=source_sha256, sha256=file_hash(draft)
+            )
+            outcomes.append(outcome)
+            announce(outcome)
 
         write_prediction(
             source,
@@ -242,7 +255,7 @@ class Classifier:
             spec,
             replace=self.options.replace,
             overwrite=self.options.overwrite,
-            signature=self.origin and self.origin.signature(source_sha256),
+            signature=self.origin.signature(source_sha256) if self.origin else None,
             before_rename=complete,
         )
         _log_written(target, outcomes[0])
@@ -259,6 +272,8 @@ class Classifier:
         settings = self.spec.prediction
         points = len(predicted.cell_of_point)
         voted = predicted.prediction.voted[predicted.cell_of_point]
+        if predicted.excluded is not None:
+            voted &= ~predicted.excluded
         n_voted = int(np.count_nonzero(voted))
         rejects = settings.min_confidence is not None
         return PredictedCloud(
@@ -279,6 +294,7 @@ class Classifier:
             xla=predicted.xla,
             threads=self.options.threads,
             **(self.origin.facts() if self.origin else {}),
+            outside_domain=list(self.outside_domain.get(source, ())),
         )
 
     def _uncalibrated(self, predicted: CloudPrediction) -> dict | None:
@@ -295,34 +311,6 @@ class Classifier:
         return reliability(
             predicted.prediction.probabilities, predicted.cell_of_point, labels
         ).to_dict()
-
-
-def _hash_of(source: Path) -> str:
-    """SHA-256 of a cloud, in hexadecimal.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        return file_hash(source)
-    except OSError as error:
-        raise DataError(
-            f"{source}: cannot be read ({error.strerror}); check the permissions and "
-            "the disk"
-        ) from error
-
-
-def _require_same(source: Path, digest: str) -> None:
-    """Check that a file is still the one that was read.
-
-    Raises:
-        DataError: It was replaced or changed.
-    """
-    if _hash_of(source) != digest:
-        raise DataError(
-            f"{source}: was replaced or changed while it was predicted, so nothing was "
-            "written; predict it again, and do not change it meanwhile"
-        )
 
 
 def _log_written(target: Path, outcome: PredictedCloud) -> None:

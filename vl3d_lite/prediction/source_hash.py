@@ -1,0 +1,34 @@
+"""The hash of a cloud as it was read, by which a cloud replaced later is noticed."""
+
+from pathlib import Path
+
+from vl3d_lite.errors import DataError
+from vl3d_lite.system import file_hash
+
+
+def source_hash(source: Path) -> str:
+    """SHA-256 of a cloud, in hexadecimal.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return file_hash(source)
+    except OSError as error:
+        raise DataError(
+            f"{source}: cannot be read ({error.strerror}); check the permissions and "
+            "the disk"
+        ) from error
+
+
+def require_same(source: Path, digest: str) -> None:
+    """Check that a cloud is still the one that was read.
+
+    Raises:
+        DataError: It was replaced or changed.
+    """
+    if source_hash(source) != digest:
+        raise DataError(
+            f"{source}: was replaced or changed while it was predicted, so nothing was "
+            "written; predict it again, and do not change it meanwhile"
+        )
