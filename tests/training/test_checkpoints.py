@@ -177,6 +177,6 @@ def test_a_checkpoint_that_was_being_replaced_is_still_there(run, saved):
 
 
 def test_a_full_disk_in_a_training_names_the_way_on(run, saved):
-    with pytest.raises(ResourceError, match=r"free some space.*continue with --resume"):
-        with resumable(run), output_errors(run.history):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    way_on = pytest.raises(ResourceError, match=r"free some .*continue with --resume")
+    with way_on, resumable(run), output_errors(run.history):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,8 +1,8 @@
-from .calibration_records import BINS as BINS
 from .calibration import ReliabilityCounts as ReliabilityCounts
 from .calibration import Temperature as Temperature
 from .calibration import fit_temperature as fit_temperature
 from .calibration import ratio as ratio
+from .calibration_records import BINS as BINS
 from .class_groups import group_classes as group_classes
 from .classifier import Classifier as Classifier
 from .classifier import CloudPrediction as CloudPrediction
