@@ -98,8 +98,9 @@ def predict(
             ``"ground, above:1=*"``; see ``vl3d-lite predict --help``.
         overrides: Changes of the spec, ``"prediction.<key>=<value>"`` each.
         threads: Processors to use; by default all that the process may use.
-        resume: Skip clouds that are already predicted.
-        overwrite: Replace existing outputs.
+        resume: Skip clouds whose outputs are as they would be written now; others
+            that exist are an error.
+        overwrite: Replace existing outputs; with `resume`, only those others.
         replace: Replace dimensions of the same name in the input.
         quiet: No progress bars.
 

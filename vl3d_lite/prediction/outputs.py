@@ -24,6 +24,7 @@ from vl3d_lite.system import (
     output_errors,
     remove_leftovers,
     require_free,
+    safe_point,
     write_json,
 )
 
@@ -113,6 +114,7 @@ class Outputs:
         self._refuse()
         self.remaining, changed = [], []
         for source, target in self.targets.items():
+            safe_point("interrupted before the prediction began; nothing was written")
             if not target.exists() or (self.overwrite and not self.resume):
                 self.remaining.append(source)
             elif found := list(self._differences(source, target, origin)):

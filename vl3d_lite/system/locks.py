@@ -26,6 +26,7 @@ _MUTEX = ".mutex"
 _FLAGS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _TAKEN = (errno.EACCES, errno.EAGAIN)  # another process holds the lock
 _TRIES, _PAUSE = 100, 0.05  # seconds: a claim takes milliseconds
+_WARNED: set[Path] = set()  # folders without locks, each of which is told once
 
 
 @contextmanager
@@ -137,12 +138,7 @@ def _acquire(path: Path) -> int | None:
             try:
                 taken = not lock(descriptor)
             except OSError as error:
-                logger.warning(
-                    "%s: the file system has no locks (%s); let no other process write "
-                    "to this folder meanwhile",
-                    path.parent,
-                    error.strerror,
-                )
+                _warn(path.parent, error)
                 return descriptor
             if taken:
                 os.close(descriptor)
@@ -156,6 +152,17 @@ def _acquire(path: Path) -> int | None:
             f"{path.parent}: cannot be written ({error.strerror}); check the folder's "
             "permissions or write elsewhere"
         ) from error
+
+
+def _warn(folder: Path, error: OSError) -> None:
+    if folder not in _WARNED:
+        logger.warning(
+            "%s: the file system has no locks (%s); let no other process write to this "
+            "folder meanwhile",
+            folder,
+            error.strerror,
+        )
+    _WARNED.add(folder)
 
 
 def _release(descriptor: int, path: Path) -> None:
