@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="NUMBER", help="repeat one input")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for one input")
+    parser.add_argument("--base", type=Path, help="folder of run, clouds and spec.yaml")
     args = parser.parse_args()
     # Children inherit it: TensorFlow's notes would hide the findings.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,6 +37,8 @@ def main() -> int:
     for name in KINDS if args.kind == "all" else [args.kind]:
         began = time.monotonic()
         room = Path(tempfile.mkdtemp(prefix=f"fuzz_{name}_"))
+        if args.base:  # instead of training a run
+            shutil.copytree(args.base, room / "shared")
 
         def report(number, text, name=name):
             print(f"--- {name} {number} of seed {args.seed}\n{text}", flush=True)

@@ -73,7 +73,7 @@ class Judge:
             self._add(args, f"exit code {code}", trace or message)
         elif code and not message.strip():
             self._add(args, f"exit code {code} without a message", "")
-        if len(message) > LONGEST_MESSAGE and code:
+        if len(message) > LONGEST_MESSAGE and code and args[0] != "convert":
             self._add(args, f"a message of {len(message)} characters", message[:300])
         if CONTROL.search(message) or CONTROL.search(output.getvalue()):
             self._add(args, "prints control characters", ascii(message)[:400])

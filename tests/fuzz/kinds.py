@@ -6,6 +6,7 @@ from tests.fuzz import (
     of_clouds,
     of_models,
     of_records,
+    of_runs,
     of_specs,
 )
 from tests.fuzz.harness import Kind
@@ -16,5 +17,6 @@ KINDS = {
     "json": Kind(of_records.prepare, of_records.attempt),
     "npz": Kind(of_checkpoints.prepare, of_checkpoints.attempt),
     "keras": Kind(of_models.prepare, of_models.attempt),
+    "runs": Kind(of_runs.prepare, of_runs.attempt),
     "arguments": Kind(of_arguments.prepare, of_arguments.attempt),
 }

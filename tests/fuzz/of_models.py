@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import zipfile
 
 from tests.fuzz.mutations import change_bytes, change_value, dump_json
@@ -14,7 +13,7 @@ BOMB = 700 << 20  # bytes
 def prepare(shared):
     """Train a small run, and load what opens models."""
     make_run(shared)
-    import vl3d_lite.pipeline  # noqa: F401
+    import vl3d_lite.model.files  # noqa: F401  takes seconds, once
 
 
 def attempt(rng, judge, shared):
@@ -26,12 +25,6 @@ def attempt(rng, judge, shared):
     path.write_bytes(data)
     judge.command("inspect", str(path))
     judge.call("load_model", load_model, path)
-    if rng.random() < 0.05:
-        run = judge.folder / "run"
-        shutil.copytree(shared / "run", run)
-        (run / "model.keras").write_bytes(data)
-        words = ["predict", str(run), str(shared / "test.laz"), "--quiet"]
-        judge.command(*words, "--output", str(judge.folder / "out"))
 
 
 def damaged(data, rng):

@@ -14,8 +14,8 @@ from tests.conftest import SPEC, write_place
 from tests.signals.verbs import SHORT, VERBS
 
 MOST_SECONDS = 10.0  # from a signal to the end of the process
-# A signal before the first line of the program, or after its last, ends it by the
-# operating system, which shells report with the same code.
+# A signal while the interpreter shuts down ends the process by the operating system,
+# which shells report with the same code.
 CODES = {
     signal.SIGTERM: {143, -signal.SIGTERM},
     signal.SIGINT: {130, -signal.SIGINT},
@@ -88,6 +88,8 @@ def trial(room: Path, name: str, number: int, after: float, expected: dict) -> s
     verb, folder = VERBS[name], fresh(room, name)
     inputs = digests(folder)
     process = start(folder, *verb.words)
+    if number != signal.SIGKILL:
+        wait_until_caught(process)
     time.sleep(after)
     process.send_signal(number)
     sent = time.monotonic()
@@ -112,6 +114,16 @@ def trial(room: Path, name: str, number: int, after: float, expected: dict) -> s
     if digests(folder) != inputs:
         return "an input has changed"
     return go_on(folder, name, expected)
+
+
+def wait_until_caught(process: subprocess.Popen) -> None:
+    """Wait for the first line of the program; before it Python itself is loading."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        caught = re.search(r"SigCgt:\s*(\w+)", status.read_text())
+        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
 
 
 def go_on(folder: Path, name: str, expected: dict) -> str:
