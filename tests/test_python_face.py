@@ -230,6 +230,17 @@ def test_noise_is_kept_from_the_network_where_its_codes_are_given(run, place):
     assert not np.array_equal(unknown[1][:-20], expected[1])
 
 
+@pytest.mark.slow
+def test_missing_values_are_classified_where_they_are_declared(run, place):
+    cloud = vl3d_lite.read_las(place / "test.laz", dimensions=run.dimensions)
+    attributes = dict(cloud.attributes)
+    attributes["intensity"] = np.where(np.arange(len(cloud)) % 3, 500.0, np.nan)
+    with pytest.raises(DataError, match=r"`intensity`.*finite.*nan at point 0"):
+        run.classify(cloud.xyz, attributes)
+    _, probabilities = run.classify(cloud.xyz, attributes, missing=["intensity"])
+    assert np.isfinite(probabilities).all()
+
+
 POINTS = np.zeros((4, 3))
 ONES = np.ones(4)
 FULL = {name: ONES for name in ("return_number", "number_of_returns", "intensity")}

@@ -210,6 +210,43 @@ def test_classification_is_overwritten_save_for_codes_to_keep(trained, place, tm
     assert "confidence" not in after.point_format.dimension_names
 
 
+@pytest.mark.slow
+def test_noise_changes_no_other_point_and_gets_the_class_of_the_nearest_cell(
+    trained, place, tmp_path
+):
+    clean = laspy.read(place / "test.laz")
+    points = clean.points.array
+    las = laspy.LasData(clean.header)
+    las.points = laspy.ScaleAwarePointRecord(
+        np.concatenate([points, points[:40]]),
+        clean.point_format,
+        clean.header.scales,
+        clean.header.offsets,
+    )
+    las.points["Z"][-40:] -= 15_000  # 15 m below
+    las.classification[-40:-20] = 7
+    las.withheld[-20:] = 1
+    las.write(tmp_path / "noisy.laz")
+    (outcome,) = pipeline.predict(
+        trained, [tmp_path / "noisy.laz"], tmp_path / "out", OPTIONS
+    )
+    assert (outcome.points, outcome.nearest) == (len(las), 40)
+    after = predicted(tmp_path / "out", "noisy.laz")
+    (alone,) = pipeline.predict(
+        trained, [place / "test.laz"], tmp_path / "clean", OPTIONS
+    )
+    before = predicted(tmp_path / "clean", "test.laz")
+    assert alone.nearest == 0
+    for name in ("prediction", "confidence", "p_ground"):
+        np.testing.assert_array_equal(after[name][:-40], before[name])
+    spec = read_spec(trained.spec, check_files=False).spec
+    cells = prepare_file(tmp_path / "noisy.laz", spec, 1).cell_of_point
+    for point in range(len(las) - 40, len(las)):
+        (others,) = np.nonzero(cells[:-40] == cells[point])
+        assert after.confidence[point] == after.confidence[others[0]]
+    np.testing.assert_array_equal(after.classification, las.classification)
+
+
 def test_one_bad_cloud_does_not_stop_the_others(trained, place, tmp_path):
     bad, good = tmp_path / "bad.laz", tmp_path / "good.laz"
     bad.write_text("not a cloud")

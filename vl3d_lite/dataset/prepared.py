@@ -161,8 +161,12 @@ def _cells(cloud: PointCloud, grid_size: float, shift: np.ndarray) -> Cells:
         raise DataError(
             f"{cloud.name}: all {len(cloud):,} points are excluded by `excluded_points`"
         )
+    if shift.any() and excluded is None:
+        local = local + shift
+    elif shift.any():
+        local += shift  # a copy of its own
     try:
-        cells = grid_cells(local + shift if shift.any() else local, grid_size)
+        cells = grid_cells(local, grid_size)
     except DataError as error:
         raise DataError(f"{cloud.name}: {error}") from error
     if excluded is None:

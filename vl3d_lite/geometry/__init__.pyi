@@ -22,7 +22,7 @@ from .subsampling import Cells as Cells
 from .subsampling import farthest_points as farthest_points
 from .subsampling import grid_cells as grid_cells
 from .subsampling import run_means as run_means
+from .subsampling import run_means_of_present as run_means_of_present
 from .subsampling import run_starts as run_starts
 from .terrain import ground_slope as ground_slope
 from .terrain import tall_height as tall_height
-from .subsampling import run_means_of_present as run_means_of_present

@@ -1,7 +1,7 @@
 """A trained run in memory: its network, ready to classify arrays."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +57,11 @@ class LoadedRun:
         return self.classifier.inference.model
 
     def classify(
-        self, xyz: np.ndarray, attributes: Mapping[str, np.ndarray] | None = None
+        self,
+        xyz: np.ndarray,
+        attributes: Mapping[str, np.ndarray] | None = None,
+        *,
+        missing: Collection[str] = (),
     ) -> tuple[np.ndarray, np.ndarray]:
         """Classify the points of one cloud.
 
@@ -73,6 +77,8 @@ class LoadedRun:
                 ``classification`` and ``withheld``, points of
                 ``excluded_points`` in the spec, such as noise, are kept from
                 the network; without, no point is.
+            missing: Names of attributes whose NaN stand for missing values, such as
+                the ``missing`` of a cloud from `read_las`: its declared no-data.
 
         Returns:
             Class index of each point, ``(n,)`` int32; and calibrated
@@ -93,6 +99,7 @@ class LoadedRun:
             ((6000,), (6000, 3))
         """
         cloud = _cloud(xyz, attributes or {}, self.spec)
+        cloud.missing = frozenset(missing)
         sweep = functools.partial(self._sweep, cloud)
         voted = self.classifier.vote(Path(NAME), sweep, "classifying")
         prediction = voted.prediction.calibrated(self.classifier.temperature)

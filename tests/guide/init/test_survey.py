@@ -47,6 +47,31 @@ def test_a_survey_has_codes_extent_and_inputs(cloud):
     assert found.withheld == 0
 
 
+def test_a_dimension_with_declared_no_data_is_an_input(cloud):
+    las = laspy.read(cloud)
+    no_data = np.array([-9999], np.float32)
+    las.add_extra_dim(laspy.ExtraBytesParams("reflectance", "f4", no_data=no_data))
+    las.reflectance = np.where(np.arange(len(las)) % 9, las.intensity / 100, -9999)
+    las.write(cloud)
+    found = survey_cloud(cloud)
+    assert "reflectance" in found.varying
+    assert found.unusable == ()
+
+
+def test_low_noise_is_surveyed_as_points_alone(cloud):
+    before = survey_cloud(cloud)
+
+    def dig(las):
+        las.classification[:5] = 7
+        las.points["Z"][:5] -= 1_000_000
+
+    rewrite(cloud, dig)
+    found = survey_cloud(cloud)
+    assert found.codes[7] == 5
+    assert found.points == before.points
+    np.testing.assert_allclose(found.corners[0, 2], before.corners[0, 2], atol=1)
+
+
 def test_a_constant_dimension_is_no_input(cloud):
     def flatten(las):
         las.intensity[:] = 7

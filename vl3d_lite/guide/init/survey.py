@@ -123,8 +123,9 @@ def survey_cloud(
     codes, counts = np.unique(
         everything.attributes["classification"][~withheld], return_counts=True
     )
-    usable = [name for name in wanted if _is_usable(cloud.attributes[name])]
-    varies = {name: _varies(cloud.attributes[name]) for name in usable}
+    values = {name: _present(cloud, name) for name in wanted}
+    usable = [name for name in wanted if _is_usable(values[name])]
+    varies = {name: _varies(values[name]) for name in usable}
     density, spread = horizontal_density(cloud.local)
     return Survey(
         path=path,
@@ -145,8 +146,14 @@ def survey_cloud(
     )
 
 
+def _present(cloud: PointCloud, name: str) -> np.ndarray:
+    """The values of a dimension without those that are declared as no-data."""
+    values = cloud.attributes[name]
+    return values[~np.isnan(values)] if name in cloud.missing else values
+
+
 def _is_usable(values: np.ndarray) -> bool:
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
+    if not len(values) or values.ndim != 1 or values.dtype.kind not in "iuf":
         return False
     return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
