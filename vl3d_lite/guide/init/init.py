@@ -102,13 +102,24 @@ def propose_spec(
     )
     text = spec_text(facts, output.parent)
     write_text(output, text)
-    # A spec that `check` refuses would be a fault of this module: find it here.
-    loaded = read_spec(output)
+    _check(output)
+    return text
+
+
+def _check(written: Path) -> None:
+    """Print the warnings about the clouds of a spec that was written.
+
+    A spec that `check` refuses would be a fault of this module: it is found here.
+    """
+    loaded = read_spec(written)
     for group, found in loaded.clouds.items():
         check_clouds(found, loaded.spec, count_classes=group == "train")
-    if warning := domain_warning(loaded, threads=1):
+    domain = domain_warning(loaded, threads=1)
+    for warning in [
+        *cloud_warnings(loaded.spec, loaded.clouds),
+        *([domain] if domain else []),
+    ]:
         logger.warning("warning: %s", warning)
-    return text
 
     for told in cloud_warnings(loaded.spec, loaded.clouds):
         logger.warning("warning: %s", told)
