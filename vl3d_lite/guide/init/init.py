@@ -121,8 +121,6 @@ def _check(written: Path) -> None:
     ]:
         logger.warning("warning: %s", warning)
 
-    for told in cloud_warnings(loaded.spec, loaded.clouds):
-        logger.warning("warning: %s", told)
 
 def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:
     """Choose classes, or refuse clouds that have fewer than two."""
