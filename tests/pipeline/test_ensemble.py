@@ -30,6 +30,7 @@ from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system.hashing import file_hash
 
 OPTIONS = Options(threads=1, quiet=True)
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "export.kernels=false"]
@@ -81,7 +82,10 @@ def broken_copy(run, folder, old, new):
     text = copy.spec.read_text()
     assert old in text
     copy.spec.write_text(text.replace(old, new))
+    features = copy.features.read_text()
+    copy.features.write_text(features.replace(f'"{old}"', f'"{new}"'))
     content = copy.read_provenance()
+    content["files"]["features.json"] = file_hash(copy.features)
     del content["network_sha256"]
     copy.provenance.write_text(json.dumps(content))
     return copy.root
@@ -355,5 +359,8 @@ def test_features_of_another_order_are_refused(trained, tmp_path):
     scaling = FeatureScaling.from_json(strange.features.read_text())
     reordered = FeatureScaling(scaling.names[::-1], scaling.mean, scaling.std)
     strange.features.write_text(reordered.to_json())
-    with pytest.raises(DataError, match=r"names other features"):
+    digest = file_hash(strange.features)
+    files = strange.read_provenance()["files"]
+    strange.update_provenance(files={**files, "features.json": digest})
+    with pytest.raises(DataError, match=r"must hold the features of spec\.yaml"):
         ensemble([trained.root, strange.root], RunFolder(tmp_path / "run"), OPTIONS)
