@@ -207,6 +207,11 @@ def _provenance(
         for member in members
         for entry in member.provenance.get("inputs", [])
     }
+    initial = [
+        entry
+        for member in members
+        for entry in member.provenance.get("initial_weights", {}).get("inputs", [])
+    ]
     return {
         **spec_facts(
             read_text(draft.spec, "try again"), first.run.spec, first.spec.seed
@@ -216,15 +221,10 @@ def _provenance(
                 "run": str(member.run.root),
                 "seed": member.spec.seed,
                 "model": provenance.file_hash(member.run.model),
-    initial = [
-        entry
-        for member in members
-        for entry in member.provenance.get("initial_weights", {}).get("inputs", [])
-    ]
             }
             for member in members
         ],
         "inputs": list(inputs.values()),
+        **({"initial_weights": {"inputs": initial}} if initial else {}),
         **network_facts(draft, model),
     }
-        **({"initial_weights": {"inputs": initial}} if initial else {}),

@@ -63,12 +63,12 @@ def write_run_report(
             class_codes=[entry.code for entry in spec.classes.values()],
             evaluation=evaluation,
             temperature=_calibration(run, outcomes),
-            min_confidence=_threshold(outcomes),
-            history=history,
-            clouds=_views(spec, folder, outcomes),
             outside_domain={
                 one.output: one.outside_domain for one in outcomes if one.outside_domain
             },
+            min_confidence=_threshold(outcomes),
+            history=history,
+            clouds=_views(spec, folder, outcomes),
             disagreements=disagreements,
             confident_disagreements=confident_disagreements(disagreements, spec),
             link_distance=spec.link_distance,

@@ -20,10 +20,10 @@ from vl3d_lite.system import (
     physical_memory,
     processor_name,
 )
-
 from vl3d_lite.system import (
     file_hash as file_hash,
 )
+
 # Packages whose version may change a result.
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "laspy")
 
