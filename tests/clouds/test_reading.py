@@ -168,6 +168,13 @@ def test_declared_no_data_is_nan(kind, encoding, tmp_path):
     assert values.dtype == ("f4" if kind == "f4" else "f8")
 
 
+def test_no_data_beyond_float32_is_no_value_of_it(tmp_path):
+    extra = {"name": "r", "type": "f4", "no_data": np.array([0], "f4")}
+    path = make_las(tmp_path / "a.las", extra=[extra])
+    patch(path, 375 + 54 + 40, "<d", -1.7e308)
+    assert np.isfinite(read_las(path, dimensions=["r"]).attributes["r"]).all()
+
+
 def test_no_data_of_a_scaled_dimension_is_a_stored_value(tmp_path):
     extra = {"name": "r", "type": "i2", "scales": [0.1], "offsets": [3.0]}
     extra["no_data"] = np.array([-9999], "i2")

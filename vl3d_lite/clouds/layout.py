@@ -90,7 +90,8 @@ class Dimension:
             return np.zeros(len(stored), bool)
         if np.isnan(self.no_data):
             return np.isnan(stored)
-        return stored == self.dtype.type(self.no_data)
+        with np.errstate(over="ignore"):  # a float64 may be beyond float32
+            return stored == self.dtype.type(self.no_data)
 
     def store(self, records: np.ndarray, values: np.ndarray) -> None:
         """Write unscaled values into ``(n, record length)`` uint8 records."""
@@ -211,7 +212,7 @@ def _extra_field(entry: np.void, start: int) -> ExtraField | None:
     scales = entry["scale"].tolist() if options & SCALED else [1.0] * 3
     shifts = entry["offset"].tolist() if options & SHIFTED else [0.0] * 3
     dtype = np.dtype(EXTRA_TYPES[(code - 1) % 10])
-    no_data = [None] * 3
+    no_data: list[float | None] = [None] * 3
     if options & NO_DATA:
         data = bytes(entry["no_data"])
         no_data = [_no_data(data[i : i + 8], dtype) for i in (0, 8, 16)]

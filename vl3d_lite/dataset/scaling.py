@@ -158,7 +158,7 @@ class FeatureScaling:
 def _sums(values: np.ndarray) -> np.ndarray:
     """``(C,)`` float64 sums of ``(n, C)`` values without NaN."""
     if np.isnan(values).any():
-        return np.nansum(values, axis=0, dtype=np.float64)
+        return np.asarray(np.nansum(values, axis=0, dtype=np.float64))
     return values.sum(axis=0, dtype=np.float64)
 
 
