@@ -11,8 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from tests.cli.processes import vl3d
-from vl3d_lite.cli import app, options
-from vl3d_lite.system.resources import cpu_limit
+from vl3d_lite.cli import app
 from vl3d_lite.system.version import __version__
 
 NAMES = [
@@ -240,10 +239,3 @@ def test_running_out_of_memory_is_no_internal_error(kind, code):
     assert ("Traceback" in result.stderr) == (code == 1)
     assert ("internal error" in result.stderr) == (code == 1)
     assert ("lower `training.batch_size`" in result.stderr) == (code == 4)
-
-
-def test_threads_are_bounded_by_the_processors(caplog):
-    assert options.thread_count(100_000) == cpu_limit()
-    assert "--threads 100000: uses" in caplog.text
-    assert options.thread_count(1) == 1
-    assert options.thread_count(None) == cpu_limit()

@@ -7,6 +7,7 @@ command does not go on to results equal bit for bit to those without a signal.
 """
 
 import argparse
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,9 +27,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verb", choices=VERBS, help="only this command")
+    parser.add_argument(
+        "--base", type=Path, help="folder of clouds, spec.yaml, run and twin"
+    )
     args = parser.parse_args()
     room = Path(tempfile.mkdtemp(prefix="signals_"))
-    make_room(room)
+    if args.base:  # instead of training them
+        shutil.copytree(args.base, room / "base")
+    else:
+        make_room(room)
     known: dict = {}
     wrong = 0
     for count in range(args.count):

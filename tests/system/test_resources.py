@@ -194,3 +194,11 @@ def test_a_command_without_memory_ends_with_its_exit_code(extra):
     assert done.returncode == ResourceError.exit_code, done.stderr
     assert "address space" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_threads_are_bounded_by_the_processors(monkeypatch, caplog):
+    monkeypatch.setattr(resources, "cpu_limit", lambda: 4)
+    assert resources.thread_count(100_000) == 4
+    assert "100000 threads: uses 4" in caplog.text
+    assert resources.thread_count(1) == 1
+    assert resources.thread_count(None) == 4

@@ -14,16 +14,14 @@ from vl3d_lite.cli.terminal import LogFormatter
 from vl3d_lite.errors import SpecError
 from vl3d_lite.runs import Options, RunFolder, find_run
 from vl3d_lite.system import (
-    cpu_limit,
     require_address_space,
     safe_point,
     silenced_stderr,
+    thread_count,
 )
 
 if TYPE_CHECKING:  # pydantic takes a second to import; `--help` needs none of it
     from vl3d_lite.spec import LoadedSpec
-
-logger = logging.getLogger(__name__)
 
 # Bytes: TensorFlow takes 1.6 GB of address space, threads and a small network the rest.
 KERAS_ADDRESS_SPACE = 2500 << 20
@@ -180,22 +178,6 @@ def trained_run(run: Path) -> RunFolder:
     folder = find_run(run)
     folder.require_model()
     return folder
-
-
-def thread_count(threads: int | None) -> int:
-    """The threads of a command: as given, at most one per processor.
-
-    More of them would only take memory.
-    """
-    processors = cpu_limit()
-    if threads is not None and threads > processors:
-        logger.warning(
-            "--threads %d: uses %d, since this process may use %d processors",
-            threads,
-            processors,
-            processors,
-        )
-    return min(threads or processors, processors)
 
 
 def pipeline_options(

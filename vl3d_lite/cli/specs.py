@@ -17,11 +17,16 @@ from vl3d_lite.cli.options import (
     configure_logging,
     load_spec,
     require_keras_memory,
-    thread_count,
 )
 from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, ResourceError, SpecError
-from vl3d_lite.system import cpu_limit, has_gpu, require_free, write_text
+from vl3d_lite.system import (
+    cpu_limit,
+    has_gpu,
+    require_free,
+    thread_count,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from vl3d_lite.spec import LoadedSpec

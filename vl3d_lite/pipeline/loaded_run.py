@@ -23,7 +23,7 @@ from vl3d_lite.pipeline.opening import load_network, open_calibration, open_run
 from vl3d_lite.prediction import Classifier, Inference
 from vl3d_lite.runs import Options, find_run
 from vl3d_lite.spec import Spec
-from vl3d_lite.system import Interrupts, cpu_limit, require_memory
+from vl3d_lite.system import Interrupts, require_memory, thread_count
 
 NAME = "the cloud"  # in messages, where a file has its name
 STEPS = (1.0, 0.1, 0.01, 0.001, 1e-4, 1e-5, 1e-6)  # usual LAS scales, in meters
@@ -153,7 +153,7 @@ def load_run(
     run = find_run(Path(run_folder))
     spec, scaling = open_run(run, overrides)
     temperature = open_calibration(run, spec)
-    options = Options(threads=threads or cpu_limit(), quiet=quiet)
+    options = Options(threads=thread_count(threads), quiet=quiet)
     prepare_backend(spec.seed, options.threads)
     inference = Inference(load_network(run, spec, scaling), spec)
     return LoadedRun(

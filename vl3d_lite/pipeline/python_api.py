@@ -14,7 +14,7 @@ from vl3d_lite.pipeline.train import train as train_run
 from vl3d_lite.prediction import PredictedCloud
 from vl3d_lite.runs import OUTPUT, Options, RunFolder, find_run, is_auto
 from vl3d_lite.spec import LoadedSpec, read_spec
-from vl3d_lite.system import cpu_limit
+from vl3d_lite.system import thread_count
 
 AnyPath = str | Path
 
@@ -231,4 +231,4 @@ def _options(
     overwrite: bool = False,
     replace: bool = False,
 ) -> Options:
-    return Options(threads or cpu_limit(), quiet, resume, overwrite, replace)
+    return Options(thread_count(threads), quiet, resume, overwrite, replace)

@@ -41,6 +41,7 @@ from .shipped import find_shipped as find_shipped
 from .shipped import shipped_folder as shipped_folder
 from .shipped import shipped_hint as shipped_hint
 from .shipped import shipped_paths as shipped_paths
+from .resources import thread_count as thread_count
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
 from .writing import output_errors as output_errors

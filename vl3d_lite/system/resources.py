@@ -1,6 +1,7 @@
 """Processors and memory that this process may use, also in a container or job."""
 
 import errno
+import logging
 import os
 import platform
 import sys
@@ -12,6 +13,8 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+logger = logging.getLogger(__name__)
 
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
@@ -50,6 +53,25 @@ def cpu_limit(cgroup: Path = CGROUP, own: Path = OWN_GROUPS) -> int:
         if len(quota) == 2 and quota[0] != "max" and int(quota[0]) > 0:
             count = min(count, max(1, round(int(quota[0]) / int(quota[1]))))
     return count
+
+
+def thread_count(threads: int | None) -> int:
+    """The threads of a command: at most one per processor, by default as many.
+
+    More of them would only take memory.
+
+    Args:
+        threads: As the user gave them; None for the default.
+    """
+    processors = cpu_limit()
+    if threads is not None and threads > processors:
+        logger.warning(
+            "%d threads: uses %d, since this process may use %d processors",
+            threads,
+            processors,
+            processors,
+        )
+    return min(threads or processors, processors)
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
