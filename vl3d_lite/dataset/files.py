@@ -25,7 +25,7 @@ from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.spec import COMPUTED_FEATURES, Spec, cloud_labels, did_you_mean
-from vl3d_lite.system import memory_limit, require_memory, safe_point
+from vl3d_lite.system import memory_limit, printable, require_memory, safe_point
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,11 @@ def _progress_bar(
     description: str, quiet: bool, check: Callable[[], None] = safe_point
 ) -> Iterator[Callable[[int, int], None]]:
     with tqdm(
-        desc=description, unit="point", unit_scale=True, leave=False, disable=quiet
+        desc=printable(description),
+        unit="point",
+        unit_scale=True,
+        leave=False,
+        disable=quiet,
     ) as bar:
 
         def update(done: int, total: int) -> None:

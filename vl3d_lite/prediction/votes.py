@@ -15,7 +15,7 @@ from vl3d_lite.dataset import Inputs, SweepBatches
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.prediction.class_groups import sum_groups
-from vl3d_lite.system import Interrupts, prefetch
+from vl3d_lite.system import Interrupts, prefetch, printable
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,12 @@ def predict_cells(
 
     votes = Votes(len(xyz), model.output_shape[-1])
     with (
-        tqdm(total=len(batches), desc=description, unit="batch", disable=quiet) as bar,
+        tqdm(
+            total=len(batches),
+            desc=printable(description),
+            unit="batch",
+            disable=quiet,
+        ) as bar,
         contextlib.ExitStack() as threads,
     ):
         rest = iter(batches)
