@@ -113,3 +113,13 @@ def test_many_dependent_clouds_are_counted(tmp_path):
     texts = list(overlap_warnings({"train": train, "validation": train}))
     assert len(texts) == 11
     assert texts[-1].startswith("3 more validation clouds")
+
+
+def test_a_cloud_that_cannot_be_read_is_left_out(tmp_path):
+    train = write(tmp_path / "t.laz", scan())
+    bad, cut = tmp_path / "bad.laz", tmp_path / "cut.laz"
+    bad.write_text("no cloud")
+    cut.write_bytes(train.read_bytes()[:-200])
+    predict = [bad, tmp_path / "gone.laz", cut, train]
+    texts = list(overlap_warnings({"train": [train], "predict": predict}))
+    assert [text.split(": ")[0] for text in texts] == [str(train)]

@@ -5,6 +5,7 @@ function in `CLOUD_CHECKS`, which has their paths, or in `LABELED_CHECKS`, which
 facts about those that train or validate.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from vl3d_lite.clouds import differing_systems, read_crs, read_header
 from vl3d_lite.dataset.cloud_facts import LabeledFacts
 from vl3d_lite.dataset.overlap import overlap_warnings
+from vl3d_lite.errors import DataError
 from vl3d_lite.spec import Spec, feature_columns
 
 MIN_POINTS = 200  # training points of a class
@@ -33,10 +35,8 @@ def cloud_warnings(spec: Spec, clouds: Clouds) -> list[str]:
         clouds: The clouds of ``train``, ``validation`` and ``predict``.
 
     Returns:
-        One sentence per warning.
-
-    Raises:
-        DataError: A cloud cannot be used.
+        One sentence per warning. Clouds that cannot be read are left out: whatever
+        uses them names the error.
     """
     return [text for check in CLOUD_CHECKS for text in check(spec, clouds)]
 
@@ -62,7 +62,10 @@ def _overlaps(spec: Spec, clouds: Clouds) -> Iterator[str]:
 
 def _systems(spec: Spec, clouds: Clouds) -> Iterator[str]:
     paths = dict.fromkeys(path for group in clouds.values() for path in group)
-    systems = {path: read_crs(read_header(path), spec.clouds.unit) for path in paths}
+    systems = {}
+    for path in paths:
+        with contextlib.suppress(DataError):
+            systems[path] = read_crs(read_header(path), spec.clouds.unit)
     difference = differing_systems(systems)
     if difference:
         yield difference

@@ -14,6 +14,7 @@ from vl3d_lite.clouds import (
     read_header,
     sample_points,
 )
+from vl3d_lite.errors import DataError
 from vl3d_lite.geometry import square_of_point
 from vl3d_lite.system import file_hash, safe_point
 
@@ -115,18 +116,27 @@ class OverlapFinder:
         self._hashes: dict[Path, str] = {}
         self._samples: dict[Path, PointSample] = {}
         self._extents: dict[Path, Extent] = {}
+        self._unusable: set[Path] = set()
 
     def find(self, paths: Sequence[Path], others: Sequence[Path]) -> list[Overlap]:
         """The overlaps of clouds with other clouds; each pair at most once.
 
-        Raises:
-            DataError: A cloud cannot be used.
+        A cloud that cannot be read has none: whatever uses it names the error.
         """
         pairs = itertools.product(dict.fromkeys(paths), dict.fromkeys(others))
-        return [found for pair in pairs if (found := self._compare(*pair))]
+        return [found for pair in pairs if (found := self._find_one(*pair))]
+
+    def _find_one(self, path: Path, other: Path) -> Overlap | None:
+        safe_point()
+        if {path, other} & self._unusable:
+            return None
+        try:
+            return self._compare(path, other)
+        except (DataError, OSError):
+            self._unusable |= {one for one in (path, other) if not _readable(one)}
+            return None
 
     def _compare(self, path: Path, other: Path) -> Overlap | None:
-        safe_point()
         if path.resolve() == other.resolve() or self._equal(path, other):
             return Overlap(path, other, "content")
         extent, extent2 = self._extent(path), self._extent(other)
@@ -165,6 +175,14 @@ class OverlapFinder:
         if path not in self._samples:
             self._samples[path] = sample_points(path, self._unit)
         return self._samples[path]
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_header(path)
+    except DataError:
+        return False
+    return True
 
 
 def _shared_squares(one: np.ndarray, two: np.ndarray) -> float:
@@ -211,9 +229,6 @@ def overlap_warnings(
     Args:
         clouds: The clouds of ``train``, ``validation`` and ``predict``.
         unit: The unit of their coordinates, if it is not that of their headers.
-
-    Raises:
-        DataError: A cloud cannot be used.
     """
     finder = OverlapFinder(unit)
     for (use, other), consequence in _CONSEQUENCES.items():
