@@ -72,6 +72,8 @@ def test_other_keys_of_the_spec_do_not_change():
         ("foo, b=*", r"no class `foo`\. It has: ground, vegetation, building, other$"),
         ("ground, above=vegetation+*", r"`\*` must stand alone"),
         ("a=*, b=*", r"`\*` must stand alone"),
+        ("ground, a\x1b=*", "must be printable"),
+        (f"a:{'1' * 5000}=*", "expected NAME"),
         ("ground, vegetation, building, other, x=*", "stands for no class"),
         ("ground, up=vegetation+ground+building+other", "`ground` is in two groups"),
         ("up=ground, up=*", "two groups are named `up`"),

@@ -118,7 +118,8 @@ def _parse(part: str) -> _Entry:
     head, equals, members = (piece.strip() for piece in part.partition("="))
     name, colon, code = (piece.strip() for piece in head.partition(":"))
     names = [one.strip() for one in members.split("+")] if equals else [name]
-    if not name or not all(names) or (colon and not code.isdecimal()):
+    is_code = code.isdecimal() and len(code) < 4
+    if not name or not all(names) or (colon and not is_code):
         raise SpecError(f"--classes: expected {SYNTAX}. Received: {part.strip()!r}")
     return _Entry(name, int(code) if colon else None, names)
 
