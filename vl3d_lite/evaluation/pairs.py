@@ -17,7 +17,7 @@ from vl3d_lite.dataset import exclusion, scored_labels
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.matching import match_points
 from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
-from vl3d_lite.spec import Spec, cloud_labels
+from vl3d_lite.spec import Spec, cloud_labels, has_groups, is_named
 from vl3d_lite.system import file_hash
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,8 @@ def read_pair(
         if not path.is_file():
             raise DataError(f"{path}: not found; predict again with --overwrite")
     column, classes, dimensions = _dimensions(output, outcome)
-    predicted = read_las(output, dimensions=dimensions, unit=spec.clouds.unit)
-    truth = _read_source(spec, source)
+    predicted = read_las(output, dimensions=dimensions, unit=outcome.unit)
+    truth = _read_source(spec, source, warn)
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: must have as many points as {source}, {len(truth):,}. "
@@ -118,9 +118,16 @@ def read_pair(
     )
 
 
-def _read_source(spec: Spec, source: Path) -> PointCloud:
+def _read_source(spec: Spec, source: Path, warn: bool) -> PointCloud:
     """A source cloud with its labels."""
     labels = cloud_labels(spec, source)
+    if warn and has_groups(spec) and not is_named(spec, source):
+        logger.warning(
+            "%s: is read with the codes of `classes`, because `clouds` of the spec does "
+            "not name it, and some of the clouds it names have codes of their own; if "
+            "this one has, add it to their `files` in spec.yaml of the run",
+            source,
+        )
     return read_las(
         source,
         dimensions=["classification"],
@@ -128,7 +135,7 @@ def _read_source(spec: Spec, source: Path) -> PointCloud:
         label_dimension=labels.dimension,
         ignored=spec.ignored_flags,
         excluded=exclusion(spec, source),
-        unit=spec.clouds.unit,
+        unit=outcome.unit,
     )
 
 

@@ -126,6 +126,7 @@ def _require_same(first: Member, other: Member) -> None:
 
 def found_clouds(entries: Sequence[str | CloudGroupSpec]) -> list[Path] | None:
     """The clouds that a spec names; None where one of them is not found."""
+    patterns = [p for e in entries for p in ([e] if isinstance(e, str) else e.files)]
     try:
         return find_clouds(patterns, Path.cwd())
     except DataError:

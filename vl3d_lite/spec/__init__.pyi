@@ -2,7 +2,8 @@ from .difference import differing as differing
 from .labels import CloudLabels as CloudLabels
 from .labels import cloud_labels as cloud_labels
 from .labels import codes_of_group as codes_of_group
-from .labels import group_of as group_of
+from .labels import has_groups as has_groups
+from .labels import is_named as is_named
 from .labels import label_names as label_names
 from .labels import partial_labels as partial_labels
 from .reader import LoadedSpec as LoadedSpec

@@ -69,6 +69,21 @@ def cloud_groups(spec: Spec) -> Iterator[CloudGroupSpec]:
                 yield entry
 
 
+def has_groups(spec: Spec) -> bool:
+    """Whether some clouds of a spec have codes of their own."""
+    return any(group.codes or group.ignore for group in cloud_groups(spec))
+
+
+def is_named(spec: Spec, path: Path) -> bool:
+    """Whether a list of clouds of a spec names a cloud."""
+    return any(
+        names_cloud(pattern, path)
+        for name in CLOUD_GROUPS
+        for entry in getattr(spec.clouds, name)
+        for pattern in ([entry] if isinstance(entry, str) else entry.files)
+    )
+
+
 def partial_labels(spec: Spec) -> list[tuple[int, ...]]:
     """Class indices of each partial label, in the order of the label index.
 

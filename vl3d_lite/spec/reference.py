@@ -160,8 +160,9 @@ def _range(kind: Kind) -> str:
     ranges = [kind.range] if kind.range else []
     for inner in (*kind.alternatives, kind.item):
         if inner and (words := _range(inner)):
-            words = words.removeprefix("each ")
-            ranges.append(words if inner in kind.alternatives else f"each {words}")
+            if inner not in kind.alternatives:
+                words = f"each {words.removeprefix('each ')}"
+            ranges.append(words)
     return ", ".join(dict.fromkeys(ranges))
 
 

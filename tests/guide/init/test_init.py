@@ -13,6 +13,7 @@ from vl3d_lite.dataset.files import check_clouds, read_cloud
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.guide.init import spec_text
 from vl3d_lite.guide.init.init import propose_spec
+from vl3d_lite.spec.labels import cloud_labels
 from vl3d_lite.spec.reader import read_spec
 
 
@@ -239,3 +240,36 @@ def test_the_command_writes_a_spec_without_keras(folder):
     )
     assert result.returncode == 0, result.stderr
     assert "next: vl3d-lite plan" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_other", [True, False])
+def test_code_1_beside_clouds_with_vegetation_codes_is_asked_about(folder, with_other):
+    write_place(folder / "c.laz", 3, 9000, shift=(300, 0, 0))
+    las = laspy.read(folder / "c.laz")
+    las.classification[las.classification != 2] = 1
+    las.classification[:1500] = 1
+    las.write(folder / "c.laz")
+    for name in "ab" if with_other else "":
+        las = laspy.read(folder / f"{name}.laz")
+        las.classification[np.flatnonzero(las.classification != 2)[::3]] = 1
+        las.write(folder / f"{name}.laz")
+    text = propose_spec([folder / f"{n}.laz" for n in "abc"], folder / "spec.yaml")
+    share = np.mean(laspy.read(folder / "c.laz").classification == 1)
+    asked = f"# Does code 1 hold vegetation here? {share:.0%} of the points have it"
+    assert text.count(asked) == 1
+    spec = read_spec(folder / "spec.yaml").spec
+    labels = cloud_labels(spec, folder / "c.laz").codes
+    if with_other:
+        assert labels == {
+            "ground": [2],
+            "vegetation": [5],
+            "building": [6],
+            "other": [],
+            "vegetation or other": [1],
+        }
+        assert cloud_labels(spec, folder / "a.laz").codes["other"] == [1]
+    else:
+        assert "other" not in labels
+        assert [1] not in labels.values()
+        assert "ignore: [1]" in text

@@ -157,6 +157,8 @@ def _place_unclassified(
         ignored[1] = f"unclassified, {points} points"
     else:
         reason = "unclassified" if len(classes) > 1 else "the only other code"
+        if "vegetation" not in names:
+            reason += "; does it hold vegetation? Then name it so"
         classes.append(ClassChoice(OTHER, (1,), points, reason))
 
 

@@ -30,6 +30,7 @@ from vl3d_lite.guide.init.split import (
     points_near_others,
 )
 from vl3d_lite.guide.init.survey import UNSEEN, Survey, survey_cloud
+from vl3d_lite.guide.init.unclear import unclear_clouds, unclear_files, without_code_1
 from vl3d_lite.spec import read_spec
 from vl3d_lite.system import output_errors, require_free, write_text
 
@@ -86,6 +87,8 @@ def propose_spec(
         )
     surveys = [survey_cloud(path) for path in paths]
     labeled = [survey for survey in surveys if survey.labeled]
+    unclear = unclear_clouds(labeled)
+    labeled = [without_code_1(s) if s in unclear else s for s in labeled]
     choices = _classes(paths, labeled)
     folder = split_into or output.parent / f"{output.stem}_blocks"
     split = _split(labeled, choices, folder, overwrite)
@@ -99,6 +102,7 @@ def propose_spec(
         split=split.reason,
         terrestrial=is_terrestrial(labeled),
         inputs=_common_dimensions(labeled, surveys),
+        unclear=unclear_files(unclear, _sources(labeled, folder)),
     )
     text = spec_text(facts, output.parent)
     write_text(output, text)
@@ -120,6 +124,19 @@ def _check(written: Path) -> None:
         *([domain] if domain else []),
     ]:
         logger.warning("warning: %s", warning)
+
+
+def _sources(surveys: Sequence[Survey], folder: Path) -> list[tuple[Path, Path]]:
+    """Each cloud and the blocks that it may be split into, with the cloud itself."""
+    return [
+        (file, survey.path)
+        for survey in surveys
+        for file in (
+            survey.path,
+            _block_path(survey.path, "train", folder),
+            _block_path(survey.path, "validation", folder),
+        )
+    ]
 
 
 def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:
@@ -201,7 +218,11 @@ def _split(
 
 
 def _labeled_cloud(survey: Survey, choices: ClassChoices) -> PointCloud:
-    codes = {choice.name: choice.codes for choice in choices.classes}
+    # A survey without code 1 is of a cloud whose code 1 is unclear.
+    codes = {
+        choice.name: [code for code in choice.codes if code in survey.codes]
+        for choice in choices.classes
+    }
     return read_las(survey.path, class_codes=codes, excluded=UNSEEN)
 
 

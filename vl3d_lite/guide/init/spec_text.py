@@ -1,8 +1,8 @@
 """Write the text of a commented spec."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -10,6 +10,7 @@ import yaml
 from vl3d_lite.guide.init.classes import ClassChoices, choose_class_weights
 from vl3d_lite.guide.init.sizing import Sizes
 from vl3d_lite.guide.init.survey import OVERLAP, WITHHELD, Survey
+from vl3d_lite.guide.init.unclear import group_lines
 
 CHANNELS = (32, 64, 128, 192)
 BLOCKS = (
@@ -45,6 +46,7 @@ class Facts:
         split: Reason for the choice of the validation clouds.
         terrestrial: Whether the clouds are terrestrial scans.
         inputs: Dimensions that vary in every cloud.
+        unclear: Clouds whose code 1 may hold vegetation, to its share of the points.
     """
 
     surveys: Sequence[Survey]
@@ -56,6 +58,7 @@ class Facts:
     split: str
     terrestrial: bool
     inputs: set[str]
+    unclear: Mapping[Path, float] = field(default_factory=dict)
 
 
 def spec_text(facts: Facts, folder: Path) -> str:
@@ -154,15 +157,34 @@ def _ignored_flags(facts: Facts) -> list[str]:
 
 
 def _clouds(facts: Facts, folder: Path) -> list[str]:
-    predict = (
-        "" if facts.predict != facts.validation else "replace with your own clouds"
-    )
-    return [
+    lines = [
         _line("clouds:", "relative to this file"),
-        _line(f"  train: {_paths(facts.train, folder)}"),
-        _line(f"  validation: {_paths(facts.validation, folder)}", facts.split),
-        _line(f"  predict: {_paths(facts.predict, folder)}", predict),
+        *_labeled_clouds(facts, "train", facts.train, folder, ""),
+        *_labeled_clouds(facts, "validation", facts.validation, folder, facts.split),
     ]
+    if facts.predict == facts.validation:
+        lines += [
+            "  # The validation clouds choose the epoch and fit the temperature: their",
+            "  # scores are no test. Replace them with your own clouds.",
+        ]
+    return [*lines, _line(f"  predict: {_paths(facts.predict, folder)}")]
+
+
+def _labeled_clouds(
+    facts: Facts, key: str, paths: Sequence[Path], folder: Path, comment: str
+) -> list[str]:
+    """The lines of a list of clouds; one of unclear codes is a group of its own."""
+    clear = [path for path in paths if path not in facts.unclear]
+    if len(clear) == len(paths):
+        return [_line(f"  {key}: {_paths(paths, folder)}", comment)]
+    lines = [_line(f"  {key}:", comment)]
+    lines += [f"    - {_paths([path], folder)[1:-1]}" for path in clear]
+    names = [choice.name for choice in facts.choices.classes]
+    for path in paths:
+        if path in facts.unclear:
+            file = _paths([path], folder)[1:-1]
+            lines += group_lines(file, facts.unclear[path], names)
+    return lines
 
 
 def _paths(paths: Sequence[Path], folder: Path) -> str:
