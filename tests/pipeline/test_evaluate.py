@@ -201,13 +201,49 @@ def test_classes_are_grouped_in_prediction_and_evaluation(trained, place, tmp_pa
 def test_flagged_points_are_not_scored(place, trained, tmp_path):
     (outcome,) = read_outcomes(trained.predictions)
     las = laspy.read(place / "test.laz")
-    las.withheld[::3] = 1
+    las.overlap[::3] = 1
+    las.withheld[::5] = 1
     las.write(tmp_path / "test.laz")
     moved = dataclasses.replace(outcome, source=str(tmp_path / "test.laz"))
     spec = pipeline.open_run(trained)[0]
     every = read_pair(spec, trained.predictions, moved).reference
-    spec = spec.model_copy(update={"ignored_flags": ["withheld"]})
+    spec = spec.model_copy(update={"ignored_flags": ["overlap"]})
     kept = read_pair(spec, trained.predictions, moved).reference
-    assert (every >= 0).all()
+    # Withheld points are excluded by default.
+    np.testing.assert_array_equal(every < 0, np.arange(len(las)) % 5 == 0)
     assert (kept[::3] == -1).all()
     np.testing.assert_array_equal(kept[1::3], every[1::3])
+
+
+@pytest.mark.slow
+def test_disagreements_lie_in_a_cloud_of_feet(trained, place, tmp_path):
+    foot = 1200 / 3937
+    before = laspy.read(place / "test.laz")
+    header = laspy.LasHeader(point_format=6, version="1.4")
+    header.scales, header.offsets = [0.001] * 3, before.header.offsets / foot
+    feet = laspy.LasData(header)
+    for name in before.point_format.dimension_names:
+        if name not in "XYZ":
+            feet[name] = before[name]
+    feet.xyz = before.xyz / foot
+    # One house whose reference is vegetation, where there is one building.
+    wrong = (feet.classification == 6) & (feet.x < feet.x.min() + 20 / foot)
+    feet.classification[wrong] = 5
+    feet.write(tmp_path / "feet.laz")
+    folder, unit = tmp_path / "out", ["clouds.unit=us-ft"]
+    pipeline.predict(trained, [tmp_path / "feet.laz"], folder, OPTIONS, unit)
+    (record,) = read_outcomes(folder)
+    assert record.unit == "us-ft"
+    copy = copy_of(trained, tmp_path / "copy")
+    pipeline.evaluate(copy, folder)
+    with copy.disagreements.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    for row in rows:
+        assert row["unit"] == "us-ft"
+        assert feet.x.min() - 0.01 <= float(row["x_min"]) <= float(row["x_max"])
+        assert float(row["x_max"]) <= feet.x.max() + 0.01
+        assert feet.y.min() - 0.01 <= float(row["y"]) <= feet.y.max() + 0.01
+    report = copy.report.read_text()
+    assert "no CRS named, coordinates in us-ft" in report
+    assert re.search(r"\d+ us-ft <span class=.north.>", report)
