@@ -1,5 +1,6 @@
 """Commands that write or read a run: from training to the ensemble of runs."""
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -127,14 +128,11 @@ def predict(
         threads, quiet, resume=resume, overwrite=overwrite, replace=replace
     )
     target = output or (OUTPUT if folder is None else folder.predictions)
-    pipeline, settings = load_pipeline(), (set_ or [], classes)
-    if folder is None:
-        outcomes = pipeline.predict_with_fitting_models(
-            paths, target, options, *settings
-        )
-    else:
-        outcomes = pipeline.predict(folder, paths, target, options, *settings)
-    for outcome in outcomes:
+    pipeline = load_pipeline()
+    classify = pipeline.predict_with_fitting_models
+    if folder is not None:
+        classify = functools.partial(pipeline.predict, folder)
+    for outcome in classify(paths, target, options, set_ or [], classes):
         echo(
             f"{target / outcome.output}: {outcome.voted:,} points predicted directly, "
             f"{outcome.nearest:,} filled from the nearest predicted cell"

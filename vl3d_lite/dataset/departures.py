@@ -9,7 +9,7 @@ import numpy as np
 from vl3d_lite.dataset.domain import COLORS, Domain, Profile, spread, try_profile
 from vl3d_lite.spec import COMPUTED_FEATURES, Spec
 
-DENSITY_FACTOR = 1.5  # beyond the densities of the training
+DENSITY_FACTOR = 2.5  # beyond the densities of the training: als_dense bears that
 SCALE_FACTOR = 4.0  # of intensity; sensors of one campaign differ by less
 HEIGHT_FACTOR = 2.0  # above the tallest of the training
 SLOPE_DEGREES = 5.0  # above the steepest of the training

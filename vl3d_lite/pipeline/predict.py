@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.errors import DataError, SpecError, VL3DError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
 from vl3d_lite.pipeline.domain import outside_domain
@@ -65,11 +65,7 @@ def predict(
         VL3DError: The error of the first cloud that failed, after all others are
             done. The errors of the others are logged as they occur.
     """
-    for override in overrides:
-        if not override.startswith("prediction."):
-            raise SpecError(
-                f"--set {override}: a trained run can only change `prediction.*`"
-            )
+    _require_allowed(overrides)
     spec, scaling = open_run(run, overrides)
     temperature = open_calibration(run, spec)
     # Invalid groups are an error before anything is done.
@@ -84,27 +80,33 @@ def predict(
         prepare_backend(spec.seed, options.threads)
         inference = Inference(load_network(run, spec, scaling), spec)
         with Interrupts() as interrupts:
+            made_with = (temperature, class_groups, origin, outside)
             classifier = Classifier(
-                inference,
-                spec,
-                scaling,
-                options,
-                interrupts,
-                temperature,
-                class_groups,
-                origin,
-                outside,
+                inference, spec, scaling, options, interrupts, *made_with
             )
             errors = CloudQueue(classifier, outputs).predict()
         if outputs.outcomes and class_column(spec):
             write_color_files(folder, grouped, class_column(spec))
     if errors:
-        first = errors[0]
-        first.args = (
-            f"{len(errors)} of {len(paths)} clouds were not predicted: {first}",
-        )
-        raise first
+        raise _first_of(errors, len(paths))
     return list(outputs.outcomes.values())
+
+
+def _require_allowed(overrides: Sequence[str]) -> None:
+    """Check that overrides change what a trained run can change."""
+    for override in overrides:
+        if not override.startswith(("prediction.", "clouds.unit=")):
+            raise SpecError(
+                f"--set {override}: a trained run can only change `prediction.*` "
+                "and `clouds.unit`"
+            )
+
+
+def _first_of(errors: Sequence[VL3DError], clouds: int) -> VL3DError:
+    """The first error, which tells how many clouds failed."""
+    first = errors[0]
+    first.args = (f"{len(errors)} of {clouds} clouds were not predicted: {first}",)
+    return first
 
 
 def repeat_predictions(

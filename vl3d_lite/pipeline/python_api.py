@@ -1,6 +1,7 @@
 """The commands as Python functions: paths and keywords in, results out."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vl3d_lite.clouds import find_clouds
@@ -121,24 +122,24 @@ def predict(
         >>> cloud.output, cloud.points
         ('scan.laz', 6000)
     """
+    classify, target = _classify_with(Path(run_folder))
     patterns = [clouds] if isinstance(clouds, str | Path) else clouds
-    options = _options(threads, quiet, resume, overwrite, replace)
-    if is_auto(Path(run_folder)):
-        paths = find_clouds([str(pattern) for pattern in patterns], Path.cwd())
-        target = OUTPUT if output is None else Path(output)
-        return predict_with_fitting_models(
-            paths, target, options, overrides, class_groups
-        )
-    run = find_run(Path(run_folder))
-    run.require_model()
-    return predict_clouds(
-        run,
+    return classify(
         find_clouds([str(pattern) for pattern in patterns], Path.cwd()),
-        run.predictions if output is None else Path(output),
-        options,
+        target if output is None else Path(output),
+        _options(threads, quiet, resume, overwrite, replace),
         overrides,
         class_groups,
     )
+
+
+def _classify_with(run_folder: Path) -> tuple[Callable, Path]:
+    """What classifies clouds with a run, and the folder of its predictions."""
+    if is_auto(run_folder):
+        return predict_with_fitting_models, OUTPUT
+    run = find_run(run_folder)
+    run.require_model()
+    return functools.partial(predict_clouds, run), run.predictions
 
 
 def evaluate(
