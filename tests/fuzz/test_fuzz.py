@@ -22,33 +22,49 @@ def leave_signals(monkeypatch):
     monkeypatch.setattr(app, "catch_signals", lambda *_: None)
 
 
+NEED_NO_RUN = ("las", "yaml", "arguments")
+
+
 @pytest.fixture
-def shared(tmp_path, place, trained):
+def shared(tmp_path, request, kind):
     """What inputs need, with the run of all tests instead of an own one."""
     folder = tmp_path / "shared"
     folder.mkdir()
-    shutil.copytree(trained.root, folder / "run")
-    for name in ("train.laz", "val.laz", "test.laz", "spec.yaml"):
-        shutil.copy(place / name, folder)
+    if kind not in NEED_NO_RUN:
+        shutil.copytree(request.getfixturevalue("trained").root, folder / "run")
+        for path in request.getfixturevalue("place").iterdir():
+            shutil.copy(path, folder)
+    KINDS[kind].prepare(folder)
     return folder
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"), [(kind, number) for kind in KINDS for number in range(3)]
-)
-def test_an_input_ends_with_one_message_and_changes_nothing(
-    kind, number, shared, leave_signals, tmp_path, monkeypatch
-):
-    for other in shared.glob("*.yaml"):
-        if kind == "las":
-            other.unlink()  # it makes its own
-    KINDS[kind].prepare(shared)
-    folder = tmp_path / "input"
+def inputs(kinds, count):
+    return [(kind, number) for kind in kinds for number in range(count)]
+
+
+def try_input(kind, number, shared, folder, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     judge = Judge(folder)
     KINDS[kind].attempt(np.random.default_rng([SEED, number]), judge, shared)
     assert judge.findings == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"), inputs(("las", "yaml", "arguments", "json", "npz"), 3)
+)
+def test_an_input_ends_with_one_message_and_changes_nothing(
+    kind, number, shared, leave_signals, tmp_path, monkeypatch
+):
+    try_input(kind, number, shared, tmp_path / "input", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "number"), inputs(("keras", "runs"), 3))
+def test_a_damaged_network_ends_with_one_message_and_changes_nothing(
+    kind, number, shared, leave_signals, tmp_path, monkeypatch
+):
+    try_input(kind, number, shared, tmp_path / "input", monkeypatch)
 
 
 @pytest.mark.slow
