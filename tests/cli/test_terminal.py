@@ -57,7 +57,7 @@ def test_a_locale_without_utf8_changes_no_file_and_no_exit_code(place, tmp_path)
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for locale in (plain, {"LC_ALL": "C.UTF-8"}):
         result = subprocess.run(
-            [*COMMAND, "plan", spec, "--set", "classes.Öde=1"],
+            [*COMMAND, "plan", spec, "--set", "classes.Gebüsch.output_code=3"],
             capture_output=True,
             env={**os.environ, **locale},
         )
