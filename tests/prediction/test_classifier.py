@@ -82,7 +82,7 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
     with Interrupts() as interrupts:
         classifier = Classifier(
             Network(),
-            SimpleNamespace(prediction=settings),
+            SimpleNamespace(prediction=settings, clouds=SimpleNamespace(unit=None)),
             None,
             classify.Options(threads=2, quiet=True),
             interrupts,

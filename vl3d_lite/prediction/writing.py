@@ -96,23 +96,14 @@ def write_prediction(
         DataError: The source has a dimension of that name.
         ResourceError: The target cannot be written.
     """
-    codes, raw_codes = _codes(prediction, spec)
-    columns = {
-        "prediction": (codes, np.uint16, "predicted LAS code"),
-        PREDICTION_RAW: (raw_codes, np.uint16, "predicted code, sure or not"),
-        "confidence": (prediction.confidence, np.float32, "highest probability"),
-        "entropy": (prediction.entropy, np.float32, "normalized entropy"),
-    }
-    for index, name in enumerate(spec.class_names):
-        values = prediction.probabilities[:, index]
-        # LAS descriptions of dimensions hold 31 characters and a zero.
-        columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
+    columns = _columns(prediction, spec)
 
     def per_point(values: np.ndarray) -> Callable[[int, int], np.ndarray]:
         return lambda start, stop: values[cell_of_point[start:stop]]
 
     classification = None
     if "classification" in spec.prediction.write:
+        codes, *_ = columns["prediction"]
         classification = per_point(codes.astype(np.uint8))
     with output_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +122,24 @@ def write_prediction(
         signature=signature,
         before_rename=before_rename,
     )
+
+
+def _columns(
+    prediction: CellPrediction, spec: Spec
+) -> dict[str, tuple[np.ndarray, type, str]]:
+    """Values of cells, type and description of every dimension there can be."""
+    codes, raw_codes = _codes(prediction, spec)
+    columns = {
+        "prediction": (codes, np.uint16, "predicted LAS code"),
+        PREDICTION_RAW: (raw_codes, np.uint16, "predicted code, sure or not"),
+        "confidence": (prediction.confidence, np.float32, "highest probability"),
+        "entropy": (prediction.entropy, np.float32, "normalized entropy"),
+    }
+    for index, name in enumerate(spec.class_names):
+        values = prediction.probabilities[:, index]
+        # LAS descriptions of dimensions hold 31 characters and a zero.
+        columns[f"p_{name}"] = (values, np.float32, f"probability of {name}"[:31])
+    return columns
 
 
 def _codes(prediction: CellPrediction, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
