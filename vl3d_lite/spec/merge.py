@@ -123,9 +123,7 @@ class _Loader:
         except OSError as error:
             what = "the spec" if is_first else f"`extends`: {path}"
             remedy = reading_remedy(error) if error.errno else "name a YAML file"
-            self.add_error(
-                origin, f"{what} cannot be read: {error.strerror}; {remedy}"
-            )
+            self.add_error(origin, f"{what} cannot be read: {error.strerror}; {remedy}")
             return None
 
     def _parse(self, text: bytes, start: Position) -> Node | None:

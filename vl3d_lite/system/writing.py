@@ -39,6 +39,7 @@ def require_free(
 
     Raises:
         SpecError: `path` exists and `overwrite` is false.
+        DataError: No file can have this path.
     """
     require_usable_path(path)
     if path.exists() and not overwrite:
