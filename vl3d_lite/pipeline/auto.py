@@ -62,7 +62,7 @@ def predict_with_fitting_models(
         chosen.setdefault(name, []).append(path)
     runs = {candidate.name: candidate.run for candidate in candidates}
     records: dict[str, PredictedCloud] = {}
-    errors = []
+    errors: list[VL3DError] = []
     for name, clouds in chosen.items():
         try:
             found = predict(
