@@ -5,6 +5,7 @@ from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_present
+from vl3d_lite.model.layers.precision import maximum
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -175,8 +176,9 @@ class NeighborUpsample(keras.layers.Layer):
         # 1 m where missing: a distance of 0 has no finite gradient.
         offsets = ops.where(present[..., None], offsets, 1.0)
         squared = ops.sum(ops.square(offsets), axis=-1)
-        weights = ops.where(present, ops.rsqrt(ops.maximum(squared, 1e-12)), 0.0)
-        return ops.divide_no_nan(weights, ops.sum(weights, axis=-1, keepdims=True))
+        weights = ops.where(present, ops.rsqrt(maximum(squared, 1e-12)), 0.0)
+        total = ops.sum(weights, axis=-1, keepdims=True)
+        return weights / ops.where(total > 0, total, 1.0)
 
     def compute_output_shape(self, input_shape):
         features, up, *_ = input_shape

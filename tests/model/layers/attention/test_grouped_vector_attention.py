@@ -19,6 +19,7 @@ from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.attention.grouped_vector_attention import (
     GroupedVectorAttentionLayer,
 )
+from vl3d_lite.model.layers.attention.torf_gva import TORFGVALayer
 
 ROWS, PADDED, WIDTH, GROUPS = 9, 2, 6, 2
 OPTIONS = {
@@ -375,3 +376,22 @@ def test_refuses_other_ranks(inputs):
         GroupedVectorAttentionLayer(groups=GROUPS)([inputs[0], inputs[1]])
     with pytest.raises(DeepLearningException, match="expected a list of coordinates"):
         GroupedVectorAttentionLayer(groups=GROUPS)([*inputs[:2], inputs[2][0]])
+
+
+@pytest.mark.parametrize("weights", ["groups", "channels"])
+def test_contracts_by_the_layer_of_the_contract(inputs, weights, monkeypatch):
+    layer = randomized({"groups": GROUPS, "weights": weights}, inputs)
+    expected = run(layer, inputs)
+    assert type(layer.contraction) is TORFGVALayer
+    called = []
+    contract = TORFGVALayer.call
+
+    def call(self, parts, *arguments, **options):
+        called.append([tuple(part.shape) for part in parts])
+        return contract(self, parts, *arguments, **options)
+
+    monkeypatch.setattr(TORFGVALayer, "call", call)
+    np.testing.assert_array_equal(run(layer, inputs), expected)
+    depth = WIDTH // GROUPS
+    samples = [(2 * ROWS, 4, GROUPS), (2 * ROWS, 4, GROUPS, depth)]
+    assert called == [samples if weights == "groups" else [*samples, samples[1]]]

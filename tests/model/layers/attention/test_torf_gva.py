@@ -61,6 +61,23 @@ def test_takes_and_ignores_training_and_mask(operands):
     assert_same(keras.ops.convert_to_numpy(result), run(layer, operands), 0)
 
 
+def test_a_mask_by_name_is_no_warning_of_keras(operands):
+    layer = TORFGVALayer()
+    expected = keras.ops.convert_to_numpy(layer(operands))
+    result = layer(operands, training=False, mask=False)  # warnings are errors
+    assert_same(keras.ops.convert_to_numpy(result), expected, 0)
+
+
+def test_without_weights_the_factor_is_one(operands):
+    alpha, _, values = operands
+    layer = TORFGVALayer(weighted=False)
+    expected = torf_by_loops(alpha, np.ones_like(values), values)
+    assert_same(run(layer, [alpha, values]), expected, 1e-6)
+    assert layer.compute_output_shape([alpha.shape, values.shape]) == (4, 3, 2)
+    with pytest.raises(DeepLearningException, match=r"two inputs of ranks \(3, 4\)"):
+        layer(operands)
+
+
 @pytest.mark.parametrize(
     "shapes",
     [

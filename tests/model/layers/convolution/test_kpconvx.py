@@ -528,3 +528,11 @@ def test_the_representation_is_exported(tmp_path):
     np.testing.assert_allclose(np.loadtxt(points), numpy_of(layer.Q.value), atol=1e-6)
     with pytest.raises(DeepLearningException, match="`Wpast` must have the shape"):
         layer.export_representation(tmp_path, Wpast=past[0])
+
+
+def test_a_mask_by_name_is_no_warning_of_keras():
+    layer = KPConvXLayer(1, **SMALL)
+    inputs = list(field())
+    expected = numpy_of(layer(inputs))
+    result = layer(inputs, training=False, mask=False)  # warnings are errors
+    assert_same(numpy_of(result), expected, 0)

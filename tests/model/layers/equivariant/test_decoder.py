@@ -484,3 +484,38 @@ def test_missing_positions_are_named():
     del inputs["memory_positions"]
     with pytest.raises(DeepLearningException, match=r"`memory_positions` is missing"):
         call(layer, inputs)
+
+
+@pytest.mark.slow
+def test_masks_by_head_have_the_form_of_pytorch():
+    layer = make()
+    inputs = draw(layer)
+    rng = np.random.default_rng(6)
+    masks = {"tgt_mask": rng.random((2, 2, 5, 5)) < 0.7}
+    masks["memory_mask"] = rng.random((2, 2, 5, 7)) < 0.7
+    flat = {name: mask.reshape(4, *mask.shape[2:]) for name, mask in masks.items()}
+    result = call(layer, {**inputs, **flat})
+    # One field at a time, and heads that share a mask: the known forms.
+    for field in range(2):
+        own = {name: value[field : field + 1] for name, value in inputs.items()}
+        same = {name: mask[field, :1].repeat(2, 0) for name, mask in masks.items()}
+        shared = {name: mask[field, :1] for name, mask in masks.items()}
+        np.testing.assert_allclose(
+            call(layer, {**own, **same}), call(layer, {**own, **shared}), atol=1e-6
+        )
+        both = {name: mask[field] for name, mask in masks.items()}
+        np.testing.assert_allclose(
+            call(layer, {**own, **both}), result[field : field + 1], atol=1e-5
+        )
+    with pytest.raises(DeepLearningException, match=r"B = 2 and H = 2 heads.*\(3, 5"):
+        call(layer, {**inputs, "tgt_mask": np.ones((3, 5, 5), bool)})
+
+
+def test_no_init_scheme_is_the_default():
+    first, second = make(init_scheme=None), make()
+    for layer in (first, second):
+        keras.utils.set_random_seed(1)
+        call(layer, draw(layer))
+    assert first.get_config()["init_scheme"] is None
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(numpy_of(one), numpy_of(other))

@@ -5,6 +5,7 @@ from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
 from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_real
+from vl3d_lite.model.layers.precision import matmul
 
 
 class NeighborAttention(keras.layers.Layer):
@@ -129,7 +130,7 @@ class NeighborAttention(keras.layers.Layer):
         kernels = (self.query_kernel, self.key_kernel, self.value_kernel)
         # One product of three times the columns is faster than three products.
         kernel = self._cast(ops.concatenate(kernels, axis=-1))
-        return ops.matmul(features, kernel), real
+        return matmul(features, kernel), real
 
     def _cast(self, values):
         return ops.cast(values, self.compute_dtype)

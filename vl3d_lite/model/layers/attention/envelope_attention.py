@@ -21,6 +21,7 @@ from vl3d_lite.model.layers.neighborhood import (
     is_present,
     neighbor_offsets,
 )
+from vl3d_lite.model.layers.precision import matmul
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -167,4 +168,4 @@ class EnvelopeGatedAttention(NeighborAttention):
         if hidden is not None:
             kernel = self._cast(self.shift_kernel)
             context = context + shift_by_attention(alpha, hidden, kernel, neighbors)
-        return ops.matmul(self._merge(context), self._cast(self.output_kernel))
+        return matmul(self._merge(context), self._cast(self.output_kernel))

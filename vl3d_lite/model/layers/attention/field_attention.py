@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from vl3d_lite.errors import DeepLearningException
-from vl3d_lite.model.layers.neighborhood import is_real
+from vl3d_lite.model.layers.neighborhood import at_least_float32, is_real
+from vl3d_lite.model.layers.precision import matmul
 
 
 @keras.saving.register_keras_serializable(package="vl3d_lite")
@@ -129,14 +130,12 @@ class FieldAttentionLayer(keras.layers.Layer):
 
     def _encode(self, coordinates, real):
         # Angles of tens of radians lose their fraction in half precision.
-        precise = keras.backend.result_type(self.compute_dtype, "float32")
+        precise = at_least_float32(self.compute_dtype)
         coordinates = ops.where(real[..., None], ops.cast(coordinates, precise), 0.0)
-        angles = ops.matmul(
-            coordinates / self.scale, ops.cast(self.frequencies, precise)
-        )
+        angles = matmul(coordinates / self.scale, ops.cast(self.frequencies, precise))
         waves = ops.sin(angles + ops.cast(self.phases, precise))
         waves = ops.cast(waves, self.compute_dtype)
-        return ops.matmul(waves, ops.cast(self.encoding_kernel, self.compute_dtype))
+        return matmul(waves, ops.cast(self.encoding_kernel, self.compute_dtype))
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[1])

@@ -14,7 +14,7 @@ from vl3d_lite.model.layers.attention.products import (
     narrow_matmul,
     shift_by_attention,
 )
-from vl3d_lite.model.layers.attention.torf_gva import contract_neighbors
+from vl3d_lite.model.layers.attention.torf_gva import TORFGVALayer
 from vl3d_lite.model.layers.neighborhood import (
     at_least_float32,
     gather_neighbors,
@@ -22,6 +22,7 @@ from vl3d_lite.model.layers.neighborhood import (
     neighbor_offsets,
     require_integers,
 )
+from vl3d_lite.model.layers.precision import matmul
 
 WEIGHTS = ("groups", "channels")
 SOFTMAX = ("plain", "envelope")
@@ -154,6 +155,9 @@ class GroupedVectorAttentionLayer(NeighborAttention):
             dtype=self.dtype_policy,
             name="norm",
         )
+        self.contraction = TORFGVALayer(
+            weighted=weights == "channels", dtype=self.dtype_policy, name="contraction"
+        )
         # The softmax runs at least in float32, and so does its dropout.
         self.attention_dropout = self._make_dropout(self._at_least_float32())
 
@@ -239,19 +243,19 @@ class GroupedVectorAttentionLayer(NeighborAttention):
         encoding = self._cast(self.encoding_kernel)
         # Two gathers: the backward pass of a joint one is 1.7 times slower in a graph.
         relation = gather_neighbors(
-            ops.matmul(key, encoding), neighbors, zero_missing=False
+            matmul(key, encoding), neighbors, zero_missing=False
         )
-        relation = relation - ops.expand_dims(ops.matmul(query, encoding), 2)
+        relation = relation - ops.expand_dims(matmul(query, encoding), 2)
         shift = self._cast(self.encoding_bias)
         if self.positional_bias:
             hidden_kernel, hidden_bias, kernel, bias = map(self._cast, self.bias_mlp)
             hidden = encode_offsets(offsets, hidden_kernel, hidden_bias)
-            factored = ops.matmul(kernel, encoding)
+            factored = matmul(kernel, encoding)
             relation = relation + narrow_matmul(hidden, factored, neighbors)
-            shift = shift + ops.matmul(bias, encoding)
+            shift = shift + matmul(bias, encoding)
         alpha = self._softmax(ops.relu(relation + shift), gate, training)
         value = gather_neighbors(value, neighbors, zero_missing=False)
-        context = contract_neighbors(alpha, self._split(value))  # (B, R, G, C / G)
+        context = self._contract(alpha, self._split(value))  # (B, R, G, C / G)
         if self.positional_bias:
             context = context + shift_by_attention(alpha, hidden, kernel, neighbors)
             total = ops.expand_dims(ops.sum(alpha, axis=2), -1)  # (B, R, G, 1)
@@ -268,22 +272,32 @@ class GroupedVectorAttentionLayer(NeighborAttention):
             bias = self._run_mlp(self.bias_mlp, offsets)
             relation = relation + bias
             value = value + bias
-        encoded = ops.matmul(relation, self._cast(self.encoding_kernel))
+        encoded = matmul(relation, self._cast(self.encoding_kernel))
         encoded = ops.relu(encoded + self._cast(self.encoding_bias))
         alpha = self._softmax(encoded, gate, training)
-        w = None
+        factors = [self._split(value)]
         if self.weights_per == "channels":
-            w = ops.matmul(encoded, self._cast(self.weight_kernel))
-            w = self._split(w + self._cast(self.weight_bias))
-        return self._merge(contract_neighbors(alpha, self._split(value), w)), alpha
+            w = matmul(encoded, self._cast(self.weight_kernel))
+            factors.insert(0, self._split(w + self._cast(self.weight_bias)))
+        return self._merge(self._contract(alpha, *factors)), alpha
+
+    def _contract(self, alpha, *factors):
+        """Sum over the neighbors; all points of all fields are samples of it."""
+        fields = ops.shape(alpha)[:2]
+        samples = [
+            ops.reshape(value, (-1, *ops.shape(value)[2:]))
+            for value in (alpha, *factors)
+        ]
+        context = self.contraction(samples)  # (B R, G, C / G)
+        return ops.reshape(context, (*fields, *ops.shape(context)[1:]))
 
     def _run_mlp(self, mlp, offsets):
         hidden_kernel, hidden_bias, kernel, bias = map(self._cast, mlp)
-        hidden = ops.relu(ops.matmul(offsets, hidden_kernel) + hidden_bias)
-        return ops.matmul(hidden, kernel) + bias
+        hidden = ops.relu(matmul(offsets, hidden_kernel) + hidden_bias)
+        return matmul(hidden, kernel) + bias
 
     def _softmax(self, encoded, gate, training):
-        logits = ops.matmul(encoded, self._cast(self.logits_kernel))
+        logits = matmul(encoded, self._cast(self.logits_kernel))
         logits = ops.cast(logits, self._at_least_float32())
         if self.softmax == "envelope":
             alpha = envelope_gated_softmax(logits, z_bias_raw=self.z_bias_raw, **gate)

@@ -12,6 +12,7 @@ from keras import ops
 
 from vl3d_lite.model.layers.gradients import upstream_gradient
 from vl3d_lite.model.layers.neighborhood import materialize
+from vl3d_lite.model.layers.precision import matmul
 
 
 def encode_offsets(offsets, kernel, bias):
@@ -37,10 +38,10 @@ def encode_offsets(offsets, kernel, bias):
         def gradient(*upstream, **torch_arguments):
             passed = upstream_gradient(upstream, torch_arguments)
             passed = ops.where(encoded > 0, passed, ops.zeros_like(passed))
-            offsets_gradient = ops.matmul(passed, ops.transpose(kernel))
+            offsets_gradient = matmul(passed, ops.transpose(kernel))
             passed = ops.reshape(passed, (-1, kernel.shape[1]))
             rows = ops.reshape(offsets, (-1, kernel.shape[0]))
-            kernel_gradient = ops.matmul(ops.transpose(rows), passed)
+            kernel_gradient = matmul(ops.transpose(rows), passed)
             return offsets_gradient, kernel_gradient, ops.sum(passed, axis=0)
 
         return encoded, gradient
@@ -65,15 +66,15 @@ def narrow_matmul(hidden, kernel, neighbors):
         def gradient(*upstream, **torch_arguments):
             upstream = upstream_gradient(upstream, torch_arguments)
             columns = ops.transpose(ops.reshape(upstream, (-1, kernel.shape[1])))
-            kernel_gradient = ops.matmul(
+            kernel_gradient = matmul(
                 columns, ops.reshape(hidden, (-1, kernel.shape[0]))
             )
             # Stored, or XLA would transpose the product again.
             kernel_gradient = materialize(kernel_gradient[None], neighbors)[0]
-            hidden_gradient = ops.matmul(upstream, ops.transpose(kernel))
+            hidden_gradient = matmul(upstream, ops.transpose(kernel))
             return hidden_gradient, ops.transpose(kernel_gradient), None
 
-        return ops.matmul(hidden, kernel), gradient
+        return matmul(hidden, kernel), gradient
 
     return multiply(*map(ops.convert_to_tensor, (hidden, kernel, neighbors)))
 
@@ -97,10 +98,10 @@ def pool_by_attention(alpha, hidden, neighbors):
             # As rows of G, or XLA would reuse the transpose of alpha.
             rows = ops.reshape(alpha, (1, -1, alpha.shape[-1]))
             rows = ops.reshape(materialize(rows, neighbors), ops.shape(alpha))
-            alpha_gradient = ops.matmul(hidden, ops.swapaxes(upstream, -1, -2))
-            return alpha_gradient, ops.matmul(rows, upstream), None
+            alpha_gradient = matmul(hidden, ops.swapaxes(upstream, -1, -2))
+            return alpha_gradient, matmul(rows, upstream), None
 
-        return ops.matmul(ops.swapaxes(alpha, -1, -2), hidden), gradient
+        return matmul(ops.swapaxes(alpha, -1, -2), hidden), gradient
 
     return pool(*map(ops.convert_to_tensor, (alpha, hidden, neighbors)))
 

@@ -40,12 +40,15 @@ class TORFGVALayer(keras.layers.Layer):
     Shapes: ``B`` samples, ``K`` neighbors, ``G`` groups, ``d`` channels per group.
 
     Args:
+        weighted: Whether ``w`` is given; without it the factor is 1, and no tensor
+            of ones is stored.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: A list of three: ``alpha`` ``(B, K, G)``, softmax weights;
             ``w`` ``(B, K, G, d)``, weight encoding; ``V`` ``(B, K, G, d)``,
-            values plus positional encoding.
+            values plus positional encoding. With ``weighted=False`` a list of
+            two, ``[alpha, V]``.
         training: Ignored.
         mask: Ignored.
 
@@ -61,36 +64,51 @@ class TORFGVALayer(keras.layers.Layer):
         and a sum; the result differs by float rounding only.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, weighted=True, **kwargs):
         super().__init__(**kwargs)
+        self.weighted = weighted
 
     def build(self, input_shape):
-        _check_shapes(self.name, input_shape)
+        self._check_shapes(input_shape)
 
     def call(self, inputs, training=False, mask=False):
-        _check_shapes(self.name, [value.shape for value in inputs])
-        alpha, w, values = inputs
-        return contract_neighbors(alpha, values, w)
+        self._check_shapes([value.shape for value in inputs])
+        alpha, *w, values = inputs
+        return contract_neighbors(alpha, values, *w)
+
+    def compute_mask(self, *_):
+        # The mask of the call is no mask of a sequence; Keras would warn of it.
+        return None
 
     def compute_output_shape(self, input_shape):
-        _check_shapes(self.name, input_shape)
-        values = input_shape[2]
+        self._check_shapes(input_shape)
+        values = input_shape[-1]
         return (values[0], *values[2:])
 
     def get_config(self):
-        return super().get_config()
+        return {**super().get_config(), "weighted": self.weighted}
+
+    def _check_shapes(self, input_shape):
+        shapes = [tuple(shape) for shape in as_shapes(input_shape)]
+        ranks = tuple(len(shape) for shape in shapes)
+        if self.weighted and ranks != (3, 4, 4):
+            raise DeepLearningException(
+                f"{self.name}: TORFGVALayer needs three inputs of ranks (3, 4, 4), "
+                "[alpha (B, K, G), w (B, K, G, d), V (B, K, G, d)]. "
+                f"Received: {len(shapes)} inputs of shapes {shapes}"
+            )
+        if not self.weighted and ranks != (3, 4):
+            raise DeepLearningException(
+                f"{self.name}: TORFGVALayer(weighted=False) needs two inputs of ranks "
+                "(3, 4), [alpha (B, K, G), V (B, K, G, d)]. "
+                f"Received: {len(shapes)} inputs of shapes {shapes}"
+            )
+        alpha, *_, values = shapes
+        _check_axes(self.name, alpha, shapes[1], values)
 
 
-def _check_shapes(name, input_shape):
-    shapes = [tuple(shape) for shape in as_shapes(input_shape)]
-    ranks = tuple(len(shape) for shape in shapes)
-    if ranks != (3, 4, 4):
-        raise DeepLearningException(
-            f"{name}: TORFGVALayer needs three inputs of ranks (3, 4, 4), "
-            "[alpha (B, K, G), w (B, K, G, d), V (B, K, G, d)]. "
-            f"Received: {len(shapes)} inputs of shapes {shapes}"
-        )
-    alpha, w, values = shapes
+def _check_axes(name, alpha, w, values):
+    shapes = [alpha, w, values]
     for letter, sizes in zip(
         ("B", "K", "G", "d"), zip((*alpha, None), w, values, strict=True), strict=True
     ):

@@ -12,6 +12,7 @@ from vl3d_lite.model.layers.neighborhood import (
     materialize,
     neighbor_offsets,
 )
+from vl3d_lite.model.layers.precision import maximum, minimum
 
 INFLUENCES = ("linear", "constant", "gaussian")
 
@@ -42,7 +43,7 @@ def nearest_kernel_point(offsets, kernel_points):
             best = distance
             continue
         nearest = ops.where(distance < best, index, nearest)
-        best = ops.minimum(distance, best)
+        best = minimum(distance, best)
     return nearest
 
 
@@ -70,7 +71,7 @@ def kernel_influence(offsets, kernel_points, nearest, sigma, influence="linear")
     if influence == "gaussian":
         return ops.exp(squared * (-0.5 / 0.3**2))
     # A square root has an infinite slope at 0, where points meet kernel points.
-    return ops.relu(1.0 - ops.sqrt(ops.maximum(squared, 1e-24)))
+    return ops.relu(1.0 - ops.sqrt(maximum(squared, 1e-24)))
 
 
 def kernel_geometry(
@@ -129,6 +130,10 @@ class KernelGeometryLayer(keras.layers.Layer):
 
         n_ij = argmin_k |x_j - x_i - q_k|            (the first of equal ones)
         h_ij = influence(|x_j - x_i - q_n| / sigma)   (0 where missing)
+
+    Without a shell of radius 0, a center is as far from all kernel points of the
+    innermost shell, as is any point on its axis; rounding decides between them, so
+    `n` may differ between backends there. A center shell avoids that.
 
     A missing neighbor has nearest 0 and influence exactly 0. All blocks of a stage
     share the result. The kernel points are not trained; a deformable kernel

@@ -83,7 +83,8 @@ class KPConvXLayer(KPConvXBlocks):
             ``a = sigmoid(act(f Phi + phi) Psi)``; no act follows ``h^``, and
             ``out = act(f + h^)``.
         modulation_norm: Whether to normalize the logits of each kernel point before
-            the sigmoid (mean 0, variance 1, then a gain and a bias).
+            the sigmoid (mean 0, variance 1, then a gain and a bias): over the
+            ``D / G`` modulations of one point, not over points or fields.
         output_channels: Channels of the last block's output. Where they differ from
             ``D``, its residual has a linear shortcut.
         strided: Whether centers differ from the support points. The residual and
@@ -254,6 +255,10 @@ class KPConvXLayer(KPConvXBlocks):
             F = self._block(block, F, support, geometry, real, training)
         return F
 
+    def compute_mask(self, *_):
+        # The mask of the call is no mask of a sequence; Keras would warn of it.
+        return None
+
     def compute_output_shape(self, input_shape):
         shapes = check_kpconvx_shapes(self, input_shape)
         return (*shapes[2][:2], self.output_channels or shapes[1][-1])
@@ -294,12 +299,12 @@ class KPConvXLayer(KPConvXBlocks):
 
         Args:
             dir_path: Output folder.
-            out_prefix: Prefix of the file names, or None.
+            out_prefix: Beginning of every file name, without a folder, or None.
             Wpast: Earlier weights ``(blocks, mq, D)`` to compare with, or None.
 
         Raises:
-            DeepLearningException: The layer is not built, or `Wpast` is not of
-                the shape of W.
+            DeepLearningException: The layer is not built, `Wpast` is not of the
+                shape of W, or `out_prefix` contains a folder.
         """
         if not self.built:
             raise DeepLearningException(

@@ -13,6 +13,7 @@ from vl3d_lite.model.layers.convolution.kpconvx_arguments import as_layer
 from vl3d_lite.model.layers.convolution.kpconvx_initializers import sliced_initializer
 from vl3d_lite.model.layers.convolution.kpconvx_operator import kpconvx_operator
 from vl3d_lite.model.layers.neighborhood import gather_neighbors, is_present
+from vl3d_lite.model.layers.precision import matmul
 
 
 class KPConvXBlocks(keras.layers.Layer):
@@ -101,7 +102,7 @@ class KPConvXBlocks(keras.layers.Layer):
         return ops.cast(ops.convert_to_tensor(stack)[block], self.compute_dtype)
 
     def _linear(self, values, matrix, vector, block):
-        values = ops.matmul(values, self._weight(matrix, block))
+        values = matmul(values, self._weight(matrix, block))
         return values if vector is None else values + self._weight(vector, block)
 
     def _normalize(self, layers, block, values, real, training):

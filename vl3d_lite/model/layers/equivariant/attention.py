@@ -51,8 +51,9 @@ class EquivariantMultiHeadAttention(SpectralAttention):
         query: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float; None for the queries themselves.
         attention_mask: ``(T, S)``, ``(B, T, S)`` or, without neighbors,
-            ``(B, H, T, S)`` bool, True = attend. The values of a token, NaN
-            included, do not affect queries that it is hidden from.
+            ``(B, H, T, S)`` or PyTorch's ``(B H, T, S)``, bool, True = attend. The
+            values of a token, NaN included, do not affect queries that it is
+            hidden from.
         key_mask: ``(B, S)`` bool, True = present. The values of other tokens,
             NaN included, have no effect.
         query_positions: ``(B, T, n_x)`` float, in meters. Required with

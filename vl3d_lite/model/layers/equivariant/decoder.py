@@ -71,11 +71,14 @@ class EquivariantTransformerDecoderLayer(DecoderBlocks, EquivarianceCheck):
     Call arguments:
         tgt: ``(B, T, D)`` float.
         memory: ``(B, S, D)`` float, of the same representation.
-        tgt_mask: ``(T, T)`` or ``(B, T, T)`` bool, **True = attend** (PyTorch
-            and symm-learning mask by True). Float masks are an error. The values
-            of a token, NaN included, do not affect queries it is hidden from.
-        memory_mask: ``(T, S)`` or ``(B, T, S)`` bool, True = attend.
-        tgt_key_padding_mask: ``(B, T)`` bool, True = present.
+        tgt_mask: ``(T, T)``, ``(B, T, T)`` or, where attention is to all tokens,
+            PyTorch's ``(B H, T, T)``, bool, **True = attend** (PyTorch and
+            symm-learning mask by True). Float masks are an error. The values of a
+            token, NaN included, do not affect queries it is hidden from.
+        memory_mask: ``(T, S)``, ``(B, T, S)`` or ``(B H, T, S)`` bool, True =
+            attend.
+        tgt_key_padding_mask: ``(B, T)`` bool, True = present. Other rows of `tgt`
+            are set to zero before anything else, the residual included.
         memory_key_padding_mask: ``(B, S)`` bool, True = present. The values of
             other tokens, NaN included, have no effect.
         tgt_is_causal: Whether query ``i`` attends to ``j <= i`` only. It is

@@ -10,14 +10,14 @@ SCHEMES = ("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal
 
 
 def check_scheme(where, scheme):
-    """Check the name of an `init_scheme`.
+    """Check the name of an `init_scheme`; None stands for the first of `SCHEMES`.
 
     Raises:
         DeepLearningException: The scheme is unknown.
     """
-    if scheme not in SCHEMES:
+    if scheme is not None and scheme not in SCHEMES:
         raise DeepLearningException(
-            f"{where}: `init_scheme` must be one of {', '.join(SCHEMES)}. "
+            f"{where}: `init_scheme` must be one of {', '.join(SCHEMES)}, or None. "
             f"Received: init_scheme={scheme!r}"
         )
 
@@ -27,10 +27,11 @@ def tied_initializer(scheme, fan_in, fan_out):
 
     Args:
         scheme: One of `SCHEMES`; "xavier" uses the mean of both fans,
-            "kaiming" the inputs and the gain of a ReLU.
+            "kaiming" the inputs and the gain of a ReLU. None is the first one.
         fan_in: Columns of the dense matrix.
         fan_out: Rows of the dense matrix.
     """
+    scheme = scheme or SCHEMES[0]
     variance = 2 / (fan_in + fan_out) if scheme.startswith("xavier") else 2 / fan_in
     if scheme.endswith("uniform"):
         # A uniform distribution on [-a, a] has the variance a^2 / 3.

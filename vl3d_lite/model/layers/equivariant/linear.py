@@ -54,7 +54,7 @@ class EquivariantLinear(keras.layers.Layer):
         multiplicity: Copies in the output, at least 1.
         bias: Whether to add a bias.
         init_scheme: "xavier_uniform", "xavier_normal", "kaiming_uniform" or
-            "kaiming_normal", of the dense matrix.
+            "kaiming_normal", of the dense matrix; None for the first.
         evaluation: "dense", "spectral", or "auto": spectral from four elements
             on, where it is faster (benchmarks/bench_equivariant.py).
 

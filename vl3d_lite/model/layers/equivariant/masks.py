@@ -45,6 +45,43 @@ def check_mask(where, name, mask, ranks, sizes=()):
         )
 
 
+def by_head(where, name, mask, fields, heads):
+    """Give each head its own axis in a mask of PyTorch's form ``(B H, T, S)``.
+
+    Args:
+        where: Name of the layer.
+        name: Name of the argument.
+        mask: ``(T, S)``, ``(B, T, S)``, ``(B H, T, S)`` or ``(B, H, T, S)`` bool, or
+            None.
+        fields: ``B``; None where unknown.
+        heads: ``H``; 1 where a mask for each head is not supported.
+
+    Returns:
+        The mask; ``(B, H, T, S)`` in place of ``(B H, T, S)``.
+
+    Raises:
+        DeepLearningException: The first axis is neither B nor B H, or the second of
+            four is not H.
+    """
+    if mask is None or len(mask.shape) < 3:
+        return mask
+    rows, *rest = mask.shape
+    by_field = fields is None or rows in (None, 1, fields)
+    if len(rest) == 3 and by_field and rest[0] in (None, 1, heads):
+        return mask
+    if len(rest) == 2 and by_field:
+        return mask
+    if len(rest) == 2 and heads > 1 and rows == fields * heads:
+        return ops.reshape(mask, (fields, heads, *rest))
+    forms = "(T, S) or (B, T, S)"
+    if heads > 1:
+        forms = "(T, S), (B, T, S), (B H, T, S) or (B, H, T, S)"
+    raise DeepLearningException(
+        f"{where}: `{name}` must have the shape {forms} with B = {fields} and "
+        f"H = {heads} heads. Received: shape {tuple(mask.shape)}"
+    )
+
+
 def with_causal_mask(mask, queries, tokens):
     """Join a mask with ``(T, S)``, True where a token is not after the query.
 

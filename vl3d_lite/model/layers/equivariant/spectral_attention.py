@@ -16,6 +16,7 @@ from vl3d_lite.model.layers.equivariant.heads import (
     split_maps,
 )
 from vl3d_lite.model.layers.equivariant.masks import (
+    by_head,
     check_mask,
     combine,
     finite_positions,
@@ -46,6 +47,14 @@ class SpectralAttention(keras.layers.Layer):
         """Attend from spectrum to spectrum; see the call arguments of the layer."""
         tokens = query if memory is None else memory
         self._check_masks(query, tokens, attention_mask, key_mask, neighbors)
+        attention_mask = by_head(
+            self.name,
+            "attention_mask",
+            attention_mask,
+            query[0].shape[0],
+            # Local attention has one mask for all heads.
+            self.num_heads if neighbors is None else 1,
+        )
         if memory is None:
             memory_positions = query_positions
             memory_position_mask = query_position_mask
