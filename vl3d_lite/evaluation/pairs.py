@@ -82,7 +82,7 @@ def read_pair(
             raise DataError(f"{path}: not found; predict again with --overwrite")
     column, classes, dimensions = _dimensions(output, outcome)
     predicted = read_las(output, dimensions=dimensions, unit=outcome.unit)
-    truth = _read_source(spec, source, warn)
+    truth = _read_source(spec, source, outcome.unit, warn)
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: must have as many points as {source}, {len(truth):,}. "
@@ -118,7 +118,9 @@ def read_pair(
     )
 
 
-def _read_source(spec: Spec, source: Path, warn: bool) -> PointCloud:
+def _read_source(
+    spec: Spec, source: Path, unit: str | None, warn: bool
+) -> PointCloud:
     """A source cloud with its labels."""
     labels = cloud_labels(spec, source)
     if warn and has_groups(spec) and not is_named(spec, source):
@@ -135,7 +137,7 @@ def _read_source(spec: Spec, source: Path, warn: bool) -> PointCloud:
         label_dimension=labels.dimension,
         ignored=spec.ignored_flags,
         excluded=exclusion(spec, source),
-        unit=outcome.unit,
+        unit=unit,
     )
 
 

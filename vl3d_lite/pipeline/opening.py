@@ -121,6 +121,7 @@ def origin_of(
         settings=spec.prediction.model_dump(exclude_unset=True),
         class_groups=class_groups,
         temperature=temperature.value,
+        unit=spec.clouds.unit,
     )
 
 

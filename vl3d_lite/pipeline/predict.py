@@ -52,7 +52,8 @@ def predict(
         options: Options of the command. With `resume` the outputs that are as they
             would be written now are kept; others are an error, or replaced if
             `overwrite` is set too.
-        overrides: Changes of the spec, ``prediction.<key>=<value>`` each.
+        overrides: Changes of the spec, ``prediction.<key>=<value>`` or
+            ``clouds.unit=<unit>`` each.
         class_groups: Groups to merge the classes of the run into, as
             `group_classes` reads them; empty for none.
 
@@ -161,6 +162,7 @@ def _settings_of(outcome: PredictedCloud, spec: Spec) -> Spec:
     return spec.model_copy(
         update={
             "prediction": prediction,
+            "clouds": spec.clouds.model_copy(update={"unit": outcome.unit}),
             "training": spec.training.model_copy(update={"jit": jit}),
         }
     )

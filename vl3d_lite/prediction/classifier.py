@@ -295,6 +295,7 @@ class Classifier:
             threads=self.options.threads,
             **(self.origin.facts() if self.origin else {}),
             outside_domain=list(self.outside_domain.get(source, ())),
+            unit=self.spec.clouds.unit,
         )
 
     def _uncalibrated(self, predicted: CloudPrediction) -> dict | None:

@@ -29,6 +29,7 @@ class Origin:
         class_groups: The groups its classes are merged into; empty for none.
         temperature: The calibration temperature.
         version: Version of vl3d_lite.
+        unit: `clouds.unit` of its spec.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Origin:
     class_groups: str
     temperature: float
     version: str = __version__
+    unit: str | None = None
 
     @classmethod
     def of(cls, record: PredictedCloud) -> "Origin | None":
@@ -54,6 +56,7 @@ class Origin:
             record.class_groups,
             record.temperature,
             record.version,
+            record.unit,
         )
 
     def facts(self) -> dict:
@@ -94,6 +97,8 @@ class Origin:
             yield f"--classes {was}, now {now}"
         if record.temperature != self.temperature:
             yield f"temperature {record.temperature:g}, now {self.temperature:g}"
+        if record.unit != self.unit:
+            yield f"`clouds.unit` {record.unit or 'none'}, now {self.unit or 'none'}"
         yield from self._changed_settings(record)
 
     def _changed_settings(self, record: PredictedCloud) -> Iterator[str]:

@@ -65,6 +65,7 @@ class PredictedCloud:
             versions that did not store it.
         outside_domain: What of the cloud lies outside the domain of the model, such
             as its density; its confidence is then a ranking, not a probability.
+        unit: `clouds.unit` of its spec; None where the file's own unit was used.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -93,6 +94,7 @@ class PredictedCloud:
     features_sha256: str = ""
     version: str = ""
     outside_domain: Sequence[str] = ()
+    unit: str | None = None
 
 
 @dataclass(frozen=True)
