@@ -1,7 +1,7 @@
 """Classified clouds: the dimensions they get, and how they are written."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ def write_prediction(
 
 def _columns(
     prediction: CellPrediction, spec: Spec
-) -> dict[str, tuple[np.ndarray, type, str]]:
+) -> Mapping[str, tuple[np.ndarray, type, str]]:
     """Values of cells, type and description of every dimension there can be."""
     codes, raw_codes = _codes(prediction, spec)
     columns = {
