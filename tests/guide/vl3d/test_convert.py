@@ -7,7 +7,7 @@ import yaml
 
 from tests.guide.vl3d.vl3d_specs import flat, hierarchical, write
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.guide.vl3d.convert import convert
+from vl3d_lite.guide.vl3d.convert import _classes, convert
 from vl3d_lite.spec.reader import read_spec
 
 TRAIN = "sequential_pipeline__1__"
@@ -482,3 +482,14 @@ def test_a_class_name_cannot_end_its_comment(converted, tmp_path):
     spec = read(tmp_path)
     assert spec.seed == 11
     assert spec.class_names == names[:3]
+
+
+@pytest.mark.parametrize(
+    ("buildings", "code"), [([6], 1), ([6, 1], 0), ([6, 1, 0, 64], 65)]
+)
+def test_a_class_of_all_others_is_written_as_a_code_of_no_class(buildings, code):
+    found = {"Other": {"codes": [2, 5, 9]}, "building": {"codes": buildings}}
+    notes = []
+    classes, _ = _classes(found, found, notes)
+    assert classes["Other"] == {"codes": [2, 5, 9], "output_code": code}
+    assert f"classes: `Other` is written as {code}, a code of no class" in notes[1]

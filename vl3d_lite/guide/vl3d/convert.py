@@ -15,6 +15,9 @@ from vl3d_lite.guide.vl3d.dropped import as_lines, dropped
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
 from vl3d_lite.system import printable
 
+# Names of classes that collect objects of several kinds.
+COLLECTIVE = {"other", "others", "rest", "misc", "unclassified", "unlabeled"}
+
 WIDTH = 86  # characters of a comment, after `# `
 MAX_LINE = 88  # characters; the value of a longer line is on the next line
 PREDICT = (
@@ -165,12 +168,20 @@ def convert_source(source: Vl3dSource) -> Conversion:
     return Conversion(source.path, sections, notes, dropped(source), missing, comments)
 
 
+def _free_code(found: dict) -> int:
+    """The code of a class that collects others: unclassified, or one of no class."""
+    taken = {code for entry in found.values() for code in entry["codes"]}
+    # 1 and 0 mean unclassified in LAS; codes from 64 on are free for users.
+    return next(code for code in (1, 0, *range(64, 256)) if code not in taken)
+
+
 def _classes(
     learned: dict, found: dict, notes: list[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     classes: dict[str, Any] = {}
     comments: dict[str, str] = {}
-    merged = []
+    merged: list[str] = []
+    collective: list[str] = []
     for index, (name, entry) in enumerate(found.items()):
         codes = entry["codes"]
         if name not in learned:
@@ -181,15 +192,24 @@ def _classes(
         elif not codes:
             notes.append(f"classes: `{name}` has no code and is left out")
         else:
-            several = {"codes": codes, "output_code": codes[0]}
+            code = codes[0]
+            if name.lower() in COLLECTIVE and len(codes) > 1:
+                code = _free_code(found)
+                collective.append(f"`{name}` is written as {code}, a code of no class")
+            several = {"codes": codes, "output_code": code}
             classes[name] = codes[0] if len(codes) == 1 else several
-            if len(codes) > 1:
+            if len(codes) > 1 and code == codes[0]:
                 merged.append(name)
             if codes[0] != index:
                 comments[name] = f"VL3D writes {index}"
     if classes:
         notes.append(
             "classes: the code of a name is its index in the list of VL3D, from 0"
+        )
+    if collective:
+        notes.append(
+            f"classes: {'; '.join(collective)}. Its first code would give other "
+            "objects the name of one of them"
         )
     if merged:
         notes.append(

@@ -78,6 +78,10 @@ def _optimizer(optimizer: Part, known: dict, notes: list[str]) -> dict:
     entry: dict[str, Any] = {"optimizer": OPTIMIZERS.get(name.lower(), "adam")}
     if name.lower() not in OPTIMIZERS:
         notes.append(f"training.optimizer: adam replaces {name}")
+    notes.append(
+        "training.gradient_clipping: 10 by default, where VL3D clips no gradient; "
+        "`null` turns it off"
+    )
     if entry["optimizer"] == "sgd":
         notes.append("training.optimizer: sgd has Nesterov momentum 0.9, in VL3D none")
     rate = optimizer.peek("learning_rate")
