@@ -188,13 +188,9 @@ def predict_cells(
         return indices, softmax(logits)
 
     votes = Votes(len(xyz), model.output_shape[-1])
+    shown = printable(description)
     with (
-        tqdm(
-            total=len(batches),
-            desc=printable(description),
-            unit="batch",
-            disable=quiet,
-        ) as bar,
+        tqdm(total=len(batches), desc=shown, unit="batch", disable=quiet) as bar,
         contextlib.ExitStack() as threads,
     ):
         rest = iter(batches)
