@@ -161,3 +161,15 @@ def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run)
         with pytest.raises(DataError, match=re.escape(message)) as caught:
             inspect_path(path)
         assert str(path) in str(caught.value)
+
+
+def test_predicted_codes_are_counted_too(tmp_path):
+    las = laspy.create(point_format=6, file_version="1.4")
+    las.x, las.y, las.z = np.random.default_rng(0).random((3, 8)) * 9
+    las.add_extra_dim(laspy.ExtraBytesParams("prediction", "uint16"))
+    las.prediction = np.array([2] * 6 + [300] * 2)
+    las.write(tmp_path / "scan.las")
+    text = inspect_path(tmp_path / "scan.las")
+    assert re.search(r"prediction +points +share", text)
+    assert re.search(r"2 +6 +75\.00 %", text)
+    assert re.search(r"300 +2 +25\.00 %", text)

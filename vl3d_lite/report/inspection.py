@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vl3d_lite.clouds import Crs, describe_las
+from vl3d_lite.clouds import Crs, LasSummary, describe_las, read_las
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation import read_metrics
 from vl3d_lite.kernels import (
@@ -27,6 +27,7 @@ from vl3d_lite.system import is_draft, reading_remedy
 __all__ = ["inspect_path", "kernel_page"]
 
 _CLOUDS = (".las", ".laz")
+PREDICTED = "prediction"
 
 
 def inspect_path(path: Path | str) -> str:
@@ -202,7 +203,22 @@ def _describe_cloud(path: Path) -> str:
     for code, count in sorted((cloud.code_counts or {}).items()):
         share = f"{100 * count / cloud.points:.2f} %"
         rows.append([str(code), f"{count:,}", share])
-    return sections(f"Point cloud {path}", fact_lines(facts), table(rows))
+    tables = [table(rows), *_predicted_codes(path, cloud)]
+    return sections(f"Point cloud {path}", fact_lines(facts), *tables)
+
+
+def _predicted_codes(path: Path, cloud: LasSummary) -> list[str]:
+    """The table of the codes that a prediction wrote; empty where there is none."""
+    if PREDICTED not in cloud.extra_dimensions:
+        return []
+    try:
+        values = read_las(path, dimensions=[PREDICTED]).attributes[PREDICTED]
+    except DataError:  # of coordinates in degrees, say, which no prediction has
+        return []
+    rows = [[PREDICTED, "points", "share"]]
+    for code, count in zip(*np.unique(values, return_counts=True), strict=True):
+        rows.append([f"{code:g}", f"{count:,}", f"{100 * count / cloud.points:.2f} %"])
+    return [table(rows)]
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
