@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from vl3d_lite.dataset import check_clouds, prepare_files
+from vl3d_lite.dataset import Domain, check_clouds, prepare_files, read_domain
 from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.model import (
     LayerKernel,
@@ -184,11 +184,20 @@ def _publish(
         write_text(draft.spec, dump_spec(_without_temperature(members[0].spec)))
         write_text(draft.features, members[0].scaling.to_json())
         write_json(draft.calibration, temperature.to_dict())
+        if (domain := _domain(members)) is not None:
+            write_text(draft.domain, domain.to_json())
         save_model(model, draft.model)
         if kernels is not None:
             save_kernels(draft.initial_kernels, kernels)
         write_json(draft.provenance, _provenance(draft, members, model))
     run.started()
+
+
+def _domain(members: Sequence[Member]) -> Domain | None:
+    """The domain of all members; None where the run of one holds none."""
+    domains = [read_domain(member.run.domain) for member in members]
+    known = [domain for domain in domains if domain is not None]
+    return Domain.union(known) if len(known) == len(domains) else None
 
 
 def _without_temperature(spec: Spec) -> Spec:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset import FeatureScaling
+from vl3d_lite.dataset import FeatureScaling, measure_domain
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import (
     kernels_of,
@@ -90,9 +90,13 @@ def begin_run(
 ) -> None:
     """Create the run folder, and write what describes a run before its training.
 
-    These are provenance, spec, scaling and initial kernels. A run that is resumed
-    from a checkpoint has them already.
+    These are provenance, spec, scaling, domain and initial kernels. A run that is
+    resumed from a checkpoint has them already.
     """
+    if options.resume and run.checkpoint_files():
+        return
+    # It takes seconds: a folder that is created is soon a run.
+    domain = measure_domain(loaded.clouds["train"], loaded.spec, options.threads)
     if not options.resume:
         run.create(overwrite=options.overwrite)
     if run.checkpoint_files():
@@ -107,6 +111,7 @@ def begin_run(
     run.begin(content)
     write_text(run.spec, text)
     write_text(run.features, scaling.to_json())
+    write_text(run.domain, domain.to_json())
     save_kernels(run.initial_kernels, kernels)
     if loaded.spec.export.kernels:
         write_kernels(run, loaded.spec, run.kernels, "INIT", kernels)
