@@ -12,6 +12,7 @@ from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError
 from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.spec.schema.spec import Spec
 
 
 @pytest.fixture
@@ -101,3 +102,27 @@ def test_other_points_are_refused(pair):
     las.write(source)
     with pytest.raises(DataError, match=r"source\.laz: does not hold the points"):
         read()
+
+
+def test_the_reference_is_read_with_the_codes_of_the_group(pair, trained, caplog):
+    source, _, read = pair
+    (outcome,) = read_outcomes(trained.predictions)
+    before = read()
+    las = laspy.read(source)
+    las.classification[np.isin(las.classification, [5, 6])] = 1
+    las.write(source)
+    codes = {"vegetation or building": 1}
+    spec = pipeline.open_run(trained)[0].model_dump()
+    spec["clouds"]["predict"] = [{"files": [str(source)], "classes": codes}]
+    here = dataclasses.replace(outcome, source=str(source))
+    pair = read_pair(Spec.model_validate(spec), source.parent, here)
+    # The source has changed, so points are paired by coordinates, in its order.
+    truth, prediction = before.reference, pair.prediction
+    partial = truth > 0
+    np.testing.assert_array_equal(pair.partial, partial)
+    expected = np.where(partial, np.maximum(prediction, 1), 0)
+    np.testing.assert_array_equal(pair.reference, expected)
+    assert "codes of `classes`" not in caplog.text
+    spec["clouds"]["predict"] = [{"files": ["/delft"], "classes": codes}]
+    read_pair(Spec.model_validate(spec), source.parent, here)
+    assert f"{source}: is read with the codes of `classes`" in caplog.text

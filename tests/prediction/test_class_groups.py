@@ -1,10 +1,13 @@
 """Class groups: merging classes of a trained run."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.prediction.class_groups import group_classes, sum_groups
+from vl3d_lite.spec.labels import cloud_labels
 from vl3d_lite.spec.schema.spec import Spec
 
 SPEC = Spec.model_validate(
@@ -95,3 +98,30 @@ def test_probabilities_are_summed():
     for row, summed in zip(probabilities, result, strict=True):
         np.testing.assert_allclose(summed, [row[0], row[1] + row[3], row[2]], rtol=1e-6)
     assert result.dtype == np.float32
+
+
+def test_groups_of_clouds_follow_the_groups_of_classes():
+    content = SPEC.model_dump(exclude_unset=True)
+    codes = {"vegetation or other": 1, "building": 9, "ground": []}
+    group = {"files": ["/d.laz"], "classes": codes, "ignore": [4]}
+    content["clouds"] = {"train": ["/m.laz", group]}
+    spec = Spec.model_validate(content)
+    for text, expected in {
+        "soil=ground,high=vegetation+building,other": {
+            "soil": [],
+            "high": [3, 5, 9],
+            "other": [],
+            "high or other": [1],
+        },
+        "soil=ground,rest=*": {"soil": [], "rest": [3, 5, 9, 1]},
+        "plant=vegetation,rest=*": {"plant": [3, 5], "rest": [9]},  # 1 may be any
+    }.items():
+        grouped, _ = group_classes(spec, text)
+        found = cloud_labels(grouped, Path("/d.laz")).codes
+        assert {name: sorted(own) for name, own in found.items()} == {
+            name: sorted(own) for name, own in expected.items()
+        }
+        assert cloud_labels(grouped, Path("/m.laz")).codes == {
+            **{name: [] for name in found},
+            **grouped.class_codes,
+        }
