@@ -99,8 +99,6 @@ def begin_run(
     domain = measure_domain(loaded.clouds["train"], loaded.spec, options.threads)
     if not options.resume:
         run.create(overwrite=options.overwrite)
-    if run.checkpoint_files():
-        return
     text = dump_spec(loaded.spec)
     content = {
         **spec_facts(text, loaded.path, loaded.spec.seed),
