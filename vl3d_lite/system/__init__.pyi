@@ -6,7 +6,6 @@ from .hashing import file_hash as file_hash
 from .interrupts import Interrupts as Interrupts
 from .interrupts import catch_signals as catch_signals
 from .interrupts import safe_point as safe_point
-from .resources import NVIDIA as NVIDIA
 from .locks import claimed as claimed
 from .locks import exclusive as exclusive
 from .locks import locked as locked
@@ -25,6 +24,7 @@ from .reading import read_record as read_record
 from .reading import read_text as read_text
 from .reading import reading_remedy as reading_remedy
 from .reading import require_regular_file as require_regular_file
+from .resources import NVIDIA as NVIDIA
 from .resources import container_memory as container_memory
 from .resources import cpu_limit as cpu_limit
 from .resources import free_address_space as free_address_space
@@ -37,11 +37,11 @@ from .resources import physical_memory as physical_memory
 from .resources import processor_name as processor_name
 from .resources import require_address_space as require_address_space
 from .resources import require_memory as require_memory
+from .resources import thread_count as thread_count
 from .shipped import find_shipped as find_shipped
 from .shipped import shipped_folder as shipped_folder
 from .shipped import shipped_hint as shipped_hint
 from .shipped import shipped_paths as shipped_paths
-from .resources import thread_count as thread_count
 from .stderr import silenced_stderr as silenced_stderr
 from .version import __version__ as __version__
 from .writing import output_errors as output_errors
