@@ -335,6 +335,9 @@ def test_the_page_names_everything():
 def test_the_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "docs/tour.ipynb", as_version=4)
     assert all(not c.outputs for c in notebook.cells if c.cell_type == "code")
+    for cell in notebook.cells:  # a smaller part of the town
+        cell.source = cell.source.replace(":2] < 40", ":2] < 20")
+    assert "< 20" in str(notebook.cells)
     for name in ("data", "models"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")

@@ -11,7 +11,15 @@ import pytest
 
 from tests.cli.processes import vl3d
 
-LONG = ["--set", "training.epochs=6", "--set", "training.steps_per_epoch=30"]
+# Many steps of a small network, so that a signal comes in the middle of them.
+LONG = [
+    "--set",
+    "training.epochs=6",
+    "--set",
+    "training.steps_per_epoch=30",
+    "--set",
+    "model.stages=[{points: 256, channels: 8, neighbors: 6, blocks: [kpconvd]}]",
+]
 
 
 def start(*args):

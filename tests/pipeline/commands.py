@@ -11,7 +11,14 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 
 OPTIONS = Options(threads=2, quiet=True)
-SHORT = ["training.epochs=1", "training.steps_per_epoch=1", "export.kernels=false"]
+# One step of one block: tracing the whole network takes longer than training it.
+SMALL = [
+    "model.stages=[{points: 256, channels: 8, neighbors: 6, blocks: [kpconvx]}]",
+    "model.kpconvx.shell_points=[1, 3, 5]",
+    "training.epochs=1",
+    "training.steps_per_epoch=1",
+]
+SHORT = [*SMALL, "export.kernels=false"]
 
 
 def module(name):

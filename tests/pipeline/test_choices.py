@@ -27,6 +27,7 @@ SMALL = [
     "training.batch_size=1",
     "clouds.validation=[]",
     "model.kpconvx.hidden_ratio=1",
+    "model.kpconvx.shell_points=[1, 3, 5]",
 ]
 # Each combination is a run; together they hold every value of every choice.
 COMBINATIONS = {

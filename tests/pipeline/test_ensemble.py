@@ -294,7 +294,7 @@ def test_clouds_that_another_member_was_trained_on_are_found(other, place):
 def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
     trained, place, both, tmp_path
 ):
-    settings = ["training.epochs=1", "training.learning_rate=1e-12"]
+    settings = [*SHORT[:2], "training.learning_rate=1e-12"]
     kernels = []
     for number, start in enumerate((trained, both)):
         loaded = read_spec(

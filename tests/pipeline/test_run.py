@@ -11,7 +11,7 @@ import laspy
 import numpy as np
 import pytest
 
-from tests.pipeline.commands import OPTIONS, SHORT
+from tests.pipeline.commands import OPTIONS, SHORT, SMALL
 from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, InterruptedRunError, SpecError
 from vl3d_lite.model.backend import uses_accelerator
@@ -65,7 +65,7 @@ def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path)
     clouds = f"clouds.predict=['{tmp_path / 'bad.laz'}', '{place / 'test.laz'}']"
     loaded = read_spec(
         place / "spec.yaml",
-        [clouds, "training.epochs=1", "training.steps_per_epoch=1"],
+        [clouds, *SMALL],
     )
     run = RunFolder(tmp_path / "run")
     with pytest.raises(DataError, match=r"1 of 2 clouds.*bad\.laz"):

@@ -8,7 +8,7 @@ import laspy
 import numpy as np
 import pytest
 
-from tests.pipeline.commands import OPTIONS, SHORT, copy_of
+from tests.pipeline.commands import OPTIONS, SHORT, SMALL, copy_of
 from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, DivergedError, InterruptedRunError, SpecError
 from vl3d_lite.pipeline import calibrating
@@ -81,6 +81,7 @@ def test_a_loss_that_is_not_finite_saves_its_batch(place, tmp_path):
             "training.schedule=constant",
             "training.gradient_clipping=null",
             "training.optimizer=sgd",
+            *SMALL[:2],
         ],
     )
     run = RunFolder(tmp_path / "run")
@@ -105,7 +106,7 @@ def test_a_run_that_holds_its_own_inputs_is_not_replaced(trained, place, tmp_pat
 
 @pytest.mark.slow
 def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
-    spec = read_spec(place / "spec.yaml", [*SHORT[:2], "export.plots=false"])
+    spec = read_spec(place / "spec.yaml", [*SMALL, "export.plots=false"])
     run = RunFolder(tmp_path / "run")
     pipeline.train(spec, run, OPTIONS)
     gone = (run.model, run.initial_kernels, run.features, *run.checkpoint_files())

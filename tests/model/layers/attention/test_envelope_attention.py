@@ -170,7 +170,9 @@ def test_gradients_match_the_formula(options, inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", slow_but([mode for mode in MODES if mode != "graph"], "eager"))
+@pytest.mark.parametrize(
+    "mode", slow_but([mode for mode in MODES if mode != "graph"], "eager")
+)
 def test_missing_neighbors_and_padded_points_have_no_effect(kind, inputs, real, mode):
     layer = randomized(kind(), inputs)
     garbage = np.resize(np.float32([np.nan, 1e9]), (ROWS, 1))

@@ -218,8 +218,14 @@ def test_they_have_none_in_compiled_training(name, inputs, real, mode):
     check_garbage(layer, inputs, with_garbage(inputs, real), real, True, mode)
 
 
-@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("training", "mode"),
+    [
+        (False, "eager"),
+        (True, "eager"),
+        pytest.param(True, MODES[-1], marks=pytest.mark.slow),
+    ],
+)
 def test_appended_padded_points_have_no_effect(inputs, training, mode):
     layer = randomized({"groups": GROUPS}, inputs)
     cotangent = np.random.default_rng(5).normal(size=(2, ROWS, WIDTH))

@@ -1,5 +1,6 @@
 """The decoder layer: golden vectors, equivariance, masks, errors."""
 
+import itertools
 from pathlib import Path
 
 import keras
@@ -105,10 +106,14 @@ def test_reproduces_the_golden_vectors(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_but(KINDS, "float32"))
-@pytest.mark.parametrize("norm_first", [True, False], ids=["pre", "post"])
-@pytest.mark.parametrize("norm", ["rmsnorm", "layernorm"])
-@pytest.mark.parametrize("name", slow_but(GROUPS, "C4"))
+@pytest.mark.parametrize(
+    ("name", "norm", "norm_first", "kind"),
+    [
+        *itertools.product(["C4"], ["rmsnorm", "layernorm"], [True, False], KINDS[:1]),
+        *((name, "rmsnorm", True, KINDS[-1]) for name in GROUPS),
+        *((name, "layernorm", False, KINDS[-1]) for name in GROUPS),
+    ],
+)
 def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
     layer = make(
         name,
@@ -191,14 +196,7 @@ def normalized(x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "jit"),
-    [
-        ("C4", False),
-        ("C4", True),
-        ("D4", True),
-    ],
-)
+@pytest.mark.parametrize(("name", "jit"), [("C4", False), ("D4", True)])
 def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
     layer = make(name, dropout=0.1, position_units=4)
     inputs = {key: value.astype("float32") for key, value in draw(layer).items()}
@@ -207,10 +205,11 @@ def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
     }
     model = keras.Model(ports, layer(**ports))
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.05)
+    optimizer.build(model.trainable_variables)  # or the step is traced twice
     model.compile(optimizer, loss="mse", jit_compile=jit)
     target = np.random.default_rng(0).normal(size=inputs["tgt"].shape)
-    losses = [float(model.train_on_batch(inputs, target)) for _ in range(50)]
-    assert losses[-1] < 0.7 * losses[0]
+    losses = [float(model.train_on_batch(inputs, target)) for _ in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
     assert worst(layer, inputs) <= 1e-5
     expected = call(layer, inputs)
     model.save(tmp_path / "layer.keras")
