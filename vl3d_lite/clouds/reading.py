@@ -1,8 +1,9 @@
 """Read LAS and LAZ files."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,32 +40,27 @@ def read_las(
     Args:
         path: The file.
         dimensions: LAS or extra dimensions to read; ``name[0]`` is the first element
-            of an extra dimension of several. Scaled extra dimensions and whole
-            numbers with a declared no-data are float64 values, NaN at the no-data;
-            the others keep their stored type.
-        class_codes: Class names, in the order of their indices, to codes. Other
-            codes have the index -1, as all have without `class_codes`.
-        label_dimension: The dimension that holds the codes; where a file lacks it, no
-            point has a label.
+            of an extra dimension of several. Scaled ones and whole numbers with a
+            declared no-data (NaN) are float64; the others keep their stored type.
+        class_codes: Class names, in the order of their indices, to codes; all
+            others have the index -1.
+        label_dimension: Holds the codes; a file without it has no labels.
         ignored: Flags; a point with one of them has the index -1. Point formats 0 to
             5 lack `overlap`: there no point has it.
-        excluded: Points to mark as excluded. They have the index -1, may lie beyond
-            the origin, and their values may be anything.
+        excluded: Points to mark as excluded, of index -1. Their values may be
+            anything, and their coordinates negative.
         finite: Whether values that are not finite are an error.
-        nan_missing: Dimensions whose NaN stand for missing values, like a declared
-            no-data.
-        unit: Unit of the coordinates, "m", "ft", "us-ft", "cm" or "mm"; by default
-            that of the file's reference system, or meters.
-        most: Read no more points than this, in spans spread evenly over the file.
+        nan_missing: Dimensions whose NaN is a missing value, as declared no-data is.
+        unit: "m", "ft", "us-ft", "cm" or "mm"; by default that of the CRS, or m.
+        most: Read at most so many points, spread over the file in even spans.
         progress: Called after each chunk with the points read and all points.
 
     Returns:
         The points in the order of the file.
 
     Raises:
-        DataError: The file cannot be used (see `read_header` and `meters_per_unit`),
-            lacks a dimension, holds a value that is not finite, or all its points
-            are excluded.
+        DataError: The file cannot be used (see `read_header`), lacks a dimension,
+            holds a value that is not finite, or all its points are excluded.
         ResourceError: The cloud does not fit in memory.
 
     Example:
@@ -79,19 +75,23 @@ def read_las(
     wanted = _pick(header, dimensions)
     spans = spread_spans(header.point_count, most or header.point_count)
     check = _FiniteCheck(header, finite, frozenset(nan_missing))
-    try:
-        labeling = Labeling(header, class_codes, ignored, excluded, label_dimension)
+    labeling = Labeling(header, class_codes, ignored, excluded, label_dimension)
+    with _memory_errors(header, wanted):
         cloud = _read(header, meters, wanted, labeling, check, spans, progress)
+    declared = (d.name for d in wanted if d.no_data is not None)
+    return replace(cloud, crs=crs.name, missing=check.nan_missing.union(declared))
+
+
+@contextlib.contextmanager
+def _memory_errors(header: FileHeader, wanted: Sequence[Dimension]) -> Iterator[None]:
+    try:
+        yield
     except MemoryError as error:
         need = header.point_count * (28 + sum(d.value_dtype.itemsize for d in wanted))
         raise ResourceError(
             f"{header.path}: {header.point_count} points need {need / 2**30:.1f} GiB "
             "of memory. Split the file into tiles or use a machine with more memory."
         ) from error
-    cloud.crs = crs.name
-    declared = (d.name for d in wanted if d.no_data is not None)
-    cloud.missing = frozenset((*declared, *nan_missing))
-    return cloud
 
 
 @dataclass(frozen=True, eq=False)
