@@ -42,13 +42,11 @@ def read_las(
         dimensions: LAS or extra dimensions to read; ``name[0]`` is the first element
             of an extra dimension of several. Scaled ones and whole numbers with a
             declared no-data (NaN) are float64; the others keep their stored type.
-        class_codes: Class names, in the order of their indices, to codes; all
-            others have the index -1.
+        class_codes: Class names, in order, to codes; others have the index -1.
         label_dimension: Holds the codes; a file without it has no labels.
         ignored: Flags; a point with one of them has the index -1. Point formats 0 to
             5 lack `overlap`: there no point has it.
-        excluded: Points to mark as excluded, of index -1. Their values may be
-            anything, and their coordinates negative.
+        excluded: Points to mark; index -1, values unchecked, coordinates any sign.
         finite: Whether values that are not finite are an error.
         nan_missing: Dimensions whose NaN is a missing value, as declared no-data is.
         unit: "m", "ft", "us-ft", "cm" or "mm"; by default that of the CRS, or m.
@@ -59,8 +57,8 @@ def read_las(
         The points in the order of the file.
 
     Raises:
-        DataError: The file cannot be used (see `read_header`), lacks a dimension,
-            holds a value that is not finite, or all its points are excluded.
+        DataError: The file cannot be used (see `read_header`), lacks a dimension or
+            holds a value that is not finite; or all points are excluded.
         ResourceError: The cloud does not fit in memory.
 
     Example:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from vl3d_lite.clouds import (
     LasSummary,
@@ -25,7 +24,7 @@ from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.spec import COMPUTED_FEATURES, Spec, cloud_labels, did_you_mean
-from vl3d_lite.system import memory_limit, printable, require_memory, safe_point
+from vl3d_lite.system import ProgressBar, memory_limit, require_memory, safe_point
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +84,8 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
 def _progress_bar(
     description: str, quiet: bool, check: Callable[[], None] = safe_point
 ) -> Iterator[Callable[[int, int], None]]:
-    with tqdm(
-        desc=printable(description),
-        unit="point",
-        unit_scale=True,
-        leave=False,
-        disable=quiet,
+    with ProgressBar(
+        desc=description, unit="point", unit_scale=True, leave=False, quiet=quiet
     ) as bar:
 
         def update(done: int, total: int) -> None:
@@ -215,8 +210,8 @@ def prepare_files(
     """
     return [
         prepare_file(path, spec, threads, quiet=quiet)
-        for path in tqdm(
-            paths, desc=f"preparing {role}", unit="cloud", disable=quiet or not paths
+        for path in ProgressBar(
+            paths, desc=f"preparing {role}", unit="cloud", quiet=quiet or not paths
         )
     ]
 
@@ -244,7 +239,7 @@ def prepare_training_files(
     augmentation = spec.training.augmentation
     result = []
     for number, path in enumerate(
-        tqdm(paths, desc="preparing training clouds", unit="cloud", disable=quiet)
+        ProgressBar(paths, desc="preparing training clouds", unit="cloud", quiet=quiet)
     ):
         cloud = read_cloud(path, spec, quiet=quiet)
         _report_points(path, cloud)

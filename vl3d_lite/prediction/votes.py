@@ -9,13 +9,12 @@ from itertools import chain, islice
 import keras
 import numpy as np
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
 from vl3d_lite.dataset import Inputs, SweepBatches
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.prediction.class_groups import sum_groups
-from vl3d_lite.system import Interrupts, prefetch, printable
+from vl3d_lite.system import Interrupts, ProgressBar, prefetch
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +187,10 @@ def predict_cells(
         return indices, softmax(logits)
 
     votes = Votes(len(xyz), model.output_shape[-1])
-    shown = printable(description)
     with (
-        tqdm(total=len(batches), desc=shown, unit="batch", disable=quiet) as bar,
+        ProgressBar(
+            desc=description, total=len(batches), unit="batch", quiet=quiet
+        ) as bar,
         contextlib.ExitStack() as threads,
     ):
         rest = iter(batches)

@@ -16,6 +16,7 @@ from .messages import shortened as shortened
 from .paths import expand_home as expand_home
 from .paths import real_path as real_path
 from .paths import require_usable_path as require_usable_path
+from .progress import ProgressBar as ProgressBar
 from .reading import parse_json as parse_json
 from .reading import parse_record as parse_record
 from .reading import read_arrays as read_arrays

@@ -12,14 +12,13 @@ from typing import Any, NoReturn, cast
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from vl3d_lite.dataset import Inputs, TrainingBatches
 from vl3d_lite.errors import DataError, DivergedError, SpecError
 from vl3d_lite.model import make_deterministic, uses_accelerator
 from vl3d_lite.runs import RunFolder, write_history
 from vl3d_lite.spec import Spec, partial_labels
-from vl3d_lite.system import Interrupts, replacing
+from vl3d_lite.system import Interrupts, ProgressBar, replacing
 from vl3d_lite.training.checkpoints import (
     Progress,
     averaged_weights,
@@ -159,17 +158,17 @@ class TrainingLoop:
                 save_variables(self.run.best_weights, self.model.variables)
             progress.best_score, progress.best_epoch = -math.inf, progress.epoch
 
-    def _progress_bar(self, total_steps: int) -> tqdm:
+    def _progress_bar(self, total_steps: int) -> ProgressBar:
         done = self.progress.epoch * self.batches.steps_per_epoch + self.progress.step
-        return tqdm(
+        return ProgressBar(
+            desc="training",
             total=total_steps,
             initial=done,
-            desc="training",
             unit="step",
-            disable=self.quiet,
+            quiet=self.quiet,
         )
 
-    def _run_epoch(self, bar: tqdm) -> None:
+    def _run_epoch(self, bar: ProgressBar) -> None:
         progress = self.progress
         began = time.monotonic() - progress.seconds
         batches = self.batches.epoch(progress.epoch, start_step=progress.step)
@@ -189,11 +188,12 @@ class TrainingLoop:
                     self._diverged(inputs, labels, loss)
                 progress.step += 1
                 progress.loss_sum += loss
+                loss_text = f"{progress.loss_sum / progress.step:.3f}"
+                bar.set_postfix(loss=loss_text, refresh=False)
                 bar.update()
-                bar.set_postfix(loss=f"{progress.loss_sum / progress.step:.3f}")
         progress.seconds = time.monotonic() - began
 
-    def _end_epoch(self, bar: tqdm) -> None:
+    def _end_epoch(self, bar: ProgressBar) -> None:
         training, progress = self.spec.training, self.progress
         row = self._history_row()
         with averaged_weights(self.model):
