@@ -308,7 +308,7 @@ BAD = {
     "missing quote": ("seed: 7", "seed: '7", "16:1", "not valid YAML"),
     "text with a colon": ("seed: 7", "seed: a: 7", "2:8", "lack quotes?"),
     "tab": ("  ground: 2", "\tground: 2", "4:1", "a tab cannot indent YAML"),
-    "unknown alias": ("seed: 7", "seed: *s", "2:7", "undefined alias"),
+    "unknown alias": ("seed: 7", "seed: *s", "2:7", "must be in quotes"),
     "tag": ("seed: 7", "seed: !!python/name:os.system", "2:7", "no YAML tags"),
     "key that is no name": ("seed: 7", "[1, 2]: 7", "2:1", "must be a plain name"),
     "two documents": ("model:", "---\nmodel:", "11:1", "expected a single document"),

@@ -23,9 +23,7 @@ def prepare_backend(seed: int, threads: int) -> None:
         return
     import tensorflow as tf
 
-    # TensorFlow prints driver warnings where it finds no GPU.
-    with silenced_stderr():
-        devices = tf.config.list_physical_devices("GPU")
+    devices = _gpus()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -58,9 +56,7 @@ def uses_accelerator() -> bool:
     """Return whether the backend computes on a device other than a CPU."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.list_physical_devices("GPU"))
+        return bool(_gpus())
     if backend == "jax":
         import jax
 
@@ -68,6 +64,15 @@ def uses_accelerator() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _gpus() -> list:
+    """The GPUs that TensorFlow sees."""
+    import tensorflow as tf
+
+    # TensorFlow prints driver errors where it finds none.
+    with silenced_stderr():
+        return tf.config.list_physical_devices("GPU")
 
 
 def require_flash_attention(spec: Spec) -> None:

@@ -1,6 +1,7 @@
 """Classes, clouds and features of a VL3D spec."""
 
 from vl3d_lite.guide.vl3d.source import Part, Vl3dSource
+from vl3d_lite.system import is_printable
 
 CONSTANT = "ones"  # a column that VL3D specs add if coordinates are the only input
 AUTO_WEIGHTS = "auto"
@@ -52,9 +53,18 @@ def classes(
         )
     weights = weights or [1.0] * len(groups)
     return {
-        name: {"codes": codes, "weight": weight}
+        _printable(name, notes): {"codes": codes, "weight": weight}
         for (name, codes), weight in zip(groups.items(), weights, strict=True)
     }
+
+
+def _printable(name: str, notes: list[str]) -> str:
+    """A class name that a spec may have: line breaks and the like become `_`."""
+    if is_printable(name):
+        return name
+    result = "".join(letter if is_printable(letter) else "_" for letter in name)
+    notes.append(f"classes: {name!r} is written as `{result}`: names are printable")
+    return result
 
 
 def _groups(

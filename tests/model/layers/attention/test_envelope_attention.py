@@ -52,9 +52,9 @@ def real(inputs):
     return ((inputs[2] >= 0) & (inputs[2] < ROWS)).any(-1)
 
 
-@pytest.fixture(params=OPTIONS.values(), ids=OPTIONS.keys())
+@pytest.fixture(params=slow_but(OPTIONS, "widening"))
 def options(request):
-    return request.param
+    return OPTIONS[request.param]
 
 
 def attention(**options):

@@ -12,6 +12,7 @@ from tests.contracts import (
     gradients,
     model_of,
     run,
+    slow_but,
 )
 from tests.oracles_attention import gqa_by_loops
 from vl3d_lite.errors import DeepLearningException
@@ -112,7 +113,7 @@ def test_matches_the_formula_with_every_number_of_heads(tokens, heads, use_bias)
 
 
 @pytest.mark.parametrize("names", MASKS, ids=lambda names: "+".join(names) or "none")
-@pytest.mark.parametrize("asked", [True, False], ids=["scores", "no scores"])
+@pytest.mark.parametrize("asked", slow_but([True, False], True))
 def test_matches_the_formula_under_every_mask(tokens, masks, names, asked):
     given = {name: masks[name] for name in names}
     attends = attends_of(given)

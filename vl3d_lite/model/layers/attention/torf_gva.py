@@ -42,7 +42,6 @@ class TORFGVALayer(keras.layers.Layer):
     Args:
         weighted: Whether ``w`` is given; without it the factor is 1, and no tensor
             of ones is stored.
-        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         inputs: A list of three: ``alpha`` ``(B, K, G)``, softmax weights;
