@@ -12,13 +12,13 @@ from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary
 from .reading import describe_las as describe_las
 from .reading import read_las as read_las
-from .rewriting import ExtraDimension as ExtraDimension
 from .rewriting import LARGEST_OLD_CODE as LARGEST_OLD_CODE
+from .rewriting import ExtraDimension as ExtraDimension
 from .rewriting import check_names as check_names
 from .rewriting import check_room as check_room
-from .signature import Signature as Signature
 from .sampling import PointSample as PointSample
 from .sampling import sample_points as sample_points
+from .signature import Signature as Signature
 from .units import UNITS as UNITS
 from .units import Frame as Frame
 from .units import unit_name as unit_name

@@ -12,7 +12,6 @@ from .cloud_facts import quick_to_prepare as quick_to_prepare
 from .cloud_facts import read_labeled_facts as read_labeled_facts
 from .data_warnings import cloud_warnings as cloud_warnings
 from .data_warnings import labeled_warnings as labeled_warnings
-from .exclusion import exclusion as exclusion
 from .departures import RANKING as RANKING
 from .departures import Departure as Departure
 from .departures import compare_clouds as compare_clouds
@@ -23,6 +22,7 @@ from .domain import Profile as Profile
 from .domain import measure_domain as measure_domain
 from .domain import read_domain as read_domain
 from .domain import try_profile as try_profile
+from .exclusion import exclusion as exclusion
 from .extractor import FieldExtractor as FieldExtractor
 from .extractor import ReceptiveField as ReceptiveField
 from .features import nan_dimensions as nan_dimensions

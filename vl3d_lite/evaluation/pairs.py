@@ -118,15 +118,13 @@ def read_pair(
     )
 
 
-def _read_source(
-    spec: Spec, source: Path, unit: str | None, warn: bool
-) -> PointCloud:
+def _read_source(spec: Spec, source: Path, unit: str | None, warn: bool) -> PointCloud:
     """A source cloud with its labels."""
     labels = cloud_labels(spec, source)
     if warn and has_groups(spec) and not is_named(spec, source):
         logger.warning(
-            "%s: is read with the codes of `classes`, because `clouds` of the spec does "
-            "not name it, and some of the clouds it names have codes of their own; if "
+            "%s: is read with the codes of `classes`, because `clouds` of the spec "
+            "does not name it, and some of the clouds it names have codes of their own; if "
             "this one has, add it to their `files` in spec.yaml of the run",
             source,
         )

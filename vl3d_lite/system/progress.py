@@ -10,7 +10,7 @@ from vl3d_lite.system.messages import printable
 
 INTERVAL = 30.0  # seconds between two lines
 _LINE = (
-    "{desc}: {percentage:.0f}%, {n_fmt} of {total_fmt} {unit}s, {elapsed} elapsed, "
+    "{desc}: {percentage:.0f}%, {n_fmt} of {total_fmt} {unit}, {elapsed} elapsed, "
     "{remaining} left{postfix}"
 )
 
@@ -61,5 +61,6 @@ class ProgressBar(tqdm):
     def _print_line(self) -> None:
         self._last_line, self._lines = time.monotonic(), self._lines + 1
         shown = {**self.format_dict, "bar_format": _LINE, "ncols": None}
+        shown["unit"] += "es" if shown["unit"].endswith("ch") else "s"
         self.fp.write(self.format_meter(**shown) + "\n")
         self.fp.flush()
