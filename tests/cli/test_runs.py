@@ -69,6 +69,8 @@ def test_quiet_logs_nothing_and_logs_never_reach_stdout(trained, place, tmp_path
     assert result.returncode == 0
     assert result.stderr == ""
     assert "points predicted directly" in result.stdout
+    assert "mean confidence" in result.stdout
+    assert f"colors for QGIS  {tmp_path / 'out' / 'classes.qml'}" in result.stdout
     loud = vl3d(*args, "--overwrite")
     assert "100%" in loud.stderr
     assert loud.stdout == result.stdout

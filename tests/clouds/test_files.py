@@ -67,3 +67,18 @@ def test_what_can_be_no_cloud_is_refused_with_its_own_remedy(tmp_path):
         with pytest.raises(DataError, match=message):
             find_clouds([pattern], tmp_path)
     assert len(find_clouds(["folder/a*"], tmp_path)) == 1
+
+
+def test_a_file_and_a_link_to_it_are_one_cloud_of_one_name(tmp_path, caplog):
+    make(tmp_path, "b.laz")
+    (tmp_path / "a.laz").symlink_to(tmp_path / "b.laz")
+    with caplog.at_level("INFO"):
+        assert find_clouds(["."], tmp_path) == [tmp_path / "b.laz"]
+    assert caplog.messages == [
+        f"{tmp_path / 'a.laz'}: is the same file as {tmp_path / 'b.laz'}, the name that "
+        "is used"
+    ]
+    assert find_clouds(["a.laz", "b.laz"], tmp_path) == [tmp_path / "a.laz"]
+    caplog.clear()
+    find_clouds(["b.laz", "./b.laz", "*.laz"], tmp_path / ".")
+    assert all("a.laz: is the same" in message for message in caplog.messages)

@@ -113,7 +113,9 @@ def _child(kind, numbers, seed, room, shared, seconds) -> Iterator[dict]:
             if chunk:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    yield json.loads(line)
+                    event = json.loads(line)
+                    if "ready" not in event:
+                        yield event
                     limit, began = seconds, time.monotonic()
             elif time.monotonic() - began > limit:
                 os.kill(process, signal.SIGKILL)
@@ -144,6 +146,7 @@ def _work(kind, numbers, seed, room, shared, writing) -> None:
         # A copy, so that every child begins with the same files.
         kind.prepare(shared)
         _limit_memory()
+        send(ready=True)  # from here on the limit is that of one input
         for number in numbers:
             folder = room / "input"
             shutil.rmtree(folder, ignore_errors=True)

@@ -81,7 +81,7 @@ def same_predictions(monkeypatch):
     monkeypatch.setattr(
         importlib.import_module("vl3d_lite.pipeline.verify"),
         "repeat_predictions",
-        lambda run, outcomes, folder, quiet: [
+        lambda run, outcomes, folder, quiet, threads: [
             shutil.copy(run.predictions / outcome.output, folder) and outcome
             for outcome in outcomes
         ],
@@ -119,6 +119,14 @@ def test_predictions_that_nobody_scored_are_no_difference(copy):
     found = verify(copy)
     assert found.differences == []
     assert found.notes == ["the predictions were not scored"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("same_predictions")
+def test_another_number_of_threads_is_a_note(copy):
+    notes = verify(copy, threads=1).notes
+    assert "threads were 2, are 1; last digits may differ by that" in notes
+    assert not any("threads" in note for note in verify(copy, threads=2).notes)
 
 
 def test_another_spec_and_other_versions_are_notes(copy):

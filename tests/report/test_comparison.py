@@ -161,6 +161,24 @@ def test_different_classes_are_noted(make):
     classes = rows(found, "IoU per class")
     assert classes["roof"].cells == (NOTHING, "0.600")
     assert classes["roof"].best == set()
+    assert not any(row.best for row in rows(found, "Scores").values())
+    assert any("none of the scores over all classes" in note for note in found.notes)
+
+
+def test_a_class_of_other_codes_has_no_best_score_and_the_others_have(make):
+    a = make("a", (), metrics(THREE))
+    b = make("b", ["classes.building=1"], metrics(BETTER))
+    classes = rows(compare([a, b]), "IoU per class")
+    assert classes["building"].best == set()
+    assert classes["vegetation"].best == {0}
+
+
+def test_scores_of_merged_classes_have_no_best(make):
+    merged = {"ground": 0.9, "above": 0.99}
+    a, b = make("a", (), metrics(THREE)), make("b", (), metrics(merged))
+    found = compare([a, b])
+    assert any("`predict --classes` merged" in note for note in found.notes)
+    assert not any(row.best for row in rows(found, "Scores").values())
 
 
 def test_different_codes_of_a_class_are_noted(make):
@@ -174,8 +192,32 @@ def test_different_codes_of_a_class_are_noted(make):
     ids=["clouds", "points"],
 )
 def test_scores_of_different_clouds_are_noted(make, change, words):
-    a, b = make("a", (), metrics(THREE)), make("b", (), metrics(THREE, **change))
-    assert any(words in note for note in compare([a, b]).notes)
+    a, b = make("a", (), metrics(THREE)), make("b", (), metrics(BETTER, **change))
+    found = compare([a, b])
+    assert any(words in note for note in found.notes)
+    assert "Therefore no score is marked as the best." in found.notes
+    assert not any(row.best for table in found.tables.values() for row in table)
+
+
+def test_scores_with_other_points_excluded_have_no_best(make):
+    a = make("a", (), metrics(THREE))
+    b = make("b", ["ignored_flags=[overlap]"], metrics(BETTER))
+    found = compare([a, b])
+    assert any("differ in `ignored_flags`" in note for note in found.notes)
+    assert not any(row.best for table in found.tables.values() for row in table)
+
+
+def test_clouds_are_told_apart_by_their_hashes(make):
+    folders = [make(name, (), metrics(BETTER)) for name in ("a", "b", "c")]
+    for folder, digest in zip(folders, ("1", "2", "1"), strict=True):
+        (folder / "predictions").mkdir()
+        record = {"source": "a.laz", "output": "a.laz", "points": 9, "voted": 9}
+        record |= {"nearest": 0, "seconds": 1.0, "source_sha256": digest}
+        text = json.dumps({"clouds": [record]})
+        (folder / "predictions/predictions.json").write_text(text)
+    a, b, c = folders
+    assert any("different clouds" in note for note in compare([a, b]).notes)
+    assert compare([a, c]).notes == ()
 
 
 def test_comparable_runs_have_no_notes(make):

@@ -107,3 +107,9 @@ def test_the_run_of_the_initial_weights_is_relative_to_the_spec(folder):
     assert read(gone, check_files=False).spec.training.initial_weights.endswith(
         "second"
     )
+
+
+def test_a_cloud_that_two_patterns_name_through_a_link_counts_once(folder):
+    (folder / "link.laz").symlink_to(folder / "town.laz")
+    text = GOOD.replace("train: [town.laz]", "train: [link.laz, town.laz]")
+    assert read(text).clouds["train"] == [folder / "link.laz"]

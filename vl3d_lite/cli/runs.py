@@ -28,6 +28,7 @@ from vl3d_lite.cli.specs import print_plan
 from vl3d_lite.cli.terminal import echo
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.runs import OUTPUT, RunFolder, is_auto
+from vl3d_lite.system import thread_count
 
 
 def run(
@@ -132,11 +133,8 @@ def predict(
     classify = pipeline.predict_with_fitting_models
     if folder is not None:
         classify = functools.partial(pipeline.predict, folder)
-    for outcome in classify(paths, target, options, set_ or [], classes):
-        echo(
-            f"{target / outcome.output}: {outcome.voted:,} points predicted directly, "
-            f"{outcome.nearest:,} filled from the nearest predicted cell"
-        )
+    outcomes = classify(paths, target, options, set_ or [], classes)
+    _print_predictions(target, outcomes)
 
 
 def evaluate(
@@ -186,18 +184,19 @@ def evaluate(
     echo(f"report  {written.report}")
 
 
-def verify(run: RunPath, quiet: Quiet = False):
+def verify(run: RunPath, threads: Threads = None, quiet: Quiet = False):
     """Check a run against its record and repeat its scores.
 
     Compare spec, model and inputs with the hashes in run.json, predict the clouds
-    again with the settings of the run, and compare predictions and scores. Exit
-    code 0: all are equal; 1: something differs; 3: nothing differs, but training
+    again with the settings of the run, by default also with its number of threads,
+    and compare predictions and scores. Exit code 0: all are equal; 1: something differs; 3: nothing differs, but training
     clouds are missing and could not be compared.
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
     pipeline = load_pipeline()
-    found = pipeline.verify(folder, quiet=quiet)
+    used = None if threads is None else thread_count(threads)
+    found = pipeline.verify(folder, quiet=quiet, threads=used)
     for line in found.lines():
         echo(line)
     if found.differences:
@@ -261,6 +260,18 @@ def ensemble(
     options = pipeline_options(threads, quiet, overwrite=overwrite)
     load_pipeline().ensemble(members, folder, options)
     _print_outputs(folder)
+
+
+def _print_predictions(folder: Path, outcomes: "list[PredictedCloud]") -> None:
+    """Print how each cloud was predicted, and what all of them hold."""
+    from vl3d_lite.report import prediction_table
+
+    for outcome in outcomes:
+        echo(
+            f"{folder / outcome.output}: {outcome.voted:,} points predicted directly, "
+            f"{outcome.nearest:,} filled from the nearest predicted cell"
+        )
+    echo(f"\n{prediction_table(folder, outcomes)}", nl=False)
 
 
 def _print_scores(table: str, caveats: list[str]) -> None:

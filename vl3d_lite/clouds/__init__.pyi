@@ -7,6 +7,7 @@ from .crs_comparison import differing_systems as differing_systems
 from .exclusion import CODE as CODE
 from .exclusion import Exclusion as Exclusion
 from .files import find_clouds as find_clouds
+from .files import log_other_name as log_other_name
 from .files import names_cloud as names_cloud
 from .header_check import read_header as read_header
 from .reading import LasSummary as LasSummary

@@ -2,6 +2,7 @@
 
 import fnmatch
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,16 @@ from vl3d_lite.system import (
     require_usable_path,
 )
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".las", ".laz")
 
 
 def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
     """Find the clouds that paths, globs and folders name, sorted, each once.
+
+    A file that is named twice, by a link, has the name that comes first, and within a
+    folder or glob its own name.
 
     Args:
         patterns: Files, globs (``**`` crosses folders) or folders, relative to
@@ -45,10 +51,17 @@ def find_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
                 f"{pattern}: no .las or .laz file found, relative to {base}. "
                 f"Check the path or the pattern.{hint}"
             )
-        for match in matches:
+        # Of a file and links to it that one pattern finds, the file itself.
+        for match in sorted(matches, key=lambda path: (path.is_symlink(), path)):
             require_usable_path(match)
-            found.setdefault(real_path(match), match)
+            log_other_name(match, found.setdefault(real_path(match), match))
     return sorted(found.values())
+
+
+def log_other_name(path: Path, used: Path) -> None:
+    """Say that two names lead to one file, and which of them is used."""
+    if os.path.abspath(path) != os.path.abspath(used):
+        logger.info("%s: is the same file as %s, the name that is used", path, used)
 
 
 def names_cloud(pattern: str, cloud: Path) -> bool:

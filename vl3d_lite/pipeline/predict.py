@@ -111,7 +111,11 @@ def _first_of(errors: Sequence[VL3DError], clouds: int) -> VL3DError:
 
 
 def repeat_predictions(
-    run: RunFolder, outcomes: Sequence[PredictedCloud], folder: Path, quiet: bool
+    run: RunFolder,
+    outcomes: Sequence[PredictedCloud],
+    folder: Path,
+    quiet: bool,
+    threads: int | None = None,
 ) -> list[PredictedCloud]:
     """Predict clouds again, each with the settings it was predicted with.
 
@@ -120,12 +124,14 @@ def repeat_predictions(
         outcomes: The records of ``predictions.json``; their sources exist.
         folder: Where the clouds are written.
         quiet: Show no progress bars.
+        threads: Processors to use; None for as many as each cloud was predicted with.
 
     Raises:
         VL3DError: The run or a cloud cannot be used, or a signal came.
     """
     spec, scaling = open_run(run)
-    prepare_backend(spec.seed, max(outcome.threads for outcome in outcomes))
+    most = max(threads or outcome.threads for outcome in outcomes)
+    prepare_backend(spec.seed, most)
     model = load_network(run, spec, scaling)
     repeated = []
     with Interrupts() as interrupts:
@@ -136,7 +142,7 @@ def repeat_predictions(
                 settings,
                 scaling,
                 # A dimension that was replaced then is replaced again.
-                Options(threads=outcome.threads, quiet=quiet, replace=True),
+                Options(threads or outcome.threads, quiet=quiet, replace=True),
                 interrupts,
                 open_calibration(run, settings),
                 outcome.class_groups,

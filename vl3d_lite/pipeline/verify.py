@@ -50,12 +50,15 @@ class Verification:
         yield from (f"DIFFERS  {text}" for text in self.differences)
 
 
-def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
+def verify(
+    run: RunFolder, *, quiet: bool = True, threads: int | None = None
+) -> Verification:
     """Compare a run with its provenance, and repeat its evaluation.
 
     Args:
         run: A trained run.
         quiet: Show no progress bars.
+        threads: Processors to use; None for as many as each cloud was predicted with.
 
     Raises:
         InterruptedRunError: A signal came.
@@ -65,7 +68,7 @@ def verify(run: RunFolder, *, quiet: bool = True) -> Verification:
     _compare_files(run, content, found)
     _compare_versions(content, found)
     try:
-        _repeat(run, content, found, quiet)
+        _repeat(run, content, found, quiet, threads)
     except InterruptedRunError:
         raise
     except VL3DError as error:
@@ -135,7 +138,13 @@ def _compare_versions(content: dict, found: Verification) -> None:
             found.notes.append(f"{name} was {was or 'absent'}, is {is_ or 'absent'}")
 
 
-def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> None:
+def _repeat(
+    run: RunFolder,
+    content: dict,
+    found: Verification,
+    quiet: bool,
+    threads: int | None,
+) -> None:
     folder = run.scored_predictions()
     outcomes = read_outcomes(folder)
     if not outcomes:
@@ -150,9 +159,15 @@ def _repeat(run: RunFolder, content: dict, found: Verification, quiet: bool) -> 
         findings = found.notes if shipped else found.differences
         findings.append("the evaluation cannot be repeated")
         return
+    before_threads = {outcome.threads for outcome in outcomes}
+    if threads and before_threads != {threads}:
+        counts = ", ".join(map(str, sorted(before_threads)))
+        found.notes.append(
+            f"threads were {counts}, are {threads}; last digits may differ by that"
+        )
     with tempfile.TemporaryDirectory(prefix="vl3d_lite_verify_") as scratch:
         again = Path(scratch)
-        repeated = repeat_predictions(run, outcomes, again, quiet)
+        repeated = repeat_predictions(run, outcomes, again, quiet, threads)
         for before, now in zip(outcomes, repeated, strict=True):
             found.compare(
                 f"{before.output}, predicted again",

@@ -27,6 +27,7 @@ from vl3d_lite.prediction.votes import CellPrediction, mean_over_grids, predict_
 from vl3d_lite.prediction.writing import (
     check_additions,
     class_column,
+    class_totals,
     write_prediction,
 )
 from vl3d_lite.runs import Options
@@ -242,7 +243,10 @@ class Classifier:
             seconds = predicted.seconds + time.monotonic() - began
             outcome = self._outcome(source, target, predicted, spec, seconds)
             outcome = replace(
-                outcome, source_sha256=source_sha256, sha256=file_hash(draft)
+                outcome,
+                source_sha256=source_sha256,
+                sha256=file_hash(draft),
+                classes=class_totals(prediction, predicted.cell_of_point, spec),
             )
             outcomes.append(outcome)
             announce(outcome)

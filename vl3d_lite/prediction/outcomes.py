@@ -22,6 +22,22 @@ RECORDS = ".records"
 _LONGEST_STEM = 200  # bytes of a name that a suffix and a draft still fit to
 # The dimension of the classes that points below `min_confidence` would have had.
 PREDICTION_RAW = "prediction_raw"
+REJECTED = "(rejected)"  # no class has parentheses in its name
+
+
+@dataclass(frozen=True)
+class ClassTotal:
+    """What one class got in a cloud.
+
+    Attributes:
+        code: The LAS code it is written as.
+        points: Points with the class.
+        mean_confidence: Mean of their confidence; 0 without points.
+    """
+
+    code: Annotated[int, Field(ge=0, le=65535)]
+    points: Annotated[int, Field(ge=0)]
+    mean_confidence: Annotated[float, Field(ge=0, le=1.001)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class PredictedCloud:
         outside_domain: What of the cloud lies outside the domain of the model, such
             as its density; its confidence is then a ranking, not a probability.
         unit: `clouds.unit` of its spec; None where the file's own unit was used.
+        classes: What each class got, by name; `REJECTED` names the points below
+            `min_confidence`. Empty in records of versions that did not count.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -95,6 +113,7 @@ class PredictedCloud:
     version: str = ""
     outside_domain: Sequence[str] = ()
     unit: str | None = None
+    classes: dict[str, ClassTotal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

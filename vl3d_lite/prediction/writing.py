@@ -14,7 +14,7 @@ from vl3d_lite.clouds import (
     read_header,
     write_las,
 )
-from vl3d_lite.prediction.outcomes import PREDICTION_RAW
+from vl3d_lite.prediction.outcomes import PREDICTION_RAW, REJECTED, ClassTotal
 from vl3d_lite.prediction.votes import CellPrediction
 from vl3d_lite.spec import Spec
 from vl3d_lite.system import output_errors
@@ -52,6 +52,32 @@ def check_additions(source: Path, spec: Spec, *, replace: bool) -> None:
     raised = highest > LARGEST_OLD_CODE and "classification" in spec.prediction.write
     types = {name: "u2" if name in _CODES else "f4" for name in names}
     check_room(header, types, raised=raised)
+
+
+def class_totals(
+    prediction: CellPrediction, cell_of_point: np.ndarray, spec: Spec
+) -> dict[str, ClassTotal]:
+    """Points and mean confidence of each class as they are written, by name.
+
+    Args:
+        prediction: The calibrated prediction of each cell.
+        cell_of_point: ``(n,)`` int, the cell of each point of the file.
+        spec: Its class names, codes and `min_confidence`.
+    """
+    names = {name: entry.code for name, entry in spec.classes.items()}
+    index, confidence = prediction.class_index, prediction.confidence
+    lowest = spec.prediction.min_confidence
+    if lowest is not None and spec.reject_code is not None:
+        index = np.where(confidence >= np.float32(lowest), index, len(names))
+        names[REJECTED] = spec.reject_code
+    points = np.bincount(cell_of_point, minlength=len(index))
+    counts = np.bincount(index, points, len(names))
+    sums = np.bincount(index, points * confidence.astype(np.float64), len(names))
+    means = sums / np.maximum(counts, 1)
+    return {
+        name: ClassTotal(code, int(count), round(float(mean), 6))
+        for (name, code), count, mean in zip(names.items(), counts, means, strict=True)
+    }
 
 
 def _added_names(spec: Spec) -> list[str]:

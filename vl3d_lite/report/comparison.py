@@ -87,11 +87,12 @@ def compare(paths: Sequence[Path]) -> Comparison:
             "another one"
         )
     runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    comparable = not list(_obstacles(runs))
     tables = {
         "Differences of the specs": _spec_rows(runs),
-        "Scores": _score_rows(runs),
+        "Scores": _score_rows(runs, comparable and not list(_class_notes(runs))),
         **{
-            f"{title} per class": _class_rows(runs, key)
+            f"{title} per class": _class_rows(runs, key, comparable)
             for key, title in PER_CLASS.items()
         },
         "Cost": _cost_rows(runs),
@@ -151,40 +152,57 @@ def _spec_rows(runs: Sequence[_Run]) -> list[Row]:
     return [row for row in rows if len(set(row.cells)) > 1]
 
 
-def _scored(name: str, values: Sequence[float | None], lowest: bool = False) -> Row:
-    """A row of scores with three decimals and its best, including ties."""
+def _scored(
+    name: str,
+    values: Sequence[float | None],
+    comparable: bool,
+    lowest: bool = False,
+) -> Row:
+    """A row of scores with three decimals and its best, including ties, if any."""
     cells = tuple(NOTHING if value is None else f"{value:.3f}" for value in values)
     shown = [float(cell) for cell in cells if cell != NOTHING]
-    if len(shown) < 2 or len(set(shown)) < 2:
+    if not comparable or len(shown) < 2 or len(set(shown)) < 2:
         return Row(name, cells)
     target = f"{min(shown) if lowest else max(shown):.3f}"
     return Row(name, cells, frozenset(n for n, c in enumerate(cells) if c == target))
 
 
-def _score_rows(runs: Sequence[_Run]) -> list[Row]:
+def _score_rows(runs: Sequence[_Run], comparable: bool) -> list[Row]:
     if not any(run.metrics for run in runs):
         return []
     rows = [
-        _scored(title, [run.pooled.get(key) for run in runs])
+        _scored(title, [run.pooled.get(key) for run in runs], comparable)
         for key, title in OVERALL.items()
     ]
-    rows.append(
-        _scored("mean F1", [run.pooled.get("macro", {}).get("f1") for run in runs])
-    )
+    f1 = [run.pooled.get("macro", {}).get("f1") for run in runs]
+    rows.append(_scored("mean F1", f1, comparable))
     errors = [
         (run.pooled.get("calibration") or {}).get("expected_error") for run in runs
     ]
-    rows.append(_scored("calibration error", errors, lowest=True))
+    rows.append(_scored("calibration error", errors, comparable, lowest=True))
     points = tuple(_count(run.pooled.get("points")) for run in runs)
     return [*rows, Row("scored points", points)]
 
 
-def _class_rows(runs: Sequence[_Run], key: str) -> list[Row]:
+def _class_rows(runs: Sequence[_Run], key: str, comparable: bool) -> list[Row]:
     names = dict.fromkeys(name for run in runs for name in run.class_scores)
     return [
-        _scored(name, [run.class_scores.get(name, {}).get(key) for run in runs])
+        _scored(
+            name,
+            [run.class_scores.get(name, {}).get(key) for run in runs],
+            comparable and len(_codes_of(name, runs)) < 2,
+        )
         for name in names
     ]
+
+
+def _codes_of(name: str, runs: Sequence[_Run]) -> set[tuple[int, ...]]:
+    """The sets of codes that a class contains in the runs that have it."""
+    return {
+        tuple(sorted(run.spec.classes[name].codes))
+        for run in runs
+        if name in run.spec.classes
+    }
 
 
 def _cost_rows(runs: Sequence[_Run]) -> list[Row]:
@@ -231,16 +249,40 @@ def _notes(runs: Sequence[_Run]) -> Iterable[str]:
                 f"`vl3d-lite evaluate {run.folder.root}`."
             )
     yield from _class_notes(runs)
-    scored = [run for run in runs if run.metrics]
-    clouds = {tuple(sorted(run.metrics.get("clouds", {}))) for run in scored}
-    points = {run.pooled.get("points") for run in scored}
-    if len(clouds) > 1:
-        yield "The runs are scored on different clouds; scores are not comparable."
-    elif len(points) > 1:
-        yield "The runs are scored on different points; scores are barely comparable."
+    if obstacles := list(_obstacles(runs)):
+        yield from obstacles
+        yield "Therefore no score is marked as the best."
+    elif list(_class_notes(runs)):
+        yield "Therefore none of the scores over all classes is marked as the best."
     machines = {json.dumps(_machine(run), sort_keys=True) for run in runs}
     if len(machines) > 1:
         yield "The runs used different machines; times are not comparable."
+
+
+def _obstacles(runs: Sequence[_Run]) -> Iterable[str]:
+    """Reasons why no score of the runs can be compared."""
+    scored = [run for run in runs if run.metrics]
+    clouds = {tuple(sorted(_scored_clouds(run))) for run in scored}
+    points = {
+        (run.pooled.get("points"), run.pooled.get("ignored", 0)) for run in scored
+    }
+    if len(clouds) > 1:
+        yield "The runs are scored on different clouds; scores are not comparable."
+    elif len(points) > 1:
+        yield "The runs are scored on different points; scores are not comparable."
+    for key in ("excluded_points", "ignored_flags"):
+        if len({str(getattr(run.spec, key)) for run in scored}) > 1:
+            yield (
+                f"The runs differ in `{key}`, so that other points count; scores are "
+                "not comparable."
+            )
+
+
+def _scored_clouds(run: _Run) -> Iterable[str]:
+    """The clouds that a run is scored on: SHA-256 if recorded, names otherwise."""
+    folder = run.folder.scored_predictions()
+    hashes = {one.output: one.source_sha256 for one in read_outcomes(folder)}
+    return [hashes.get(name) or name for name in run.metrics.get("clouds", {})]
 
 
 def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
@@ -253,13 +295,13 @@ def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
             f"The classes differ: {text}. Means over classes and accuracies belong to "
             "different tasks; compare the scores of the shared classes."
         )
+    if not partial and len({frozenset(r.class_scores) for r in runs if r.metrics}) > 1:
+        yield (
+            "The runs are scored on different classes, since `predict --classes` merged "
+            "some; compare the scores of the shared classes."
+        )
     for name in every:
-        codes = {
-            tuple(sorted(run.spec.classes[name].codes))
-            for run in runs
-            if name in run.spec.classes
-        }
-        if len(codes) > 1:
+        if len(_codes_of(name, runs)) > 1:
             yield f"The class `{name}` contains different codes in these runs."
 
 

@@ -1,6 +1,7 @@
 """The page and the plots of a run, from the files of its folder."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vl3d_lite.evaluation import (
@@ -10,6 +11,7 @@ from vl3d_lite.evaluation import (
     read_pair,
 )
 from vl3d_lite.prediction import PredictedCloud, Temperature, described
+from vl3d_lite.report.folders import without_folders
 from vl3d_lite.report.page import CloudView, ReportData, write_report
 from vl3d_lite.report.plots import plot_confusion, plot_history
 from vl3d_lite.runs import RunFolder, read_history
@@ -26,6 +28,9 @@ def write_run_report(
     disagreements: Sequence[Disagreement] = (),
 ) -> None:
     """Write ``report.html`` and the plots of a run.
+
+    The page has the name of the scan, or of the run where there are several scans, and
+    holds no folders of this machine.
 
     Args:
         run: The run.
@@ -44,8 +49,11 @@ def write_run_report(
         write_bytes(run.history_plot, plot_history(history))
     if evaluation is not None:
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
+        evaluation = replace(evaluation, caveats=without_folders(evaluation.caveats))
     provenance = run.read_provenance()
-    facts = {name: value for name, value in provenance.items() if name != "inputs"}
+    name = run.root.resolve().name
+    facts = {"run": name, **provenance}
+    facts.pop("inputs", None)
     if "initial_weights" in facts:
         initial = facts["initial_weights"]
         facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
@@ -58,7 +66,7 @@ def write_run_report(
     write_report(
         run.report,
         ReportData(
-            title=run.root.resolve().name,
+            title=outcomes[0].output if len(outcomes) == 1 else name,
             class_names=spec.class_names,
             class_codes=[entry.code for entry in spec.classes.values()],
             evaluation=evaluation,
@@ -73,8 +81,8 @@ def write_run_report(
             confident_disagreements=confident_disagreements(disagreements, spec),
             link_distance=spec.link_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
-            spec_text=read_text(run.spec, "restore it from a copy"),
-            facts=facts,
+            spec_text=without_folders(read_text(run.spec, "restore it from a copy")),
+            facts=without_folders(facts),
         ),
     )
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vl3d_lite.clouds import find_clouds
+from vl3d_lite.clouds import find_clouds, log_other_name
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.base import KeyPath, Section
 from vl3d_lite.spec.keys import key_name
 from vl3d_lite.spec.schema.spec import CLOUD_GROUPS
 from vl3d_lite.spec.sections import SectionReader
-from vl3d_lite.system import expand_home
+from vl3d_lite.system import expand_home, real_path
 
 
 def require_clouds(
@@ -48,7 +48,7 @@ def find_cloud_files(
     group_of_file: dict[Path, _Pattern] = {}
     clouds = vars(section).get("clouds")
     for name in CLOUD_GROUPS if clouds else ():
-        files: dict[Path, None] = {}
+        files: dict[Path, Path] = {}  # the name that is used, by the real path
         for pattern in _patterns(name, vars(clouds).get(name, [])):
             position = reader.positions[pattern.location]
             text = absolute(position.base, pattern.owner[pattern.number])
@@ -61,10 +61,11 @@ def find_cloud_files(
                 message = f"`{key_name(pattern.location)}`: {error}"
                 reader.add_error(position, message)
                 continue
-            files |= dict.fromkeys(matches)
+            for match in matches:
+                log_other_name(match, files.setdefault(real_path(match), match))
             if other := _other_meaning(pattern, matches, group_of_file):
                 reader.add_error(position, other)
-        found[name] = sorted(files)
+        found[name] = sorted(files.values())
     return found
 
 

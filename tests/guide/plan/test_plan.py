@@ -1,5 +1,6 @@
 """What a plan prints before a run, and which runs it refuses."""
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from tests.conftest import write_place
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.sizes import cloud_bytes, size_of
 from vl3d_lite.errors import DataError, ResourceError
+from vl3d_lite.guide.plan import timing
 from vl3d_lite.guide.plan.plan import plan_run
 from vl3d_lite.guide.plan.text import plan_text
 from vl3d_lite.guide.plan.timing import prediction_batches
@@ -266,10 +268,10 @@ def test_disk_use_counts_the_dimensions_written(place, usual):
 @pytest.mark.slow
 def test_measured_steps_give_the_times_of_the_run(place):
     found = planned(place, measure=True)
-    timing = found.timing
-    assert 0 < timing.step < timing.training
-    assert timing.preparation > 0
-    assert timing.prediction > 0
+    times = found.timing
+    assert 0 < times.step < times.training
+    assert times.preparation > 0
+    assert times.prediction > 0
     assert "s per step" in plan_text(found)
 
 
@@ -279,3 +281,20 @@ def test_preparation_counts_the_clouds_and_the_network(place, monkeypatch):
     times = measure.StepTimes(0.001, 3.0, *[0.0] * 5)
     monkeypatch.setattr(measure, "measure", lambda *_: times)
     assert planned(place, measure=True).timing.preparation == pytest.approx(12 + 3)
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "told"),
+    [(3.5, 2, True), (1.5, 2, False), (3.5, 4, False)],
+    ids=["crowded", "idle", "below"],
+)
+def test_a_load_above_the_processors_used_is_told(monkeypatch, load, threads, told):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0))
+    assert timing.disturbing_load(threads) == (load if told else None)
+
+
+def test_the_load_is_ignored_where_processors_are_free(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "getloadavg", lambda: (20.0, 9.0, 9.0))
+    assert timing.disturbing_load(4) is None

@@ -1,5 +1,6 @@
 """Time some steps of a real training, and some batches of prediction."""
 
+import logging
 import statistics
 import tempfile
 import time
@@ -21,6 +22,8 @@ from vl3d_lite.model import build_network, kernels_of, prepare_backend, save_mod
 from vl3d_lite.prediction import Inference, softmax
 from vl3d_lite.spec import LoadedSpec, Spec
 from vl3d_lite.training import compile_model, loss_weights
+
+logger = logging.getLogger(__name__)
 
 WARM_STEPS = 1  # not timed: the caches of the first step after tracing are cold
 STEPS, SECONDS = 8, 20.0  # steps are timed until either is reached
@@ -80,10 +83,12 @@ def measure(loaded: LoadedSpec, steps: int, threads: int) -> StepTimes:
     )
     _export(model, spec, "INIT")
     building = time.perf_counter() - begin
+    logger.info("compiling the training step, then timing some steps")
     begin = time.perf_counter()
     weights = loss_weights(spec, [cloud.labels])
     compile_model(model, spec, steps * spec.training.epochs, weights)
     first, step = _train(model, batches, begin)
+    logger.info("compiling the network that predicts, then timing some batches")
     compiling, validation = _predict(model, cloud, spec, scaling, threads)
     return StepTimes(
         preparation=preparation,

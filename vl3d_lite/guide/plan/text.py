@@ -164,6 +164,11 @@ def _cost(plan: Plan) -> dict[str, str]:
             f"{_time(timing.training)}, {timing.step:.2f} s per step"
         )
         facts["prediction time"] = _time(timing.prediction)
+        if timing.load is not None:
+            facts["machine load"] = (
+                f"{timing.load:.1f}, above the processors used: other programs slowed "
+                "the measurement down, so the times are too long"
+            )
     return facts
 
 

@@ -1,5 +1,7 @@
 """From the measured seconds of some steps to those of a whole run."""
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,8 @@ from vl3d_lite.dataset import FIELDS_PER_CELL
 from vl3d_lite.guide.plan.cloud_facts import CloudFacts
 from vl3d_lite.spec import LoadedSpec, Spec
 from vl3d_lite.system import silenced_stderr
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,15 @@ class Timing:
         training: Training, with compilation and validation.
         prediction: Predicting the clouds to predict.
         step: One training step.
+        load: Load of the machine before the measurement, if other programs slowed it
+            down; None otherwise.
     """
 
     preparation: float
     training: float
     prediction: float
     step: float
+    load: float | None = None
 
 
 def measure_timing(
@@ -39,6 +46,8 @@ def measure_timing(
         steps: Training steps per epoch.
         threads: CPU threads.
     """
+    load = disturbing_load(threads)
+    logger.info("measuring, for about a minute; large networks compile for longer")
     with silenced_stderr():
         from vl3d_lite.guide.plan.measure import measure
 
@@ -62,7 +71,25 @@ def measure_timing(
         + seconds.validation * prediction_batches(clouds, spec)
         + seconds.validation_compiling * bool(predicted),
         step=seconds.step,
+        load=load,
     )
+
+
+def disturbing_load(threads: int) -> float | None:
+    """The load of the machine, where it leaves fewer processors than are used.
+
+    Args:
+        threads: Processors that are used.
+
+    Returns:
+        The mean of the last minute; None where it is lower, or unknown.
+    """
+    try:
+        load = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not every system has it
+        return None
+    crowded = load + threads > (os.cpu_count() or 1)
+    return load if load > threads and crowded else None
 
 
 def swept_fields(clouds: Sequence[CloudFacts]) -> int:
