@@ -74,10 +74,9 @@ def test_a_file_and_a_link_to_it_are_one_cloud_of_one_name(tmp_path, caplog):
     (tmp_path / "a.laz").symlink_to(tmp_path / "b.laz")
     with caplog.at_level("INFO"):
         assert find_clouds(["."], tmp_path) == [tmp_path / "b.laz"]
-    assert caplog.messages == [
-        f"{tmp_path / 'a.laz'}: is the same file as {tmp_path / 'b.laz'}, the name that "
-        "is used"
-    ]
+    link, file = tmp_path / "a.laz", tmp_path / "b.laz"
+    message = f"{link}: is the same file as {file}, the name that is used"
+    assert caplog.messages == [message]
     assert find_clouds(["a.laz", "b.laz"], tmp_path) == [tmp_path / "a.laz"]
     caplog.clear()
     find_clouds(["b.laz", "./b.laz", "*.laz"], tmp_path / ".")

@@ -133,8 +133,10 @@ def predict(
     classify = pipeline.predict_with_fitting_models
     if folder is not None:
         classify = functools.partial(pipeline.predict, folder)
+    from vl3d_lite.report import prediction_text
+
     outcomes = classify(paths, target, options, set_ or [], classes)
-    _print_predictions(target, outcomes)
+    echo(prediction_text(target, outcomes), nl=False)
 
 
 def evaluate(
@@ -189,8 +191,9 @@ def verify(run: RunPath, threads: Threads = None, quiet: Quiet = False):
 
     Compare spec, model and inputs with the hashes in run.json, predict the clouds
     again with the settings of the run, by default also with its number of threads,
-    and compare predictions and scores. Exit code 0: all are equal; 1: something differs; 3: nothing differs, but training
-    clouds are missing and could not be compared.
+    and compare predictions and scores. Exit code 0: all are equal; 1: something
+    differs; 3: nothing differs, but training clouds are missing and could not be
+    compared.
     """
     configure_logging(quiet=quiet)
     folder = trained_run(run)
@@ -260,18 +263,6 @@ def ensemble(
     options = pipeline_options(threads, quiet, overwrite=overwrite)
     load_pipeline().ensemble(members, folder, options)
     _print_outputs(folder)
-
-
-def _print_predictions(folder: Path, outcomes: "list[PredictedCloud]") -> None:
-    """Print how each cloud was predicted, and what all of them hold."""
-    from vl3d_lite.report import prediction_table
-
-    for outcome in outcomes:
-        echo(
-            f"{folder / outcome.output}: {outcome.voted:,} points predicted directly, "
-            f"{outcome.nearest:,} filled from the nearest predicted cell"
-        )
-    echo(f"\n{prediction_table(folder, outcomes)}", nl=False)
 
 
 def _print_scores(table: str, caveats: list[str]) -> None:

@@ -5,7 +5,7 @@ from .comparison_pages import comparison_writer as comparison_writer
 from .departure_table import domain_table as domain_table
 from .inspection import inspect_path as inspect_path
 from .inspection import kernel_page as kernel_page
-from .prediction_table import prediction_table as prediction_table
+from .prediction_table import prediction_text as prediction_text
 from .run_page import write_run_report as write_run_report
 from .score_tables import caveat_lines as caveat_lines
 from .score_tables import rotation_table as rotation_table

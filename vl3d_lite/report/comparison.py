@@ -297,8 +297,8 @@ def _class_notes(runs: Sequence[_Run]) -> Iterable[str]:
         )
     if not partial and len({frozenset(r.class_scores) for r in runs if r.metrics}) > 1:
         yield (
-            "The runs are scored on different classes, since `predict --classes` merged "
-            "some; compare the scores of the shared classes."
+            "The runs are scored on different classes, since `predict --classes` "
+            "merged some; compare the scores of the shared classes."
         )
     for name in every:
         if len(_codes_of(name, runs)) > 1:
