@@ -11,6 +11,7 @@ from vl3d_lite.report.color_files import QGIS
 from vl3d_lite.report.prediction_table import prediction_text
 from vl3d_lite.spec.reader import read_spec
 
+
 def record(name, **classes):
     counted = {key: ClassTotal(*value) for key, value in classes.items()}
     return PredictedCloud(

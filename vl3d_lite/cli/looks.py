@@ -61,13 +61,18 @@ def compare(
     ] = None,
     overwrite: Overwrite = False,
 ):
-    """Compare the specs, scores and costs of runs.
+    """Compare runs, or two predictions of one scan.
 
-    The best score in each row is marked with `*`.
+    Of runs the specs, scores and costs are printed; the best score in each row is
+    marked with `*`, unless scores cannot be compared. Of two folders of predictions
+    the command counts the points whose class differs, and an .html file shows where.
     """
     configure_logging(quiet=False)
-    from vl3d_lite.report import compare as compare_runs
-    from vl3d_lite.report import comparison_text, comparison_writer
+    from vl3d_lite.report import (
+        compare_folders,
+        comparison_text,
+        comparison_writer,
+    )
 
     write = None
     if output is not None:
@@ -75,7 +80,7 @@ def compare(
         require_free(
             output, overwrite=overwrite, remedy="name another file with --output"
         )
-    comparison = compare_runs([find_shipped("models", path) for path in runs])
+    comparison = compare_folders([find_shipped("models", path) for path in runs])
     echo(comparison_text(comparison), nl=False)
     if output is not None and write is not None:
         write_text(output, write(comparison))

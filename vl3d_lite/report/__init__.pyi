@@ -1,10 +1,10 @@
 from .color_files import write_color_files as write_color_files
-from .comparison import compare as compare
 from .comparison_pages import comparison_text as comparison_text
 from .comparison_pages import comparison_writer as comparison_writer
 from .departure_table import domain_table as domain_table
 from .inspection import inspect_path as inspect_path
 from .inspection import kernel_page as kernel_page
+from .prediction_comparison import compare_folders as compare_folders
 from .prediction_table import prediction_text as prediction_text
 from .run_page import write_run_report as write_run_report
 from .score_tables import caveat_lines as caveat_lines

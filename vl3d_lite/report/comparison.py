@@ -9,6 +9,7 @@ from typing import Any
 from vl3d_lite.errors import DataError, SpecError, VL3DError
 from vl3d_lite.evaluation import read_metrics
 from vl3d_lite.prediction import read_outcomes
+from vl3d_lite.report.top_view import Picture
 from vl3d_lite.runs import RunFolder, read_history
 from vl3d_lite.spec import Spec, feature_columns, read_spec
 
@@ -40,17 +41,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tables that compare runs.
+    """Tables that compare runs, or folders of predictions.
 
     Args:
-        runs: Names of the runs.
+        runs: Names of the runs or folders.
         notes: Reasons why scores or costs may not be comparable.
         tables: Rows by title of the table.
+        columns: Heads of the columns; empty where they are the runs.
+        pictures: Pictures for the page.
     """
 
     runs: tuple[str, ...]
     notes: tuple[str, ...]
     tables: dict[str, tuple[Row, ...]]
+    columns: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The heads of the columns."""
+        return self.columns or self.runs
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
             f"`compare` requires at least two run folders. Received: {len(paths)}; add "
             "another one"
         )
-    runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    named = zip(paths, names_of(paths), strict=True)
+    runs = [_read(path, name) for path, name in named]
     comparable = not list(_obstacles(runs))
     tables = {
         "Differences of the specs": _spec_rows(runs),
@@ -104,7 +115,8 @@ def compare(paths: Sequence[Path]) -> Comparison:
     )
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The names of folders, with their own folders where some are equal."""
     short = [path.resolve().name for path in paths]
     return short if len(set(short)) == len(short) else [str(path) for path in paths]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vl3d_lite.errors import SpecError
 from vl3d_lite.report.comparison import Comparison, Row
+from vl3d_lite.report.pictures import data_uri
 from vl3d_lite.report.rendering import render
 from vl3d_lite.report.text import sections, table
 from vl3d_lite.system import csv_text
@@ -14,18 +15,18 @@ def comparison_text(comparison: Comparison) -> str:
     """Aligned tables for a terminal; ``*`` marks the best score in each row."""
     parts = ["\n".join(comparison.notes)] if comparison.notes else []
     for title, rows in comparison.tables.items():
-        lines = [["", *comparison.runs], *_marked(rows, "*", "")]
+        lines = [["", *comparison.heads], *_marked(rows, "*", "")]
         parts.append(f"{title}\n{table(lines)}")
     return sections(*parts)
 
 
 def as_csv(comparison: Comparison) -> str:
     """One table: title of the table, name of the row, and one column per run."""
-    lines: list[Sequence] = [["part", "name", *comparison.runs]]
+    lines: list[Sequence] = [["part", "name", *comparison.heads]]
     for title, rows in comparison.tables.items():
         lines += ([title, row.name, *row.cells] for row in rows)
     for note in comparison.notes:
-        lines.append(["note", note, *("" for _ in comparison.runs)])
+        lines.append(["note", note, *("" for _ in comparison.heads)])
     return csv_text(lines)
 
 
@@ -34,9 +35,9 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"# {' | '.join(comparison.runs)}".replace("|", "and"), ""]
     lines += [f"- {_escaped(note)}" for note in comparison.notes]
     for title, rows in comparison.tables.items():
-        head = ["", *map(_escaped, comparison.runs)]
+        head = ["", *map(_escaped, comparison.heads)]
         lines += ["", f"## {title}", "", _piped(head)]
-        lines.append(_piped(["---", *("--:" for _ in comparison.runs)]))
+        lines.append(_piped(["---", *("--:" for _ in comparison.heads)]))
         escaped = [
             Row(_escaped(row.name), tuple(map(_escaped, row.cells)), row.best)
             for row in rows
@@ -48,7 +49,8 @@ def as_markdown(comparison: Comparison) -> str:
 def as_html(comparison: Comparison) -> str:
     """One page without scripts and other files; the best scores are bold."""
     title = " and ".join(comparison.runs)
-    return render("compare.html", title=title, comparison=comparison)
+    pictures = [(one, data_uri(one.png())) for one in comparison.pictures]
+    return render("compare.html", title=title, comparison=comparison, pictures=pictures)
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {

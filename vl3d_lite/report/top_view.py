@@ -186,6 +186,26 @@ def draw_errors(
     return Picture("Errors", indices, palette, legend, view.pixel_size)
 
 
+def draw_differences(view: TopView, differs: np.ndarray, title: str) -> Picture:
+    """Draw pixels without a difference gray, others red by the share of such points.
+
+    Args:
+        view: Pixels of the cloud.
+        differs: ``(n,)`` bool.
+        title: Title of the picture.
+    """
+    share = view.mean(differs)
+    step = np.ceil(np.nan_to_num(share) * len(_WRONG)) + 1
+    indices = np.where(np.isfinite(share), step, 0).astype(np.uint8)
+    legend = {
+        _CORRECT: "no difference",
+        _WRONG[0]: "up to 1/3 of the points differ",
+        _WRONG[1]: "up to 2/3 differ",
+        _WRONG[2]: "more than 2/3 differ",
+    }
+    return Picture(title, indices, [_CORRECT, *_WRONG], legend, view.pixel_size)
+
+
 def draw_confidence(view: TopView, confidence: np.ndarray, n_classes: int) -> Picture:
     """Draw the mean confidence of each pixel, from chance (dark) to 1 (light)."""
     chance = 1 / max(n_classes, 2)
