@@ -50,19 +50,7 @@ def write_run_report(
     if evaluation is not None:
         write_bytes(run.confusion_plot, plot_confusion(evaluation))
         evaluation = replace(evaluation, caveats=without_folders(evaluation.caveats))
-    provenance = run.read_provenance()
     name = run.root.resolve().name
-    facts = {"run": name, **provenance}
-    facts.pop("inputs", None)
-    if "initial_weights" in facts:
-        initial = facts["initial_weights"]
-        facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
-        if not facts["initial_weights"]:  # of the members of an ensemble
-            del facts["initial_weights"]
-    if isinstance(provenance.get("peak_memory"), int):
-        facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
-    facts["predicted with"] = {item.output: described(item) for item in outcomes}
-    facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
     write_report(
         run.report,
         ReportData(
@@ -82,9 +70,26 @@ def write_run_report(
             link_distance=spec.link_distance,
             kernel_images=sorted(run.kernels.glob("TRAINED_*/*.png")),
             spec_text=without_folders(read_text(run.spec, "restore it from a copy")),
-            facts=without_folders(facts),
+            facts=without_folders(_facts(run, outcomes)),
         ),
     )
+
+
+def _facts(run: RunFolder, outcomes: Sequence[PredictedCloud]) -> dict:
+    """What ``run.json`` holds, without its inputs, and how clouds were predicted."""
+    provenance = run.read_provenance()
+    facts = {"run": run.root.resolve().name, **provenance}
+    facts.pop("inputs", None)
+    if "initial_weights" in facts:
+        initial = facts["initial_weights"]
+        facts["initial_weights"] = {k: v for k, v in initial.items() if k != "inputs"}
+        if not facts["initial_weights"]:  # of the members of an ensemble
+            del facts["initial_weights"]
+    if isinstance(provenance.get("peak_memory"), int):
+        facts["peak_memory"] = f"{provenance['peak_memory'] / 2**30:.1f} GiB"
+    facts["predicted with"] = {item.output: described(item) for item in outcomes}
+    facts["seconds of prediction"] = {item.output: item.seconds for item in outcomes}
+    return facts
 
 
 def _calibration(run: RunFolder, outcomes: Sequence[PredictedCloud]) -> dict | None:
