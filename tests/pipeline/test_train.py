@@ -26,7 +26,7 @@ def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypat
     loaded = read_spec(place / "spec.yaml", SHORT)
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(calibrating, "fit_temperature", interrupted)
+        patch.setattr(calibrating, "fit_over_places", interrupted)
         with pytest.raises(InterruptedRunError, match="--resume") as stop:
             pipeline.train(loaded, run, OPTIONS)
     assert stop.value.exit_code == 143

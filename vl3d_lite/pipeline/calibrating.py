@@ -9,7 +9,7 @@ import numpy as np
 from vl3d_lite.dataset import SweepBatches, exact_labels
 from vl3d_lite.errors import InterruptedRunError
 from vl3d_lite.pipeline.preparing import LabeledClouds
-from vl3d_lite.prediction import Classifier, Temperature, fit_temperature
+from vl3d_lite.prediction import Classifier, Temperature, fit_over_places
 from vl3d_lite.runs import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ def calibrate(
             yield votes.prediction.probabilities, votes.cell_of_point, labels
 
     try:
-        temperature = fit_temperature(samples())
+        names = [path.name for path, _ in clouds]
+        temperature = fit_over_places(names, list(samples()))
     except InterruptedRunError as error:
         raise InterruptedRunError(
             f"{run.root}: interrupted while confidence was calibrated; the training "
@@ -64,4 +65,15 @@ def calibrate(
         temperature.after.expected_error,
         temperature.before.expected_error,
     )
+    if places := temperature.places:
+        without = [place.temperature_without for place in places]
+        logger.info(
+            "calibration: with one of %d clouds left out, temperatures from %.3f to "
+            "%.3f; largest error on the cloud left out %.4f, with the one chosen %.4f",
+            len(places),
+            min(without),
+            max(without),
+            max(place.error_without for place in places),
+            max(place.error for place in places),
+        )
     return temperature

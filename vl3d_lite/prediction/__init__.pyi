@@ -1,6 +1,5 @@
 from .calibration import ReliabilityCounts as ReliabilityCounts
 from .calibration import Temperature as Temperature
-from .calibration import fit_temperature as fit_temperature
 from .calibration import ratio as ratio
 from .calibration_records import BINS as BINS
 from .class_groups import group_classes as group_classes
@@ -15,6 +14,7 @@ from .outcomes import ClassTotal as ClassTotal
 from .outcomes import PredictedCloud as PredictedCloud
 from .outcomes import read_outcomes as read_outcomes
 from .outputs import Outputs as Outputs
+from .places import fit_over_places as fit_over_places
 from .votes import CellPrediction as CellPrediction
 from .votes import predict_cells as predict_cells
 from .votes import softmax as softmax

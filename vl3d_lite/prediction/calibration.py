@@ -12,6 +12,7 @@ from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration_records import (
     BINS,
     CalibrationRecord,
+    PlaceRecord,
     ReliabilityRecord,
 )
 from vl3d_lite.system import parse_record, read_text
@@ -148,6 +149,7 @@ class Temperature:
         value: ``T``, positive; 1 changes nothing.
         before: Reliability on the validation clouds with ``T`` = 1.
         after: The same with this ``T``.
+        places: Of several validation clouds, how the temperature carries over to each.
 
     Source:
         Guo et al., *On Calibration of Modern Neural Networks* (2017), sec. 4.2.
@@ -158,6 +160,7 @@ class Temperature:
     value: float = 1.0
     before: ReliabilityCounts = field(default_factory=ReliabilityCounts)
     after: ReliabilityCounts = field(default_factory=ReliabilityCounts)
+    places: tuple[PlaceRecord, ...] = ()
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated ``(n, classes)`` float32 of probabilities that sum to 1."""
@@ -170,6 +173,7 @@ class Temperature:
             "points": int(self.before.count.sum()),
             "before": _reliability(self.before),
             "after": _reliability(self.after),
+            **({"places": [vars(one) for one in self.places]} if self.places else {}),
         }
 
     @classmethod
@@ -188,7 +192,7 @@ class Temperature:
             ) from error
         before = ReliabilityCounts.from_dict(content.before.model_dump())
         after = ReliabilityCounts.from_dict(content.after.model_dump())
-        return cls(content.temperature, before, after)
+        return cls(content.temperature, before, after, tuple(content.places))
 
     @classmethod
     def read(cls, path: Path) -> "Temperature":
