@@ -20,7 +20,7 @@ from vl3d_lite.spec.reader import read_spec
 
 @pytest.mark.slow
 def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypatch):
-    def interrupted(samples):
+    def interrupted(names, samples):
         raise InterruptedRunError("calibrating was interrupted", 143)
 
     loaded = read_spec(place / "spec.yaml", SHORT)
