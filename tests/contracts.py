@@ -16,6 +16,7 @@ MODES = {
     "jax": ("eager", "jit"),
     "torch": ("eager",),
 }[keras.backend.backend()]
+HALF = ("mixed_float16", "mixed_bfloat16")
 
 
 def slow_but(values, *quick):
@@ -266,7 +267,7 @@ def model_of(layer, inputs):
 
 
 def check_layer(
-    layer, inputs, tmp_path, relative=1e-5, half=True, random=False, modes=MODES
+    layer, inputs, tmp_path, relative=1e-5, half=HALF, random=False, modes=MODES
 ):
     """Check the contract of every layer.
 
@@ -281,7 +282,7 @@ def check_layer(
         inputs: See the module; float32 and int32 arrays with a batch axis.
         tmp_path: Folder for the saved model.
         relative: Required agreement, relative to the largest absolute value.
-        half: False skips mixed precision.
+        half: The policies of mixed precision to check; none skips it.
         random: True for a layer that draws numbers in training, which XLA draws
             differently: modes are then compared in inference only.
         modes: Modes to compare, "eager" first.
@@ -307,15 +308,14 @@ def check_layer(
     assert_same([numpy_of(value) for value in outputs_of(again)], output, relative)
 
     check_modes(layer, inputs, relative, random, modes)
-    if half:
-        for policy in ("mixed_float16", "mixed_bfloat16"):
-            mixed = kind.from_config({**layer.get_config(), "dtype": policy})
-            # Eager JAX would compile every operation for the type.
-            mode = "jit" if keras.backend.backend() == "jax" else "eager"
-            values, by_weight, by_input = gradients(mixed, inputs, True, mode)
-            assert_finite(values)
-            assert_finite(list(by_weight.values()))
-            assert_finite([slope for slope in by_input if slope is not None])
+    for policy in half:
+        mixed = kind.from_config({**layer.get_config(), "dtype": policy})
+        # Eager JAX would compile every operation for the type.
+        mode = "jit" if keras.backend.backend() == "jax" else "eager"
+        values, by_weight, by_input = gradients(mixed, inputs, True, mode)
+        assert_finite(values)
+        assert_finite(list(by_weight.values()))
+        assert_finite([slope for slope in by_input if slope is not None])
 
 
 def _promised_shapes(layer, shapes):

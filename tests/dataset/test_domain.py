@@ -167,6 +167,14 @@ def test_the_domain_of_an_ensemble_holds_those_of_its_runs(trained, spec):
     assert find_departures(union, as_profile(trained, trained.features), spec) == []
 
 
+def test_the_domain_of_an_ensemble_keeps_the_widest_limits(trained):
+    scored = trained.model_copy(update={"limits": Limits(density=(3, 40))})
+    wide = trained.model_copy(update={"limits": Limits(density=(0.2, 3))})
+    assert Domain.union([scored, wide]).density_limits() == (0.2, 40)
+    union = Domain.union([trained.model_copy(update={"density": (1, 60)}), scored])
+    assert union.density_limits() == (1, 60)
+
+
 def test_a_domain_is_read_as_it_was_written(trained, tmp_path):
     path = tmp_path / "domain.json"
     path.write_text(trained.to_json())

@@ -27,6 +27,7 @@ ELSEWHERE = {"docker.md": "docker ", "results.md": "$D", "ablations.md": "$D"}
 SMALL = [
     *("--set", "training.epochs=1", "--set", "training.steps_per_epoch=2"),
     *("--set", "model.stages=[{points: 128, channels: 8, blocks: [kpconvx]}]"),
+    *("--set", "model.kpconvx.shell_radii=[0, 0.5, 1]"),
     *("--set", "model.kpconvx.shell_points=[1, 3, 5]"),
     *("--set", "training.jit=off", "--set", "export.plots=false"),
 ]

@@ -10,6 +10,7 @@ import pytest
 
 from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError
+from vl3d_lite.evaluation import pairs
 from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.prediction.outcomes import read_outcomes
 from vl3d_lite.spec.schema.spec import Spec
@@ -24,8 +25,8 @@ def pair(trained, tmp_path):
     outcome = dataclasses.replace(outcome, source=str(source))
     spec = pipeline.open_run(trained)[0]
 
-    def read():
-        return read_pair(spec, tmp_path, outcome)
+    def read(**changes):
+        return read_pair(spec, tmp_path, dataclasses.replace(outcome, **changes))
 
     return source, tmp_path / outcome.output, read
 
@@ -101,6 +102,47 @@ def test_other_points_are_refused(pair):
     las.Z[5] += 1
     las.write(source)
     with pytest.raises(DataError, match=r"source\.laz: does not hold the points"):
+        read()
+
+
+@pytest.mark.parametrize(
+    ("column", "kept", "refused"),
+    [
+        ("prediction", [], True),
+        ("prediction", [9], True),
+        ("classification", [], True),
+        ("classification", [9], False),
+    ],
+)
+def test_a_predicted_code_of_no_class_is_refused(pair, column, kept, refused):
+    _, output, read = pair
+    las = laspy.read(output)
+    las.classification[:] = las.prediction
+    las[column][:50] = 9
+    las.write(output)
+    if refused:
+        with pytest.raises(
+            DataError, match=rf"test\.laz: `{column}` has the code 9 in 50 points"
+        ):
+            read(column=column, kept_codes=kept)
+    else:
+        reference = read(column=column, kept_codes=kept).reference
+        assert np.flatnonzero(reference < 0).tolist() == list(range(50))
+
+
+def test_a_file_replaced_while_it_is_read_is_refused(pair, monkeypatch):
+    source, _, read = pair
+    real = pairs.read_las
+
+    def replacing(path, **options):
+        if path == source:
+            las = laspy.read(path)
+            las.classification[:] = 2
+            las.write(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(pairs, "read_las", replacing)
+    with pytest.raises(DataError, match=r"source\.laz was replaced or changed while"):
         read()
 
 

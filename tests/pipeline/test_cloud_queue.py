@@ -283,7 +283,7 @@ def test_a_cloud_that_cannot_be_written_does_not_stop_the_others(
 
 @pytest.mark.slow
 def test_a_cloud_predicted_before_a_signal_is_written_and_noted(
-    trained, place, tmp_path, monkeypatch
+    trained, place, tmp_path, monkeypatch, handed_on
 ):
     clouds = copies(place, tmp_path, "a.laz", "b.laz", "c.laz")
     predict_cells = classify.predict_cells

@@ -39,8 +39,8 @@ def test_outside_the_domain_the_record_and_the_report_call_it_a_ranking(
     assert "a ranking, not a probability" in trained.report.read_text()
 
 
-def test_a_run_of_an_earlier_version_compares_nothing(tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
+def test_a_run_of_an_earlier_version_warns_that_it_compares_nothing(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
         assert outside_domain(RunFolder(tmp_path), None, [], threads=1) == {}
     assert "has no domain.json" in caplog.text
 

@@ -1,5 +1,6 @@
 """Ensembles: the mean of the networks of several runs, as a run of its own."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -24,6 +25,7 @@ from vl3d_lite.model.ensemble import combine_networks
 from vl3d_lite.model.files import load_model, save_model
 from vl3d_lite.model.kernels import kernels_of
 from vl3d_lite.pipeline import ensemble
+from vl3d_lite.pipeline.ensemble import obstacle
 from vl3d_lite.pipeline.members import Member
 from vl3d_lite.pipeline.verify import verify
 from vl3d_lite.prediction.calibration import Temperature
@@ -224,11 +226,30 @@ def test_without_its_validation_clouds_temperatures_are_averaged(
     first.spec.write_text(first.spec.read_text().replace("val.laz", "gone.laz"))
     for run, value in ((first, 0.5), (second, 1.62)):
         run.calibration.write_text(json.dumps(Temperature(value).to_dict()))
+        known = run.read_provenance()["files"]
+        known["calibration.json"] = file_hash(run.calibration)
+        run.update_provenance(files=known)
     run = RunFolder(tmp_path / "run")
     ensemble([first.root, second.root], run, OPTIONS)
     assert Temperature.from_json(run.calibration.read_text()).value == 0.9
     warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert sum("validation clouds are not found" in text for text in warnings) == 1
+
+
+def test_confidence_is_not_calibrated_on_other_clouds(trained, place, tmp_path):
+    spec, scaling = pipeline.open_run(trained)
+    content = trained.read_provenance()
+    first = Member(trained, spec, scaling, content)
+    clouds = [place / "val.laz"]
+    assert obstacle([first], None).endswith("its validation clouds are not found")
+    assert obstacle([first], clouds) == ""
+    replaced = [shutil.copy(place / "test.laz", tmp_path / "val.laz")]
+    assert "val.laz: is not a validation cloud that" in obstacle([first], replaced)
+    train, validation = content["inputs"]
+    leaking = [{**train, "sha256": validation["sha256"]}, validation]
+    member = dataclasses.replace(first, provenance={"inputs": leaking})
+    for members in ([member, first], [first, member]):
+        assert f"was trained on {clouds[0]}" in obstacle(members, clouds)
 
 
 @pytest.mark.parametrize(

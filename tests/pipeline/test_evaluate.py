@@ -15,7 +15,9 @@ from tests.pipeline.commands import OPTIONS, copy_of, predicted, without_calibra
 from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.evaluation.pairs import read_pair
-from vl3d_lite.prediction.outcomes import read_outcomes
+from vl3d_lite.pipeline.evaluate import require_own
+from vl3d_lite.prediction.origin import Origin
+from vl3d_lite.prediction.outcomes import read_outcomes, record_path
 from vl3d_lite.runs.folder import RunFolder
 
 
@@ -31,6 +33,45 @@ def test_scores_are_those_of_the_files(trained, place):
     classes = metrics["pooled"]["per_class"]
     ious = [classes[name]["iou"] for name in ("ground", "vegetation", "building")]
     np.testing.assert_allclose(ious, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"weights_sha256": "b" * 64, "model": "als_sparse"},
+            r"model `als_sparse` \(b{12}\), now `spec` \(\w{12}\)",
+        ),
+        ({"network_sha256": "b" * 64}, "the spec of the model is another one"),
+        ({"features_sha256": "b" * 64}, "features.json of the model is another one"),
+    ],
+)
+def test_predictions_of_another_model_are_refused(trained, tmp_path, changes, told):
+    copy = copy_of(trained, tmp_path / "copy")
+    metrics = copy.metrics.read_bytes()
+    (own,) = read_outcomes(copy.predictions)
+    folder = tmp_path / "out"
+    for record in (own, dataclasses.replace(own, output="b.laz", **changes)):
+        path = record_path(folder, record.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(record)))
+        shutil.copy(copy.predictions / own.output, folder / record.output)
+    with pytest.raises(DataError, match=told) as caught:
+        pipeline.evaluate(copy, folder)
+    text = str(caught.value)
+    assert text.startswith(f"{folder}: its clouds were predicted with another model")
+    assert f"{copy.root}: b.laz (" in text
+    assert "; test.laz with this one. Evaluate each model" in text
+    assert copy.metrics.read_bytes() == metrics
+
+
+def test_records_that_name_no_model_are_mentioned(trained, caplog):
+    (own,) = read_outcomes(trained.predictions)
+    old = dataclasses.replace(own, weights_sha256="", network_sha256="")
+    require_own(Origin.of(own), trained, trained.predictions, [own])
+    assert not caplog.records
+    require_own(Origin.of(own), trained, trained.predictions, [old])
+    assert "the record of test.laz does not name the model" in caplog.text
 
 
 @pytest.mark.slow
@@ -115,7 +156,7 @@ def test_disagreements_are_listed_with_their_coordinates(trained, place, tmp_pat
 @pytest.mark.slow
 def test_unlabeled_codes_are_predicted_and_not_scored(trained, place, tmp_path):
     las = laspy.read(place / "test.laz")
-    las.classification[:100] = 7
+    las.classification[:100] = 9  # 7 would keep the points out of the features
     las.write(tmp_path / "noisy.laz")
     pipeline.predict(trained, [tmp_path / "noisy.laz"], tmp_path / "out", OPTIONS)
     np.testing.assert_array_equal(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import laspy
 import numpy as np
@@ -110,6 +111,34 @@ def test_the_extent_of_a_cloud_that_is_not_found_is_compared(told, place, tmp_pa
     assert told(tmp_path / "named.laz", inputs=[{**record, "crs": ""}]) == ""
     apart = {**named, "extent": [[0, 0, 0], [9, 9, 9]]}
     assert told(tmp_path / "named.laz", inputs=[apart]) == ""
+
+
+def test_a_training_cloud_that_changed_under_its_name_counts_as_it_was(
+    told, place, run, tmp_path, caplog
+):
+    path = Path(shutil.copy(place / "test.laz", tmp_path / "train.laz"))
+    las = laspy.read(path)
+    record = {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": file_hash(path),
+        "role": "train",
+        "crs": "",
+        "extent": [las.xyz.min(axis=0).tolist(), las.xyz.max(axis=0).tolist()],
+    }
+    las.classification[::2] = 2
+    las.write(tmp_path / "relabeled.laz")
+    shutil.copy(place / "val.laz", path)
+    text = told(tmp_path / "relabeled.laz", inputs=[record])
+    assert re.match(r"100% of the extent .*train\.laz, which has changed since", text)
+    assert told(place / "val.laz", inputs=[record]) == ""
+    (note,) = caplog.messages
+    assert note.startswith(f"{place}/val.laz: may be no independent test")
+    assert f"the training cloud {path}, which has changed since" in note
+    caplog.clear()
+    far = {**record, "extent": [[0, 0, 0], [9, 9, 9]]}
+    assert told(place / "val.laz", inputs=[far]) == ""
+    assert not caplog.messages
 
 
 @pytest.mark.slow

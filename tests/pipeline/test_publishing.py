@@ -52,6 +52,35 @@ def test_a_cloud_that_changed_under_its_name_ends_resume(run, clouds):
         require_same_inputs(loaded(*clouds), run)
 
 
+def test_two_clouds_that_swapped_their_names_are_found(run, clouds):
+    before = [
+        {**entry, "role": role}
+        for entry, role in zip(
+            provenance.inputs(clouds), ("train", "validation"), strict=True
+        )
+    ]
+    text = clouds[0].read_text()
+    clouds[0].write_text(clouds[1].read_text())
+    clouds[1].write_text(text)
+    with pytest.raises(DataError, match=r"a\.laz, \S*b\.laz: was replaced"):
+        require_unchanged(before)
+    for inputs in (before, run.read_provenance()["inputs"]):  # with and without roles
+        run.update_provenance(inputs=inputs)
+        with pytest.raises(DataError, match=r"cannot be resumed.*a\.laz, \S*b\.laz;"):
+            require_same_inputs(loaded(*clouds), run)
+        require_same_inputs(loaded(*clouds[::-1]), run)
+
+
+def test_a_training_cloud_that_is_used_for_validation_ends_resume(run, clouds):
+    now = SimpleNamespace(clouds={"train": clouds, "validation": []})
+    before = provenance.inputs(clouds)
+    run.update_provenance(
+        inputs=[{**before[0], "role": "train"}, {**before[1], "role": "validation"}]
+    )
+    with pytest.raises(DataError, match=r"roles and order: \S*b\.laz; restore"):
+        require_same_inputs(now, run)
+
+
 def test_a_cloud_that_is_no_longer_named_ends_resume(run, clouds):
     with pytest.raises(DataError, match=r"cannot be resumed.*: \S*b\.laz; restore"):
         require_same_inputs(loaded(clouds[0], clouds[0]), run)

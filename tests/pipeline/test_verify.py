@@ -150,7 +150,7 @@ def test_another_spec_and_other_versions_are_notes(copy):
 
 def test_the_command_fails_where_something_differs(trained, monkeypatch, capsys):
     found = Verification(equal=["spec.yaml"], notes=["new numpy"])
-    monkeypatch.setattr(pipeline, "verify", lambda run, quiet: found)
+    monkeypatch.setattr(pipeline, "verify", lambda run, quiet, threads: found)
     monkeypatch.setattr(cli, "configure_logging", lambda quiet: None)
     cli.verify(trained.root)
     assert capsys.readouterr().out == "equal    spec.yaml\nnote     new numpy\n"

@@ -163,6 +163,18 @@ def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run)
         assert str(path) in str(caught.value)
 
 
+def test_paths_that_cannot_be_opened_are_told_by_their_cause(tmp_path):
+    circle = tmp_path / "circle.laz"
+    circle.symlink_to(circle)
+    for path, message in (
+        (circle, "repair the links"),
+        ("a\0b", "null character"),
+        (tmp_path / "none.laz", "no such file or folder"),
+    ):
+        with pytest.raises(DataError, match=message):
+            inspect_path(path)
+
+
 def test_predicted_codes_are_counted_too(tmp_path):
     las = laspy.create(point_format=6, file_version="1.4")
     las.x, las.y, las.z = np.random.default_rng(0).random((3, 8)) * 9

@@ -97,6 +97,17 @@ def test_text_that_no_file_or_terminal_can_show_is_refused(folder, text, shown):
     assert shown in str(caught.value)
 
 
+def test_a_class_name_that_cannot_be_shown_is_told_once(folder):
+    write = "prediction: {write: [prediction, probabilities]}"
+    name = r'"a\e[2J": 2'
+    content = GOOD.replace("classes:\n", f"{write}\nclasses:\n  {name}\n")
+    Path("a.yaml").write_text(content)
+    with pytest.raises(SpecError) as caught:
+        read_spec("a.yaml", check_files=False)
+    (line,) = str(caught.value).split("\n")
+    assert "a text must be printable" in line
+
+
 def test_paths_of_specs_that_cannot_be_read_are_refused(folder):
     os.mkfifo("pipe.yaml")
     Path("circle.yaml").symlink_to("circle.yaml")

@@ -262,13 +262,13 @@ BAD = {
         "building: 6",
         f"{'b' * 31}: 6\nprediction: {{write: [probabilities]}}",
         "6:36",
-        "must have at most 32 ASCII characters in LAS. Received: 33",
+        "must have at most 32 characters in LAS. Received: 33",
     ),
     "class that is no ASCII": (
         "building: 6",
         "bâtiment: 6\nprediction: {write: [probabilities]}",
         "6:13",
-        "`p_bâtiment`",
+        "must consist of ASCII characters in LAS. Received: â; rename",
     ),
     "attention over too many points": (
         "points: 1024",

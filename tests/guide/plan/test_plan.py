@@ -248,7 +248,7 @@ def test_warns_of_a_stage_larger_than_its_fields(place):
 @pytest.mark.slow
 def test_warns_of_a_shared_and_of_no_validation_cloud(place):
     both = planned(place, f"clouds.validation=['{place / 'train.laz'}']")
-    warned(both, "train.laz is in the training and in the validation clouds")
+    warned(both, "this validation cloud is also in `clouds.train`")
     warned(planned(place, "clouds.validation=[]"), "no validation cloud")
 
 
