@@ -167,15 +167,27 @@ def test_the_page_states_the_error_before_and_after_calibration(tmp_path):
     before = ReliabilityCounts.measure(labels, zeros, np.full(4, 0.5))
     cloud = ScoredCloud("a", labels, zeros, np.full(4, 0.75), before)
     found = Temperature(0.625, before, ReliabilityCounts())
+    without = {"name": "a", "error": 0.1}
+    places = [
+        {**without, "temperature_without": 0.5, "error_without": 0.2},
+        {**without, "temperature_without": 0.75, "error_without": 0.3},
+    ]
     pages = []
-    for facts in (found.to_dict(), {**found.to_dict(), "given": 0.7}):
+    for facts in (
+        found.to_dict(),
+        {**found.to_dict(), "given": 0.7},
+        {**found.to_dict(), "places": places},
+    ):
         folder = tmp_path / str(len(pages))
         folder.mkdir()
         report = make_report(
             folder, evaluation=evaluate([cloud], NAMES), temperature=facts
         )
         pages.append(read_page(folder, report).words)
-    words, given = pages
+    words, given, several = pages
+    assert "the temperature lay between 0.500 and 0.750" in several
+    assert "the error on the cloud left out was at most 0.300" in several
+    assert "left out" not in words
     assert "calibration error is 0.083; it was 0.167 before calibration." in words
     assert "The calibration temperature 0.625 was fitted on 3 points" in words
     assert "with the temperature 0.700 from prediction.temperature" in given
