@@ -22,7 +22,7 @@ from vl3d_lite.kernels import (
 from vl3d_lite.report.model_summary import describe_model
 from vl3d_lite.report.text import fact_lines, pairs, sections, short, table
 from vl3d_lite.runs import RunFolder, read_history
-from vl3d_lite.system import is_draft, reading_remedy
+from vl3d_lite.system import is_draft, reading_remedy, require_usable_path
 
 __all__ = ["inspect_path", "kernel_page"]
 
@@ -37,8 +37,12 @@ def inspect_path(path: Path | str) -> str:
         DataError: The path does not exist, is of another kind, or is damaged.
     """
     path = Path(path)
+    require_usable_path(path)
     try:
+        path.stat()  # `exists` takes a circle of links for nothing
         return _describe(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file or folder") from error
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}); {reading_remedy(error)}"
@@ -46,8 +50,6 @@ def inspect_path(path: Path | str) -> str:
 
 
 def _describe(path: Path) -> str:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
         if (path / "Q.csv").is_file() or (path / MANIFEST).is_file():
             return _describe_kernel(path)

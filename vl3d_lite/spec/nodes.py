@@ -134,6 +134,11 @@ def parse(text: str | bytes, start: Position, errors: list[ErrorLine]) -> Node |
     return _Builder(start, errors).build(root, "", 0)
 
 
+def is_text(value: str) -> bool:
+    """Whether a text holds printable characters, line breaks and tabs alone."""
+    return is_printable(value.replace("\n", " ").replace("\t", " "))
+
+
 def _at(start: Position, line: int, column: int) -> Position:
     if not start.line:
         return start
@@ -274,7 +279,7 @@ class _Builder:
 
     def require_printable(self, node: yaml.ScalarNode) -> None:
         """Add an error where a text holds what no file or terminal can show."""
-        if not is_printable(node.value.replace("\n", " ").replace("\t", " ")):
+        if not is_text(node.value):
             self.add_error(
                 self.position(node),
                 "a text must be printable, without control characters and halves of "

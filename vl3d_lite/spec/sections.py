@@ -10,7 +10,7 @@ from vl3d_lite.spec.base import KeyPath, Section
 from vl3d_lite.spec.keys import key_name, unknown_key
 from vl3d_lite.spec.kinds import Kind, fields_of, kind_of
 from vl3d_lite.spec.merge import expand_short_form
-from vl3d_lite.spec.nodes import ErrorLine, Node, Position
+from vl3d_lite.spec.nodes import ErrorLine, Node, Position, is_text
 from vl3d_lite.spec.renamed import renamed_key, renamed_value
 from vl3d_lite.spec.suggestions import closest, did_you_mean
 
@@ -195,6 +195,8 @@ class SectionReader:
             try:
                 for violation in check:
                     inner = self._first_written(location, violation.locations)
+                    if self.errors and not all(is_text(str(key)) for key in inner):
+                        continue  # the key is an error already
                     message = f"`{key_name(inner)}`: {violation.message}"
                     self.add_error(self.nearest(inner), message)
             except AttributeError:

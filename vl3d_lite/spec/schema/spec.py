@@ -151,13 +151,21 @@ class Spec(Section):
         if "probabilities" not in self.prediction.write:
             return
         for name in self.classes:
-            dimension = f"p_{name}"
-            fits = len(dimension) <= LONGEST_DIMENSION
-            if not (fits and dimension.isascii() and dimension.isprintable()):
+            if not is_printable(name):
+                continue
+            dimension, limit = f"p_{name}", ""
+            if not dimension.isascii():
+                others = "".join(dict.fromkeys(c for c in name if not c.isascii()))
+                limit = f"consist of ASCII characters in LAS. Received: {others}"
+            elif len(dimension) > LONGEST_DIMENSION:
+                limit = (
+                    f"have at most {LONGEST_DIMENSION} characters in LAS. "
+                    f"Received: {len(dimension)}"
+                )
+            if limit:
                 yield Violation(
                     f"`probabilities` needs a dimension `{dimension}`, whose name must "
-                    f"have at most {LONGEST_DIMENSION} ASCII characters in LAS. "
-                    f"Received: {len(dimension)}; rename the class",
+                    f"{limit}; rename the class",
                     (("classes", name),),
                 )
 
