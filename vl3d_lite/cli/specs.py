@@ -19,7 +19,7 @@ from vl3d_lite.cli.options import (
     require_keras_memory,
 )
 from vl3d_lite.cli.terminal import echo
-from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.system import (
     cpu_limit,
     has_gpu,
@@ -66,7 +66,7 @@ def check(
 def _check_clouds(loaded: "LoadedSpec") -> None:
     """Raise the errors of all groups of clouds as one."""
     from vl3d_lite.dataset import check_clouds, cloud_warnings
-    from vl3d_lite.guide import domain_warning
+    from vl3d_lite.guide import domain_warning, read_labeled_warnings
 
     errors = []
     for group in ("train", "validation", "predict"):
@@ -80,25 +80,10 @@ def _check_clouds(loaded: "LoadedSpec") -> None:
         raise DataError("\n".join(errors))
     warnings = cloud_warnings(loaded.spec, loaded.clouds)
     if loaded.clouds["train"]:
-        warnings += _labeled_warnings(loaded)
+        warnings += read_labeled_warnings(loaded, cpu_limit())
         warnings += filter(None, [domain_warning(loaded, cpu_limit())])
     for warning in warnings:
         logger.warning("warning: %s", warning)
-
-
-def _labeled_warnings(loaded: "LoadedSpec") -> list[str]:
-    """Warnings about what the training and validation clouds hold."""
-    from vl3d_lite.dataset import labeled_warnings, read_labeled_facts
-
-    try:
-        facts = [
-            read_labeled_facts(path, group, loaded.spec, cpu_limit())
-            for group in ("train", "validation")
-            for path in loaded.clouds[group]
-        ]
-    except ResourceError as error:
-        return [f"densities, features and labels were not checked: {error}"]
-    return labeled_warnings(loaded.spec, facts)
 
 
 def plan(

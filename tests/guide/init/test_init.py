@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from tests.conftest import write_place
 from vl3d_lite.dataset.files import check_clouds, read_cloud
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.guide.init import spec_text
+from vl3d_lite.guide.init import init, spec_text
 from vl3d_lite.guide.init.init import propose_spec
 from vl3d_lite.spec.labels import cloud_labels
 from vl3d_lite.spec.reader import read_spec
@@ -30,8 +30,15 @@ def forget(path):
     las.write(path)
 
 
-def test_two_clouds_give_a_spec_that_passes_check(folder):
+def test_two_clouds_give_a_spec_that_passes_check(folder, caplog, monkeypatch):
+    read = init.read_labeled_warnings
+    monkeypatch.setattr(
+        init,
+        "read_labeled_warnings",
+        lambda *own, **k: [*read(*own, **k), "few points"],
+    )
     text = propose_spec([folder / "a.laz", folder / "b.laz"], folder / "spec.yaml")
+    assert "warning: few points" in caplog.text
     assert (folder / "spec.yaml").read_text() == text
     assert len(text.splitlines()) <= 60
     assert all(len(line) < 160 for line in text.splitlines())

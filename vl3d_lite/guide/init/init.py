@@ -31,6 +31,7 @@ from vl3d_lite.guide.init.split import (
 )
 from vl3d_lite.guide.init.survey import UNSEEN, Survey, survey_cloud
 from vl3d_lite.guide.init.unclear import unclear_clouds, unclear_files, without_code_1
+from vl3d_lite.guide.labeled import read_labeled_warnings
 from vl3d_lite.spec import read_spec
 from vl3d_lite.system import output_errors, require_free, write_text
 
@@ -121,6 +122,7 @@ def _check(written: Path) -> None:
     domain = domain_warning(loaded, threads=1)
     for warning in [
         *cloud_warnings(loaded.spec, loaded.clouds),
+        *read_labeled_warnings(loaded, threads=1),
         *([domain] if domain else []),
     ]:
         logger.warning("warning: %s", warning)
