@@ -73,22 +73,24 @@ def read_pair(
         warn: Whether to log a warning where a file has changed.
 
     Raises:
-        DataError: A file is not found, lacks a dimension, or the two clouds do not
-            hold the same points.
+        DataError: A file is not found, lacks a dimension, holds a code of no class or
+            changes while it is read, or the clouds do not hold the same points.
     """
     output, source = folder / outcome.output, Path(outcome.source)
     for path in (output, source):
         if not path.is_file():
             raise DataError(f"{path}: not found; predict again with --overwrite")
     column, classes, dimensions = _dimensions(output, outcome)
+    before = _states(output, source)
+    changed = _changed(output, source, outcome)
     predicted = read_las(output, dimensions=dimensions, unit=outcome.unit)
     truth = _read_source(spec, source, outcome.unit, warn)
+    _require_states(output, source, before)
     if len(predicted) != len(truth):
         raise DataError(
             f"{output}: must have as many points as {source}, {len(truth):,}. "
             f"Received: {len(predicted):,} points; predict again with --overwrite"
         )
-    changed = _changed(output, source, outcome)
     if changed:
         rows = _rows_of_source(output, source, predicted, truth)
         predicted = _in_order(predicted, truth, rows)
@@ -98,8 +100,8 @@ def read_pair(
     accepted = None
     if outcome.min_confidence is not None:
         accepted = predicted.attributes[column] != outcome.reject_code
-    # A kept code was copied from the source, not predicted.
-    kept = prediction < 0
+    kept = prediction < 0  # a kept code was copied from the source, not predicted
+    _require_known(output, classes, predicted.attributes[classes][kept], outcome)
     if column == "classification":
         kept |= np.isin(truth.attributes["classification"], outcome.kept_codes)
     assert truth.labels is not None  # `classes` was given
@@ -124,8 +126,8 @@ def _read_source(spec: Spec, source: Path, unit: str | None, warn: bool) -> Poin
     if warn and has_groups(spec) and not is_named(spec, source):
         logger.warning(
             "%s: is read with the codes of `classes`, because `clouds` of the spec "
-            "does not name it, and some of the clouds it names have codes of their own; if "
-            "this one has, add it to their `files` in spec.yaml of the run",
+            "does not name it, and some of the clouds it names have codes of their "
+            "own; if this one has, add it to their `files` in spec.yaml of the run",
             source,
         )
     return read_las(
@@ -153,6 +155,36 @@ def _changed(output: Path, source: Path, outcome: PredictedCloud) -> list[Path]:
     """The files that are not those of the record, by their SHA-256."""
     recorded = {source: outcome.source_sha256, output: outcome.sha256}
     return [path for path, digest in recorded.items() if file_hash(path) != digest]
+
+
+def _states(*paths: Path) -> list[tuple[int, ...]]:
+    """What changes with the content of files, at no cost; their hashes are known."""
+    stats = [path.stat() for path in paths]
+    return [(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats]
+
+
+def _require_states(output: Path, source: Path, before: list[tuple[int, ...]]) -> None:
+    if _states(output, source) != before:
+        raise DataError(
+            f"{output}: this file or {source} was replaced or changed while it was "
+            "read; evaluate again, and do not change it meanwhile"
+        )
+
+
+def _require_known(
+    output: Path, dimension: str, strange: np.ndarray, outcome: PredictedCloud
+) -> None:
+    """Check that codes of no class are those that were copied from the source."""
+    copied = outcome.kept_codes if dimension == "classification" else ()
+    codes, counts = np.unique(strange[~np.isin(strange, copied)], return_counts=True)
+    if len(codes):
+        most = int(np.argmax(counts))
+        more = f" and {len(codes) - 1} more codes" if len(codes) > 1 else ""
+        raise DataError(
+            f"{output}: `{dimension}` has the code {codes[most]} in {counts[most]:,} "
+            f"points{more}, which no class of the run is written as; restore the file "
+            "from a copy, or predict again with --overwrite"
+        )
 
 
 def _rows_of_source(
@@ -224,4 +256,5 @@ def _class_indices(spec: Spec, codes: np.ndarray) -> np.ndarray:
     index_of_code = np.full(_CODES, -1, np.int32)
     for index, entry in enumerate(spec.classes.values()):
         index_of_code[entry.code] = index
-    return index_of_code[codes.astype(np.int64)]
+    known = (codes >= 0) & (codes < _CODES)
+    return np.where(known, index_of_code[np.where(known, codes, 0).astype(int)], -1)

@@ -23,10 +23,12 @@ from vl3d_lite.evaluation import (
 from vl3d_lite.evaluation import evaluate as score_clouds
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.independence import caveats
-from vl3d_lite.pipeline.opening import load_network, open_run
+from vl3d_lite.pipeline.opening import load_network, open_run, origin_of
 from vl3d_lite.prediction import (
+    Origin,
     PredictedCloud,
     ReliabilityCounts,
+    Temperature,
     group_classes,
     read_outcomes,
 )
@@ -42,6 +44,8 @@ from vl3d_lite.system import (
 )
 
 logger = logging.getLogger(__name__)
+
+_NAMED = 5  # clouds of one model in a message
 
 
 def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
@@ -59,7 +63,8 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
         The scores; None where no source has labels.
 
     Raises:
-        DataError: There are no predictions, or a file of one is not found.
+        DataError: There are no predictions, another model made one, or a file of one
+            is not found.
         InterruptedRunError: A signal came.
     """
     # A block, so that a signal ends the command before or after its files are written.
@@ -70,11 +75,12 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
 def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     spec, _ = open_run(run)
     outcomes = read_outcomes(folder)
-    spec = predicted_spec(spec, folder, outcomes)
     if not outcomes:
         raise DataError(
             f"{folder}: holds no predictions; run `vl3d-lite predict` first"
         )
+    require_own(origin_of(run, spec, Temperature(), ""), run, folder, outcomes)
+    spec = predicted_spec(spec, folder, outcomes)
     result, disagreements = score(spec, folder, outcomes)
     if result is not None:
         result = _with_caveats(result, run, outcomes, spec)
@@ -98,6 +104,53 @@ def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
         run.update_provenance(evaluated=_relative(folder, run))
     write_run_report(target, spec, result, folder, outcomes, disagreements)
     return result
+
+
+def require_own(
+    origin: Origin, run: RunFolder, folder: Path, outcomes: Sequence[PredictedCloud]
+) -> None:
+    """Check that the model of a run made predictions, by the hashes of their records.
+
+    Warns of records that name no model, which earlier versions wrote.
+
+    Args:
+        origin: The model of the run; its settings do not count.
+        run: The run.
+        folder: Where the predicted clouds are.
+        outcomes: The predicted clouds.
+
+    Raises:
+        DataError: Another model made one of them.
+    """
+    unnamed = [one.output for one in outcomes if not one.weights_sha256]
+    if unnamed:
+        logger.warning(
+            "%s: the record of %s does not name the model that predicted it, because "
+            "an earlier version wrote it; its scores may be those of another model. "
+            "Predict again with --overwrite",
+            folder,
+            _some(unnamed),
+        )
+    clouds: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.weights_sha256:
+            difference = next(origin.other_model(outcome), "")
+            clouds.setdefault(difference, []).append(outcome.output)
+    own = clouds.pop("", [])
+    if clouds:
+        parts = [f"{_some(names)} ({text})" for text, names in clouds.items()]
+        rest = f"; {_some(own)} with this one" if own else ""
+        raise DataError(
+            f"{folder}: its clouds were predicted with another model than that of "
+            f"{run.root}: {'; '.join(parts)}{rest}. Evaluate each model with its own "
+            "predictions in a folder of their own, or predict again with --overwrite"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _with_caveats(

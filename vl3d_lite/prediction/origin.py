@@ -83,13 +83,7 @@ class Origin:
         if not record.weights_sha256:
             yield "an earlier version of vl3d_lite wrote it without naming the model"
             return
-        if record.weights_sha256 != self.weights_sha256:
-            was, now = record.weights_sha256[:_SHOWN], self.weights_sha256[:_SHOWN]
-            yield f"model `{record.model}` ({was}), now `{self.model}` ({now})"
-        elif record.network_sha256 != self.network_sha256:
-            yield "the spec of the model is another one"
-        elif record.features_sha256 != self.features_sha256:
-            yield "features.json of the model is another one"
+        yield from self.other_model(record)
         if record.version != self.version:
             yield f"version {record.version}, now {self.version}"
         if record.class_groups != self.class_groups:
@@ -100,6 +94,16 @@ class Origin:
         if record.unit != self.unit:
             yield f"`clouds.unit` {record.unit or 'none'}, now {self.unit or 'none'}"
         yield from self._changed_settings(record)
+
+    def other_model(self, record: PredictedCloud) -> Iterator[str]:
+        """How the model of a record that names one differs from this model."""
+        if record.weights_sha256 != self.weights_sha256:
+            was, now = record.weights_sha256[:_SHOWN], self.weights_sha256[:_SHOWN]
+            yield f"model `{record.model}` ({was}), now `{self.model}` ({now})"
+        elif record.network_sha256 != self.network_sha256:
+            yield "the spec of the model is another one"
+        elif record.features_sha256 != self.features_sha256:
+            yield "features.json of the model is another one"
 
     def _changed_settings(self, record: PredictedCloud) -> Iterator[str]:
         now = PredictionSpec(**self.settings).model_dump()
