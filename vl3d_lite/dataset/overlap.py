@@ -126,6 +126,12 @@ class OverlapFinder:
         pairs = itertools.product(dict.fromkeys(paths), dict.fromkeys(others))
         return [found for pair in pairs if (found := self._find_one(*pair))]
 
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of a file, computed once."""
+        if path not in self._hashes:
+            self._hashes[path] = file_hash(path)
+        return self._hashes[path]
+
     def _find_one(self, path: Path, other: Path) -> Overlap | None:
         safe_point()
         if {path, other} & self._unusable:
@@ -159,12 +165,7 @@ class OverlapFinder:
     def _equal(self, path: Path, other: Path) -> bool:
         if path.stat().st_size != other.stat().st_size:
             return False
-        return self._hash(path) == self._hash(other)
-
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = file_hash(path)
-        return self._hashes[path]
+        return self.sha256(path) == self.sha256(other)
 
     def _extent(self, path: Path) -> Extent:
         if path not in self._extents:

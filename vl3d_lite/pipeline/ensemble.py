@@ -44,8 +44,8 @@ def ensemble(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
     """Write a run whose network averages the class probabilities of several runs.
 
     Spec and scaling are those of the first run. Confidence is calibrated on its
-    validation clouds or, where they are not found, with the geometric mean of the
-    temperatures of the runs.
+    validation clouds or, where they are not found, have changed, or a run was trained
+    on them, with the geometric mean of the temperatures of the runs.
 
     Args:
         paths: At least two run folders.
@@ -109,17 +109,10 @@ def _temperature(
 ) -> Temperature:
     """The calibration of an ensemble, on clouds if there are any."""
     spec, options = classifier.spec, classifier.options
-    if clouds is None:
-        return _mean_temperature(members)
+    if reason := obstacle(members, clouds):
+        return _mean_temperature(members, reason)
+    assert clouds is not None
     check_clouds(clouds, spec, count_classes=False)
-    for member in members[1:]:
-        if shared := member.trained_on(clouds):
-            logger.warning(
-                "%s: was trained on %s, which confidence is calibrated on, so "
-                "confidence will be too high; use runs with the same validation clouds",
-                member.run.root,
-                shared[0],
-            )
     prepared = prepare_files(
         clouds, spec, options.threads, quiet=options.quiet, role="validation clouds"
     )
@@ -127,7 +120,26 @@ def _temperature(
     return calibrate(members[0].run, labeled, classifier)
 
 
-def _mean_temperature(members: Sequence[Member]) -> Temperature:
+def obstacle(members: Sequence[Member], clouds: Sequence[Path] | None) -> str:
+    """Why confidence cannot be calibrated on clouds; empty if it can."""
+    first = members[0]
+    if clouds is None:
+        return f"{first.run.root}: its validation clouds are not found"
+    if unrecorded := first.unrecorded(clouds):
+        return (
+            f"{unrecorded[0]}: is not a validation cloud that {first.run.root} "
+            "recorded, by its SHA-256"
+        )
+    for member in members:
+        if shared := member.trained_on(clouds):
+            return (
+                f"{member.run.root}: was trained on {shared[0]}, a validation cloud of "
+                f"{first.run.root}"
+            )
+    return ""
+
+
+def _mean_temperature(members: Sequence[Member], reason: str) -> Temperature:
     """The geometric mean of the temperatures that were fitted for the members."""
     values = []
     for member in members:
@@ -139,9 +151,9 @@ def _mean_temperature(members: Sequence[Member]) -> Temperature:
         values.append(open_calibration(member.run, fitted).value)
     mean = round(float(np.exp(np.mean(np.log(values)))), 4)
     logger.warning(
-        "%s: its validation clouds are not found, so confidence is calibrated with the "
-        "mean of the temperatures of the runs, %g, instead of a new fit",
-        members[0].run.root,
+        "%s, so confidence is calibrated with the mean of the temperatures of the "
+        "runs, %g, instead of a new fit",
+        reason,
         mean,
     )
     return Temperature(mean)

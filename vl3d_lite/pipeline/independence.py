@@ -1,20 +1,23 @@
 """Whether scored clouds are independent of the clouds that a run was made with."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vl3d_lite.dataset import Extent, Overlap, OverlapFinder, read_extent
+from vl3d_lite.dataset import Extent, OverlapFinder, read_extent
 from vl3d_lite.prediction import PredictedCloud
 from vl3d_lite.runs import RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec
-from vl3d_lite.system import file_hash
+
+logger = logging.getLogger(__name__)
 
 ROLES = ("train", "validation")
-# Share of an extent that must lie in another one, whose cloud is not found.
+# Share of an extent that must lie in another one, whose cloud is gone or has changed.
 SHARED_EXTENT = 0.05
+_SAME_CORNER = 1e-3  # meters: the usual step of stored coordinates
 BIASED = "its scores are optimistically biased"
 _SAME = {
     "train": "the network was trained on this cloud",
@@ -103,39 +106,63 @@ def _caveat(
             return text
     if roles:  # of a run that an earlier version wrote
         return "this cloud was used in the training"
-    source = Path(outcome.source)
+    return _place_caveat(Path(outcome.source), records, finder, unit)
+
+
+def _place_caveat(
+    source: Path,
+    records: Sequence[Mapping[str, Any]],
+    finder: OverlapFinder,
+    unit: str | None,
+) -> str:
+    """What a cloud shares with a cloud of the run, by points or by extents."""
+    extent = read_extent(source, unit)
+    undecided = []
     for record in records:
-        other = f"{_OTHER.get(record.get('role', ''), _OTHER['train'])} "
-        overlap = _overlap(source, record, finder)
-        if overlap:
-            return f"this cloud {overlap.text(other + record['path'])}"
-        share = _shared_extent(source, record, unit)
-        if share >= SHARED_EXTENT:
+        path = Path(record["path"])
+        other = f"{_OTHER.get(record.get('role', ''), _OTHER['train'])} {path}"
+        place = _recorded_extent(record)
+        if place is not None and not extent.overlaps(place):
+            continue
+        if _is_recorded(path, record, finder):
+            if overlap := next(iter(finder.find([source], [path])), None):
+                return f"this cloud {overlap.text(other)}"
+            continue
+        if place is None or extent.shared_area(place) < SHARED_EXTENT:
+            continue
+        share = extent.shared_area(place)
+        state = "has changed since" if path.is_file() else "is not found"
+        # Two scans without a CRS may share coordinates, but hardly all six corners.
+        same = np.allclose(place.corners, extent.corners, rtol=0, atol=_SAME_CORNER)
+        if same or (place.crs and place.crs == extent.crs):
             return (
-                f"{share:.0%} of the extent of this cloud and {other}{record['path']}, "
-                "which is not found, are the same"
+                f"{share:.0%} of the extent of this cloud and {other}, which {state}, "
+                "are the same"
             )
+        if not (place.crs and extent.crs):
+            undecided.append(f"{other}, which {state}")
+    if undecided:
+        more = f", and {len(undecided) - 1} more" if len(undecided) > 1 else ""
+        logger.warning(
+            "%s: may be no independent test: its coordinates are those of %s%s; "
+            "without a CRS in both this cannot be decided",
+            source,
+            undecided[0],
+            more,
+        )
     return ""
 
 
-def _overlap(
-    source: Path, record: Mapping[str, Any], finder: OverlapFinder
-) -> Overlap | None:
-    """The overlap with a cloud of the run, if its file is still the same."""
-    path = Path(record["path"])
+def _is_recorded(path: Path, record: Mapping[str, Any], finder: OverlapFinder) -> bool:
+    """Whether a file is still the one that was read."""
     if not path.is_file() or path.stat().st_size != record.get("bytes"):
+        return False
+    return finder.sha256(path) == record["sha256"]
+
+
+def _recorded_extent(record: Mapping[str, Any]) -> Extent | None:
+    """Where a cloud lay when it was read; None where an earlier version read it."""
+    if record.get("extent") is None:
         return None
-    found = finder.find([source], [path])
-    return found[0] if found and file_hash(path) == record["sha256"] else None
-
-
-def _shared_extent(source: Path, record: Mapping[str, Any], unit: str | None) -> float:
-    """Share of extents that overlap in one CRS, where the other file is missing."""
-    system = record.get("crs")
-    if not system or Path(record["path"]).is_file():
-        return 0.0
-    extent = read_extent(source, unit)
-    other = Extent(np.array(record["extent"], float).reshape(2, 3), system)
-    if extent.crs != system or not extent.overlaps(other):
-        return 0.0
-    return extent.shared_area(other)
+    corners = np.array(record["extent"], float).reshape(2, 3)
+    return Extent(corners, record.get("crs") or "")

@@ -48,6 +48,18 @@ class Member:
             return [path for path in clouds if file_hash(path) in known]
         return shared_files(clouds, found_clouds(self.spec.clouds.train) or [])
 
+    def unrecorded(self, clouds: Sequence[Path]) -> list[Path]:
+        """Those of some clouds that are no validation cloud of this run, by hashes.
+
+        Of a run that does not record roles, all its clouds count.
+        """
+        known = {
+            entry["sha256"]
+            for entry in self.provenance.get("inputs", [])
+            if entry.get("role", "validation") == "validation"
+        }
+        return [path for path in clouds if file_hash(path) not in known]
+
     def rescaling(self, first: FeatureScaling) -> Rescaling | None:
         """Factor and offset from features scaled by `first` to those scaled as here.
 

@@ -14,7 +14,7 @@ from vl3d_lite.model import (
     uses_accelerator,
 )
 from vl3d_lite.pipeline.export import write_kernels
-from vl3d_lite.pipeline.independence import all_inputs, input_records
+from vl3d_lite.pipeline.independence import ROLES, all_inputs, input_records
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
@@ -45,15 +45,21 @@ def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
 
     Raises:
         DataError: A training or validation cloud has changed under its name, or is
-            not the one that ``run.json`` records.
+            not the one that ``run.json`` records in its place and role.
     """
     before = run.read_provenance().get("inputs", [])
-    now = provenance.inputs([*loaded.clouds["train"], *loaded.clouds["validation"]])
-    if changed := _strangers(now, before) or _strangers(before, now):
+    now = [
+        {**entry, "role": role}
+        for role in ROLES
+        for entry in provenance.inputs(loaded.clouds[role])
+    ]
+    changed = _strangers(now, before) or _strangers(before, now)
+    if changed := changed or _misplaced(now, before):
         raise DataError(
             f"{run.root}: cannot be resumed, because its clouds are not those that it "
-            f"was started with, by their SHA-256: {', '.join(changed)}; restore them, "
-            "or start over with --overwrite or another --run"
+            "was started with, by their SHA-256, roles and order: "
+            f"{', '.join(changed)}; restore them, or start over with --overwrite or "
+            "another --run"
         )
 
 
@@ -67,7 +73,7 @@ def require_unchanged(inputs: list[dict]) -> None:
         DataError: One was replaced or changed.
     """
     now = provenance.inputs([Path(entry["path"]) for entry in inputs])
-    if changed := _strangers(now, inputs):
+    if changed := _misplaced(now, inputs):
         raise DataError(
             f"{', '.join(changed)}: was replaced or changed while it was read; start "
             "again, and do not change it meanwhile"
@@ -78,6 +84,21 @@ def _strangers(some: list[dict], others: list[dict]) -> list[str]:
     """Paths of the clouds that are not among others, by their hashes."""
     known = {entry["sha256"] for entry in others}
     return [entry["path"] for entry in some if entry["sha256"] not in known]
+
+
+def _misplaced(some: list[dict], others: list[dict]) -> list[str]:
+    """Paths of the clouds whose place among others has another hash or role.
+
+    Entries without a role, which earlier versions wrote, are compared by hash alone.
+    """
+    found = []
+    for position, entry in enumerate(some):
+        other = others[position] if position < len(others) else {}
+        role = entry.get("role")
+        same_role = role is None or other.get("role", role) == role
+        if entry["sha256"] != other.get("sha256") or not same_role:
+            found.append(entry["path"])
+    return found
 
 
 def begin_run(
