@@ -63,6 +63,11 @@ class Crs:
     names_height: bool = field(default=False, compare=False, repr=False)
 
     @property
+    def plane(self) -> str:
+        """Code of the horizontal system, or else its name; empty without one."""
+        return identity(self)
+
+    @property
     def units(self) -> str:
         """Units of the axes, such as "us-ft" or "m, heights in ft"."""
         if not self.planar:

@@ -20,9 +20,11 @@ from .departures import find_departures as find_departures
 from .domain import Domain as Domain
 from .domain import Profile as Profile
 from .domain import measure_domain as measure_domain
+from .domain import profile_cloud as profile_cloud
 from .domain import read_domain as read_domain
 from .domain import try_profile as try_profile
 from .exclusion import exclusion as exclusion
+from .exclusion import exclusion_warning as exclusion_warning
 from .extractor import FieldExtractor as FieldExtractor
 from .extractor import ReceptiveField as ReceptiveField
 from .features import nan_dimensions as nan_dimensions

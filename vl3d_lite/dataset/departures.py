@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from vl3d_lite.clouds import unit_name
 from vl3d_lite.dataset.domain import COLORS, Domain, Profile, spread, try_profile
+from vl3d_lite.dataset.places import FAR
 from vl3d_lite.spec import COMPUTED_FEATURES, Spec
 
 DENSITY_FACTOR = 2.5  # beyond the densities of the training: als_dense bears that
 SCALE_FACTOR = 4.0  # of intensity; sensors of one campaign differ by less
 HEIGHT_FACTOR = 2.0  # above the tallest of the training
 SLOPE_DEGREES = 5.0  # above the steepest of the training
+SPACING_FACTOR = 2.5  # of cells, where the density is not outside by itself
 FEW_RETURNS = 0.001  # share of points of pulses with several returns
 OUTSIDE = 0.25  # share of cells beyond the 1st or 99th percentile; in training 0.02
 NARROW = 0.05  # share of the training's spread: most likely stored on another scale
@@ -44,12 +47,14 @@ class Departure:
         training: The range of the training, as text.
         here: The value or range of the cloud, as text.
         cost: What such a departure cost before, as text.
+        of_place: Whether it tells where the cloud lies, not what it looks like.
     """
 
     quantity: str
     training: str
     here: str
     cost: str
+    of_place: bool = False
 
 
 def find_departures(domain: Domain, profile: Profile, spec: Spec) -> list[Departure]:
@@ -73,6 +78,7 @@ def find_departures(domain: Domain, profile: Profile, spec: Spec) -> list[Depart
         *returns,
         *_terrain(domain, profile),
         *_features(domain, profile, told),
+        *_place(domain, profile),
     ]
 
 
@@ -110,10 +116,18 @@ def _density(domain: Domain, profile: Profile) -> Iterator[Departure]:
     low, high = domain.density_limits()
     factor = 1.0 if domain.limits.density else DENSITY_FACTOR
     if low / factor <= profile.density <= high * factor:
+        yield from _spacing(domain, profile)
         return
     cost = COSTS["sparser" if profile.density < low else "denser"]
     here = f"{profile.density:.3g}"
     yield Departure("density (points/m2)", _text(low, high), here, cost)
+
+
+def _spacing(domain: Domain, profile: Profile) -> Iterator[Departure]:
+    low, high = domain.spacing
+    if not low / SPACING_FACTOR <= profile.spacing <= high * SPACING_FACTOR:
+        here = f"{profile.spacing:.3g}"
+        yield Departure("spacing of cells (m)", _text(low, high), here, UNKNOWN)
 
 
 def _returns(domain: Domain, profile: Profile) -> Iterator[Departure]:
@@ -179,6 +193,30 @@ def _features(domain: Domain, profile: Profile, told: set[str]) -> Iterator[Depa
         else:
             continue
         yield Departure(f"feature {name}", _text(low, high), text, UNKNOWN)
+
+
+def _place(domain: Domain, profile: Profile) -> Iterator[Departure]:
+    """One row for system, distance and unit: the first of them that differs."""
+    if profile.place is None or not domain.places:
+        return
+    place = profile.place
+    away = min(place.distance(one) for one in domain.places)
+    if not np.isfinite(away):
+        systems = {one.system for one in domain.places}
+        training, here = _systems(systems), _systems({place.system})
+    elif away > FAR:
+        training, here = _systems({place.system}), f"{away / 1000:.0f} km away"
+    else:
+        units = {unit_name(unit) for unit in domain.units}
+        if unit_name(profile.unit) not in units:
+            training, here = " or ".join(sorted(units)), unit_name(profile.unit)
+            yield Departure("unit of x and y", training, here, UNKNOWN, of_place=True)
+        return
+    yield Departure("place", training, here, COSTS["place"], of_place=True)
+
+
+def _systems(systems: set[str]) -> str:
+    return " or ".join(sorted(one or "no CRS" for one in systems))
 
 
 def _text(low: float, high: float) -> str:

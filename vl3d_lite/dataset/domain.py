@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vl3d_lite.clouds import read_header
 from vl3d_lite.dataset.features import compute_features, required_dimensions
 from vl3d_lite.dataset.files import read_cloud
+from vl3d_lite.dataset.places import Place, joined, place_of
 from vl3d_lite.dataset.prepared import reduce_cloud
 from vl3d_lite.errors import VL3DError
 from vl3d_lite.geometry import (
@@ -59,6 +60,7 @@ class Profile(_Frozen):
         height: 99th percentile of the height over the lowest point nearby, meters.
         unit: Meters in one unit of x of the file.
         crs: Name of the reference system; empty where the file has none.
+        place: Where it lies; None where that is not known.
         features: For each feature its `QUANTILES` over the cells.
     """
 
@@ -72,6 +74,7 @@ class Profile(_Frozen):
     height: float
     unit: float
     crs: str
+    place: Place | None = None
     features: dict[str, list[float]]
 
 
@@ -100,6 +103,7 @@ class Domain(_Frozen):
         units: Meters in one unit of x of the files.
         crs: Names of reference systems.
         features: For each feature its `QUANTILES` over the cells of all clouds.
+        places: Where the clouds lie; empty where that is not known.
         limits: Limits found by scoring.
     """
 
@@ -114,6 +118,7 @@ class Domain(_Frozen):
     units: list[float]
     crs: list[str]
     features: dict[str, list[float]]
+    places: list[Place] = []
     limits: Limits = Limits()
 
     @classmethod
@@ -142,6 +147,7 @@ class Domain(_Frozen):
             units=sorted({profile.unit for profile in profiles}),
             crs=sorted({profile.crs for profile in profiles}),
             features=_pooled([profile.features for profile in profiles]),
+            places=joined(one.place for one in profiles if one.place is not None),
         )
 
     @classmethod
@@ -154,6 +160,14 @@ class Domain(_Frozen):
         content["units"] = sorted({unit for one in domains for unit in one.units})
         content["crs"] = sorted({name for one in domains for name in one.crs})
         content["features"] = _pooled([one.features for one in domains])
+        # Where the place of one is not known, nothing can be said to lie outside.
+        known = all(one.places for one in domains)
+        content["places"] = (
+            joined(place for one in domains for place in one.places) if known else []
+        )
+        if any(one.limits.density for one in domains):
+            ends = [end for one in domains for end in one.density_limits()]
+            content["limits"] = Limits(density=_range(ends))
         return cls.model_validate(content)
 
     def density_limits(self) -> Range:
@@ -221,6 +235,7 @@ def profile_cloud(path: Path, spec: Spec, threads: int = 1) -> Profile:
         height=_round(tall_height(cells.local, SQUARE)),
         unit=float(cloud.meters_per_unit[0]),
         crs=cloud.crs,
+        place=place_of(path, spec.clouds.unit),
         features={
             # The height over the center of a field is known in fields only.
             name: [_round(one) for one in np.nanquantile(values[:, column], QUANTILES)]

@@ -1,12 +1,13 @@
 """Points that the network does not see, as the spec names them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vl3d_lite.clouds import CODE, Exclusion
 from vl3d_lite.geometry import make_tree, nearest
-from vl3d_lite.spec import Spec, cloud_labels
+from vl3d_lite.spec import CloudGroupSpec, Spec, cloud_labels, codes_of_group
 
 
 def exclusion(spec: Spec, path: Path | None = None) -> Exclusion:
@@ -27,6 +28,43 @@ def exclusion(spec: Spec, path: Path | None = None) -> Exclusion:
         of_classes = set()
     kept = sorted(of_classes.intersection(section.codes))
     return Exclusion(tuple(section.codes), tuple(section.flags), tuple(kept))
+
+
+def exclusion_warning(spec: Spec, paths: Sequence[Path]) -> str:
+    """Say which codes of classes are excluded in clouds that no group names.
+
+    A code of `excluded_points` may be a class in a group of `clouds.train` alone. There
+    its points stay; elsewhere they are kept from the network, which may surprise.
+
+    Args:
+        spec: The spec of the run.
+        paths: Clouds to predict.
+
+    Returns:
+        A sentence; empty where no code is a class here and excluded there.
+    """
+    kept: set[int] = set()
+    for group in spec.clouds.train:
+        if isinstance(group, CloudGroupSpec):
+            labels = group.labels or spec.labels
+            if labels.dimension == CODE:
+                for codes in codes_of_group(spec, group).values():
+                    kept.update(codes)
+    lost: dict[Path, list[int]] = {}
+    for path in paths:
+        hiding = exclusion(spec, path)
+        own = kept.intersection(hiding.codes).difference(hiding.kept_codes)
+        if own:
+            lost[path] = sorted(own)
+    if not lost:
+        return ""
+    named = ", ".join(map(str, sorted({c for own in lost.values() for c in own})))
+    return (
+        f"code {named} is a class in a group of `clouds.train`, and excluded in "
+        f"{len(lost)} clouds that are in no such group ({next(iter(lost))}): these "
+        "points get the class of the points nearby. To classify them, train with "
+        "`excluded_points.codes` without that code"
+    )
 
 
 def fill_excluded(

@@ -40,8 +40,9 @@ def outside_domain(
     """
     domain = read_domain(run.domain)
     if domain is None:
-        logger.info(
-            "%s: has no %s, so the clouds are not compared with those of its training",
+        logger.warning(
+            "warning: %s: has no %s, so the clouds are not compared with those of its "
+            "training; where they differ, classes and confidence may be wrong",
             run.root,
             run.domain.name,
         )

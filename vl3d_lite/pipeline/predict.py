@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vl3d_lite.dataset import exclusion_warning
 from vl3d_lite.errors import DataError, SpecError, VL3DError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
@@ -77,6 +78,8 @@ def predict(
         outputs.decide(origin)
         if not outputs.remaining:
             return list(outputs.outcomes.values())
+        if told := exclusion_warning(spec, outputs.remaining):
+            logger.warning("warning: %s", told)
         outside = outside_domain(run, spec, outputs.remaining, options.threads)
         prepare_backend(spec.seed, options.threads)
         inference = Inference(load_network(run, spec, scaling), spec)
