@@ -2,10 +2,13 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tests.conftest import write_place
+from vl3d_lite.dataset.departures import Departure
 from vl3d_lite.errors import DataError, InterruptedRunError
 from vl3d_lite.pipeline import auto
 from vl3d_lite.pipeline.auto import predict_with_fitting_models
@@ -54,8 +57,9 @@ def test_each_cloud_is_predicted_with_the_model_of_its_density(
         records = predict_with_fitting_models(scans, tmp_path / "out", OPTIONS)
     assert calls == [("als_dense", ["dense.laz"]), ("als_sparse", ["sparse.laz"])]
     assert [record.output for record in records] == ["dense.laz", "sparse.laz"]
-    assert "dense.laz: predicted with als_dense (its domain fits)" in caplog.text
-    assert "sparse.laz: predicted with als_sparse (its domain fits)" in caplog.text
+    fit = "its domain fits but for the place"
+    assert f"dense.laz: predicted with als_dense ({fit})" in caplog.text
+    assert f"sparse.laz: predicted with als_sparse ({fit})" in caplog.text
 
 
 @pytest.mark.slow
@@ -99,10 +103,62 @@ def test_a_signal_stops_at_once(chosen, tmp_path, monkeypatch):
         predict_with_fitting_models(SCANS, tmp_path / "out", OPTIONS)
 
 
-def test_a_cloud_that_cannot_be_read_is_left_to_the_prediction(calls, tmp_path):
+def test_a_cloud_that_no_model_can_use_is_an_error_and_gets_no_model(
+    calls, tmp_path, monkeypatch
+):
+    choose = auto.choose_model
     (tmp_path / "broken.las").write_bytes(b"no cloud")
-    predict_with_fitting_models([tmp_path / "broken.las"], tmp_path / "out", OPTIONS)
-    assert calls == [("als_dense", ["broken.las"])]
+    monkeypatch.setattr(
+        auto,
+        "choose_model",
+        lambda path, *others: (
+            choose(path, *others) if path.name == "broken.las" else "als_dense"
+        ),
+    )
+    paths = [tmp_path / "broken.las", Path("dense.laz")]
+    with pytest.raises(DataError, match=r"broken\.las"):
+        predict_with_fitting_models(paths, tmp_path / "out", OPTIONS)
+    assert calls == [("als_dense", ["dense.laz"])]
+
+
+def test_the_model_is_chosen_with_the_overrides_of_the_spec(monkeypatch):
+    units = []
+
+    def profile(path, spec, threads):
+        units.append(spec.clouds.unit)
+        raise DataError("in degrees")
+
+    monkeypatch.setattr(auto, "profile_cloud", profile)
+    candidates = auto._candidates(["clouds.unit=ft"])
+    with pytest.raises(DataError, match="in degrees"):
+        auto.choose_model(Path("a.las"), candidates)
+    assert units == ["ft", "ft"]
+
+
+def test_the_place_counts_least(monkeypatch):
+    candidates = auto._candidates([])
+    middle = {
+        one.name: np.sqrt(np.prod(one.domain.density_limits())) for one in candidates
+    }
+    rows = {
+        "als_dense": [Departure("place", "", "", "", of_place=True)],
+        "als_sparse": [Departure("color", "", "", "")],
+    }
+    monkeypatch.setattr(
+        auto,
+        "profile_cloud",
+        lambda *_: SimpleNamespace(density=middle["als_sparse"]),
+    )
+    monkeypatch.setattr(
+        auto,
+        "find_departures",
+        lambda domain, *_: rows[
+            next(one.name for one in candidates if one.domain is domain)
+        ],
+    )
+    assert auto.choose_model(Path("a.las"), candidates) == "als_dense"
+    rows["als_sparse"] = []
+    assert auto.choose_model(Path("a.las"), candidates) == "als_sparse"
 
 
 def test_a_folder_named_auto_is_a_run(tmp_path, monkeypatch):

@@ -332,8 +332,8 @@ def test_layers_keep_the_contract(case, tmp_path):
 
 @pytest.mark.parametrize("case", QUICK.values(), ids=QUICK)
 def test_layers_keep_the_contract_in_the_quick_tests(case, tmp_path):
-    # On JAX they are all that `.ci/run` runs.
-    modes = MODES if keras.backend.backend() == "jax" else MODES[:1]
+    # On JAX they are all that `.ci/run` runs, and eager slopes take minutes.
+    modes = MODES[1:] if keras.backend.backend() == "jax" else MODES[:1]
     options = {**case.options, "half": (), "modes": modes}
     check_layer(case.make(), case.inputs(), tmp_path, **options)
 

@@ -196,9 +196,8 @@ def normalized(x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "jit"), [("C4", False), ("D4", True)])
-def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
-    layer = make(name, dropout=0.1, position_units=4)
+def test_stays_equivariant_through_training_and_saving(tmp_path):
+    layer = make("D2", dropout=0.1, position_units=4)
     inputs = {key: value.astype("float32") for key, value in draw(layer).items()}
     ports = {
         key: keras.Input(value.shape[1:], name=key) for key, value in inputs.items()
@@ -206,7 +205,7 @@ def test_stays_equivariant_through_training_and_saving(name, jit, tmp_path):
     model = keras.Model(ports, layer(**ports))
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.05)
     optimizer.build(model.trainable_variables)  # or the step is traced twice
-    model.compile(optimizer, loss="mse", jit_compile=jit)
+    model.compile(optimizer, loss="mse", jit_compile=True)
     target = np.random.default_rng(0).normal(size=inputs["tgt"].shape)
     losses = [float(model.train_on_batch(inputs, target)) for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
