@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.dataset import Domain, find_departures, read_domain, try_profile
+from vl3d_lite.dataset import Domain, find_departures, profile_cloud, read_domain
 from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
 from vl3d_lite.pipeline.predict import predict
 from vl3d_lite.prediction import Outputs, PredictedCloud
@@ -36,7 +36,7 @@ def predict_with_fitting_models(
 
     Where no domain fits, the model with the fewest departures is taken, and among those
     the one of the most similar density; `predict` warns of what lies outside. The
-    choice of each cloud is logged.
+    choice of each cloud is logged. A cloud that no model can use is an error.
 
     Args:
         paths: LAS or LAZ files.
@@ -50,19 +50,15 @@ def predict_with_fitting_models(
 
     Raises:
         DataError: No shipped model has a domain.
-        SpecError: As for `predict`.
+        SpecError: An override is invalid, or as for `predict`.
         VL3DError: The error of the first cloud that failed.
     """
     # Outputs of two clouds must not meet, whatever their models are.
     Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
-    candidates = _candidates()
-    chosen: dict[str, list[Path]] = {}
-    for path in paths:
-        name = choose_model(path, candidates, options.threads)
-        chosen.setdefault(name, []).append(path)
+    candidates = _candidates(overrides)
+    chosen, errors = _chosen(paths, candidates, options.threads)
     runs = {candidate.name: candidate.run for candidate in candidates}
     records: dict[str, PredictedCloud] = {}
-    errors: list[VL3DError] = []
     for name, clouds in chosen.items():
         try:
             found = predict(
@@ -81,12 +77,32 @@ def predict_with_fitting_models(
     return list(records.values())
 
 
-def _candidates() -> list[_Candidate]:
+def _chosen(
+    paths: Sequence[Path], candidates: Sequence[_Candidate], threads: int
+) -> tuple[dict[str, list[Path]], list[VL3DError]]:
+    """The clouds of each model, and the errors of clouds that no model can use."""
+    chosen: dict[str, list[Path]] = {}
+    errors: list[VL3DError] = []
+    for path in paths:
+        try:
+            name = choose_model(path, candidates, threads)
+        except InterruptedRunError:
+            raise
+        except VL3DError as error:
+            if errors:
+                logger.error("%s", error)
+            errors.append(error)
+        else:
+            chosen.setdefault(name, []).append(path)
+    return chosen, errors
+
+
+def _candidates(overrides: Sequence[str]) -> list[_Candidate]:
     found = []
     for name, run in shipped_runs().items():
         domain = read_domain(run.domain)
         if domain is not None:
-            spec = read_spec(run.spec, check_files=False).spec
+            spec = read_spec(run.spec, overrides, check_files=False).spec
             found.append(_Candidate(name, run, spec, domain))
     if not found:
         raise DataError(
@@ -99,20 +115,36 @@ def _candidates() -> list[_Candidate]:
 def choose_model(path: Path, candidates: Sequence[_Candidate], threads: int = 1) -> str:
     """The name of the model whose domain fits a cloud best.
 
-    A cloud that cannot be used gets the first model, whose prediction reports it.
+    Where the cloud lies counts least: no other model may have been trained there.
+
+    Args:
+        path: The cloud.
+        candidates: The models, at least one.
+        threads: Threads of neighbor searches.
+
+    Raises:
+        VL3DError: No model can use the cloud; the error with the first model.
     """
-    ranked = []
+    ranked, errors = [], []
     for candidate in candidates:
-        profile = try_profile(path, candidate.spec, threads)
-        if profile is None:
+        try:
+            profile = profile_cloud(path, candidate.spec, threads)
+        except InterruptedRunError:
+            raise
+        except VL3DError as error:
+            errors.append(error)
             continue
         departures = find_departures(candidate.domain, profile, candidate.spec)
         middle = np.sqrt(np.prod(candidate.domain.density_limits()))
         distance = abs(np.log(max(profile.density, 1e-9) / middle))
-        ranked.append((len(departures), distance, candidate.name))
+        of_place = sum(one.of_place for one in departures)
+        looks = len(departures) - of_place
+        ranked.append((looks, distance, of_place, candidate.name))
     if not ranked:
-        return candidates[0].name
-    count, _, name = min(ranked)
-    fit = "its domain fits" if not count else "no domain fits, this one is the closest"
+        raise errors[0]
+    count, _, of_place, name = min(ranked)
+    fit = "its domain fits" + (" but for the place" if of_place else "")
+    if count:
+        fit = "no domain fits, this one is the closest"
     logger.info("%s: predicted with %s (%s)", path, name, fit)
     return name
