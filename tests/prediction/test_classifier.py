@@ -65,6 +65,7 @@ def test_each_record_names_how_its_own_cloud_was_compiled(monkeypatch):
         "predict_cells": lambda *_, **__: prediction,
         "write_prediction": write_prediction,
         "class_column": lambda _: "prediction",
+        "class_totals": lambda *_: {},
     }.items():
         monkeypatch.setattr(classify, name, replacement)
     monkeypatch.setattr(classify, "file_hash", lambda _: "")

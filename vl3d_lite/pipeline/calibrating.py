@@ -58,6 +58,11 @@ def calibrate(
             "itself is finished, continue with --resume",
             error.exit_code,
         ) from None
+    _log(temperature)
+    return temperature
+
+
+def _log(temperature: Temperature) -> None:
     logger.info(
         "calibration: temperature %.3f; expected calibration error on the validation "
         "clouds %.4f, %.4f before",
@@ -76,4 +81,3 @@ def calibrate(
             max(place.error_without for place in places),
             max(place.error for place in places),
         )
-    return temperature
