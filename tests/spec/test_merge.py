@@ -137,11 +137,11 @@ class TestListsByClass:
         (line,) = errors_of(GOOD, "training.class_weights=[5, 1, 1]")
         assert line.startswith("--set training.class_weights: ")
         assert "{ground: 5, vegetation: 1, building: 1}" in line
-        classes = "classes={building: 6, ground: 2, vegetation: 5}"
+        classes = "classes={vegetation: 5, building: 6, ground: 2}"
         weights = "training.class_weights=[5, 1, 1]"
         assert loss_weights(read(GOOD, classes, weights).spec, []) == [5.0, 1.0, 1.0]
         spec = read(self.WITH_WEIGHTS, classes).spec
-        assert loss_weights(spec, []) == [2.0, 5.0, 1.0]
+        assert loss_weights(spec, []) == [1.0, 2.0, 5.0]
 
     def test_classes_not_named_weigh_1(self, folder):
         spec = read(GOOD, "training.class_weights.building=5").spec
