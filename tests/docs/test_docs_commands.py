@@ -34,6 +34,7 @@ SMALL = [
 MORE = {
     "init": ["--overwrite"],
     "run": ["--overwrite", *SMALL],
+    "compare": ["--overwrite"],
     "train": ["--overwrite", *SMALL],
     "plan": SMALL,
 }

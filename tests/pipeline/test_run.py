@@ -130,8 +130,8 @@ def test_a_signal_while_the_model_is_saved_stops_the_run(
 ):
     save = publishing.save_model
 
-    def save_and_signal(model, path):
-        save(model, path)
+    def save_and_signal(model, path, **keywords):
+        save(model, path, **keywords)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(publishing, "save_model", save_and_signal)
