@@ -1,7 +1,9 @@
 """Changes of bytes and of values, as damage, mistakes and malice make them."""
 
 import copy
+import io
 import json
+import zipfile
 
 # Numbers at which counts, offsets and formats break.
 NUMBERS = [
@@ -122,3 +124,18 @@ def dump_json(value, rng):
     if rng.random() < 0.1:
         text = change_bytes(text, rng)
     return text
+
+
+def read_zip(data):
+    """The content of each file of a zip archive, by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def write_zip(entries, method):
+    """A zip archive of these files."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return out.getvalue()

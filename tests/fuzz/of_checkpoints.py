@@ -7,7 +7,13 @@ import zipfile
 
 import numpy as np
 
-from tests.fuzz.mutations import change_bytes, change_value, dump_json
+from tests.fuzz.mutations import (
+    change_bytes,
+    change_value,
+    dump_json,
+    read_zip,
+    write_zip,
+)
 from tests.fuzz.of_records import make_run
 
 NAMES = ["last.npz", "previous.npz", "best.npz", "initial_kernels.npz"]
@@ -61,8 +67,7 @@ def damaged(data, rng):
     """Damage the zip, an array in it, or the progress."""
     if rng.random() < 0.25:
         return change_bytes(data, rng)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    entries = read_zip(data)
     names = list(entries)
     name = names[rng.integers(len(names))]
     if "progress.npy" in entries and rng.random() < 0.4:
@@ -73,11 +78,7 @@ def damaged(data, rng):
         del entries[name]
     else:
         entries[name] = array(entries[name], rng)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", METHODS[rng.integers(len(METHODS))]) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return out.getvalue()
+    return write_zip(entries, METHODS[rng.integers(len(METHODS))])
 
 
 def progress(data, rng):

@@ -1,10 +1,15 @@
 """Model files: the zip, its config, its weights, and bombs."""
 
-import io
 import json
 import zipfile
 
-from tests.fuzz.mutations import change_bytes, change_value, dump_json
+from tests.fuzz.mutations import (
+    change_bytes,
+    change_value,
+    dump_json,
+    read_zip,
+    write_zip,
+)
 from tests.fuzz.of_records import make_run
 
 BOMB = 700 << 20  # bytes
@@ -30,8 +35,7 @@ def attempt(rng, judge, shared):
 def damaged(data, rng):
     if rng.random() < 0.2:
         return change_bytes(data, rng)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = {info.filename: archive.read(info) for info in archive.infolist()}
+    entries = read_zip(data)
     names = list(entries)
     name = names[rng.integers(len(names))]
     kind = rng.integers(10)
@@ -48,8 +52,4 @@ def damaged(data, rng):
         entries[name] = b" " * BOMB
     else:
         entries[name] = change_bytes(entries[name], rng)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return out.getvalue()
+    return write_zip(entries, zipfile.ZIP_DEFLATED)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vl3d_lite.dataset import Domain, find_departures, profile_cloud, read_domain
 from vl3d_lite.errors import DataError, InterruptedRunError, VL3DError
+from vl3d_lite.pipeline.failures import collected
 from vl3d_lite.pipeline.predict import predict
 from vl3d_lite.prediction import Outputs, PredictedCloud
 from vl3d_lite.runs import Options, RunFolder, shipped_runs
@@ -60,17 +61,10 @@ def predict_with_fitting_models(
     runs = {candidate.name: candidate.run for candidate in candidates}
     records: dict[str, PredictedCloud] = {}
     for name, clouds in chosen.items():
-        try:
+        with collected(errors):
             found = predict(
                 runs[name], clouds, folder, options, overrides, class_groups
             )
-        except InterruptedRunError:
-            raise
-        except VL3DError as error:
-            if errors:
-                logger.error("%s", error)
-            errors.append(error)
-        else:
             records |= {record.output: record for record in found}
     if errors:
         raise errors[0]
@@ -84,15 +78,8 @@ def _chosen(
     chosen: dict[str, list[Path]] = {}
     errors: list[VL3DError] = []
     for path in paths:
-        try:
+        with collected(errors):
             name = choose_model(path, candidates, threads)
-        except InterruptedRunError:
-            raise
-        except VL3DError as error:
-            if errors:
-                logger.error("%s", error)
-            errors.append(error)
-        else:
             chosen.setdefault(name, []).append(path)
     return chosen, errors
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vl3d_lite.dataset import SweepBatches, fits_beside
 from vl3d_lite.errors import InterruptedRunError, VL3DError
+from vl3d_lite.pipeline.failures import add_error, collected
 from vl3d_lite.prediction import Classifier, CloudPrediction, Outputs
 from vl3d_lite.system import LookAhead
 
@@ -91,7 +92,7 @@ class CloudQueue:
             raise
         except VL3DError as error:
             self._finish_writing()  # errors are in the order of the clouds
-            self._add_error(error)
+            add_error(self._errors, error)
 
     def _write(self, path: Path, predicted: CloudPrediction) -> None:
         target = self.outputs.targets[path]
@@ -102,23 +103,5 @@ class CloudQueue:
     def _finish_writing(self, pending: int = 0) -> None:
         """Wait until at most `pending` clouds are being written."""
         while len(self._writing) > pending:
-            try:
+            with collected(self._errors):
                 self._writing.pop(0).result()
-            except InterruptedRunError:
-                raise
-            except VL3DError as error:
-                self._add_error(error)
-
-    def _add_error(self, error: VL3DError) -> None:
-        if self._errors:
-            logger.error("%s", error)
-        self._errors.append(_without_frames(error))
-
-
-def _without_frames(error: VL3DError) -> VL3DError:
-    """An error without the frames that keep the arrays of its cloud in memory."""
-    one: BaseException | None = error
-    while one is not None:
-        one.__traceback__ = None
-        one = one.__cause__ or one.__context__
-    return error
