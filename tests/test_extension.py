@@ -1,6 +1,6 @@
 """What docs/architecture.md promises to who extends the program, done in a copy.
 
-Each test edits at most three files of a copy of the package, as the page says, and
+Each test edits at most three files of a copy of the package, as the page states, and
 runs the result in a process of its own.
 """
 

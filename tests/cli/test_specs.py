@@ -71,10 +71,10 @@ def test_check_prints_the_warnings_of_plan(place, tmp_path):
         assert result.exit_code == 0
         text = result.stderr if command == "check" else result.stdout
         shown[command] = [line for line in text.splitlines() if "warning: " in line]
-    told = "\n".join(shown["check"])
-    assert f"has the same content as the training cloud {train}" in told
-    assert "val.laz: this validation cloud is also in `clouds.train`" in told
-    assert "class `building` has no validation points" in told
+    reported = "\n".join(shown["check"])
+    assert f"has the same content as the training cloud {train}" in reported
+    assert "val.laz: this validation cloud is also in `clouds.train`" in reported
+    assert "class `building` has no validation points" in reported
     assert set(shown["check"]) <= set(shown["plan"])
 
 

@@ -214,8 +214,8 @@ def test_the_unit_of_the_spec_goes_before_that_of_the_file(las, caplog):
     insert_vlr(las, wkt_record(pyproj.CRS("EPSG:2263+5703")))
     header = read_header(las)
     assert meters_per_unit(header, "ft").tolist() == [FOOT] * 3
-    told = r"`clouds.unit: ft` takes the place .*New York.*(us-ft, heights in m)"
-    assert re.search(told, caplog.text)
+    reported = r"`clouds.unit: ft` takes the place .*New York.*(us-ft, heights in m)"
+    assert re.search(reported, caplog.text)
     caplog.clear()
     assert meters_per_unit(header, "ft").tolist() == [FOOT] * 3
     assert not caplog.text, "each warning is logged once"
@@ -327,7 +327,7 @@ def test_keys_take_the_vertical_unit_of_wkt_that_agrees_with_them(old_las, caplo
     assert not caplog.text
 
 
-def test_different_zones_of_wkt_and_keys_are_told(las, caplog):
+def test_different_zones_of_wkt_and_keys_are_reported(las, caplog):
     insert_vlr(las, geo_keys((3072, 25832)))
     insert_vlr(las, wkt_record(pyproj.CRS("EPSG:25833")))
     assert read_crs(read_header(las)).name == "ETRS89 / UTM zone 33N"

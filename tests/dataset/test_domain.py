@@ -94,11 +94,11 @@ def test_a_cloud_like_those_of_the_training_is_inside(trained, spec, tmp_path):
 def test_what_lies_outside_is_named(change, expected, trained, spec, tmp_path):
     found = outside(trained, write_scene(tmp_path / "b.las", **change), spec)
     assert found[: len(expected)] == expected
-    # The scale of the colors is told once, not for each color.
+    # The scale of the colors is reported once, not for each color.
     assert "feature red" not in found
 
 
-def test_a_departure_tells_the_range_the_value_and_what_it_cost(
+def test_a_departure_reports_the_range_the_value_and_what_it_cost(
     trained, spec, tmp_path
 ):
     path = write_scene(tmp_path / "b.las", red=1)

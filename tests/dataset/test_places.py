@@ -1,4 +1,4 @@
-"""Where clouds lie, and what is told of a place that is not that of the training."""
+"""Where clouds lie, and departures from the places of the training."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def at(x, *, system="EPSG:2154", unit=1.0):
     return Place(system=system, unit=unit, low=(x, 0.0), high=(x + 1000.0, 1000.0))
 
 
-def told(domain, spec, *, spacing=0.5, **changes):
+def departures(domain, spec, *, spacing=0.5, **changes):
     profile = as_profile(domain, domain.features)
     profile = profile.model_copy(update={"spacing": spacing, **changes})
     rows = find_departures(domain, profile, spec)
@@ -54,28 +54,31 @@ def test_near_places_are_one():
         (None, 1.0, []),
     ],
 )
-def test_another_place_system_or_unit_is_told_in_one_row(
+def test_another_place_system_or_unit_is_reported_in_one_row(
     here, unit, expected, trained, spec
 ):
     domain = trained.model_copy(update={"places": [at(0.0)], "spacing": (0.5, 0.5)})
-    assert told(domain, spec, place=here, unit=unit) == expected
+    assert departures(domain, spec, place=here, unit=unit) == expected
 
 
 def test_without_a_reference_system_coordinates_are_compared(trained, spec):
     domain = trained.model_copy(
         update={"places": [at(0.0, system="")], "spacing": (0.5, 0.5)}
     )
-    assert told(domain, spec, place=at(40_000.0, system="")) == []
+    assert departures(domain, spec, place=at(40_000.0, system="")) == []
     far = at(901_000.0, system="")
-    assert told(domain, spec, place=far) == [("place", "no CRS", "900 km away")]
+    assert departures(domain, spec, place=far) == [("place", "no CRS", "900 km away")]
 
 
-def test_spacing_is_told_where_the_density_fits(trained, spec):
+def test_spacing_is_reported_where_the_density_fits(trained, spec):
     domain = trained.model_copy(update={"spacing": (0.4, 0.5)})
     expected = [("spacing of cells (m)", "0.4 to 0.5", "1.5")]
-    assert told(domain, spec, spacing=1.5) == expected
-    assert told(domain, spec, spacing=1.5, density=0.1)[0][0] == "density (points/m2)"
-    assert len(told(domain, spec, spacing=1.5, density=0.1)) == 1
+    assert departures(domain, spec, spacing=1.5) == expected
+    assert (
+        departures(domain, spec, spacing=1.5, density=0.1)[0][0]
+        == "density (points/m2)"
+    )
+    assert len(departures(domain, spec, spacing=1.5, density=0.1)) == 1
 
 
 def test_the_place_is_stored_and_kept_by_ensembles(trained):

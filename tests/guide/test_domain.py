@@ -22,7 +22,7 @@ def test_clouds_like_those_of_the_training_give_no_warning(folder):
 
 
 @pytest.mark.slow
-def test_a_sparser_cloud_to_predict_is_told_in_a_table(folder):
+def test_a_sparser_cloud_to_predict_is_reported_in_a_table(folder):
     write_place(folder / "test.laz", 2, n=1200)
     text = domain_warning(read_spec(folder / "spec.yaml"), threads=1)
     header, row = text.splitlines()[1:]

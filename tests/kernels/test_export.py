@@ -15,7 +15,7 @@ from vl3d_lite.kernels.files import kernel_folders, read_kernel, read_kernels
 
 
 def parse_ply(path):
-    """Names of vertex properties and their rows, read as the format says."""
+    """Names of vertex properties and their rows, read as the format defines."""
     lines = path.read_text(encoding="ascii").split("\n")
     assert lines[:2] == ["ply", "format ascii 1.0"]
     end = lines.index("end_header")

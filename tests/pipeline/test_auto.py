@@ -63,7 +63,7 @@ def test_each_cloud_is_predicted_with_the_model_of_its_density(
 
 
 @pytest.mark.slow
-def test_without_a_domain_that_fits_the_closest_is_taken_and_it_is_told(
+def test_without_a_domain_that_fits_the_closest_is_taken_and_it_is_reported(
     calls, tmp_path, caplog
 ):
     write_place(tmp_path / "very_dense.laz", seed=1, n=200_000)

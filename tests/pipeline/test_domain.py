@@ -45,7 +45,7 @@ def test_a_run_of_an_earlier_version_warns_that_it_compares_nothing(tmp_path, ca
     assert "has no domain.json" in caplog.text
 
 
-def test_clouds_inside_the_domain_are_told_in_a_line(tmp_path, caplog):
+def test_clouds_inside_the_domain_are_reported_in_a_line(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         log_departures({tmp_path / "a.las": []}, "town")
     assert caplog.messages == ["the clouds are inside the domain of town"]

@@ -36,7 +36,7 @@ def test_scores_are_those_of_the_files(trained, place):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         (
             {"weights_sha256": "b" * 64, "model": "als_sparse"},
@@ -46,7 +46,7 @@ def test_scores_are_those_of_the_files(trained, place):
         ({"features_sha256": "b" * 64}, "features.json of the model is another one"),
     ],
 )
-def test_predictions_of_another_model_are_refused(trained, tmp_path, changes, told):
+def test_predictions_of_another_model_are_refused(trained, tmp_path, changes, reported):
     copy = copy_of(trained, tmp_path / "copy")
     metrics = copy.metrics.read_bytes()
     (own,) = read_outcomes(copy.predictions)
@@ -56,7 +56,7 @@ def test_predictions_of_another_model_are_refused(trained, tmp_path, changes, to
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(dataclasses.asdict(record)))
         shutil.copy(copy.predictions / own.output, folder / record.output)
-    with pytest.raises(DataError, match=told) as caught:
+    with pytest.raises(DataError, match=reported) as caught:
         pipeline.evaluate(copy, folder)
     text = str(caught.value)
     assert text.startswith(f"{folder}: its clouds were predicted with another model")

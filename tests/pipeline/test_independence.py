@@ -36,8 +36,8 @@ def run(loaded, tmp_path):
 
 
 @pytest.fixture
-def told(run, trained):
-    """What is told of a source that was predicted."""
+def caveat(run, trained):
+    """The caveat on a source that was predicted."""
     (outcome,) = read_outcomes(trained.predictions)
 
     def of(source, **changes):
@@ -60,8 +60,8 @@ def test_the_record_names_the_role_and_the_place_of_each_cloud(run, place):
     )
 
 
-def test_a_cloud_of_its_own_has_no_caveat(told, place):
-    assert told(place / "test.laz") == ""
+def test_a_cloud_of_its_own_has_no_caveat(caveat, place):
+    assert caveat(place / "test.laz") == ""
 
 
 @pytest.mark.parametrize(
@@ -71,50 +71,54 @@ def test_a_cloud_of_its_own_has_no_caveat(told, place):
         ("val", "this cloud chose the epoch and fitted the temperature"),
     ],
 )
-def test_a_copy_of_an_input_is_told_by_its_role(told, place, tmp_path, name, text):
+def test_a_copy_of_an_input_is_reported_by_its_role(
+    caveat, place, tmp_path, name, text
+):
     copy = shutil.copy(place / f"{name}.laz", tmp_path / "fresh.laz")
-    assert told(copy) == f"{text}: its scores are optimistically biased"
+    assert caveat(copy) == f"{text}: its scores are optimistically biased"
 
 
-def test_an_input_with_other_labels_shares_its_points(told, place, tmp_path):
+def test_an_input_with_other_labels_shares_its_points(caveat, place, tmp_path):
     las = laspy.read(place / "train.laz")
     las.classification[::2] = 2
     las.write(tmp_path / "relabeled.laz")
-    text = told(tmp_path / "relabeled.laz")
+    text = caveat(tmp_path / "relabeled.laz")
     assert "shares points (100.0% of the smaller one) with the training cloud" in text
 
 
-def test_what_the_initial_weights_learned_is_no_test(told, place, run):
+def test_what_the_initial_weights_learned_is_no_test(caveat, place, run):
     before = run.read_provenance()["inputs"]
-    text = told(place / "train.laz", inputs=[], initial_weights={"inputs": before[:1]})
+    text = caveat(
+        place / "train.laz", inputs=[], initial_weights={"inputs": before[:1]}
+    )
     assert text.startswith("the initial weights were made with this cloud")
 
 
-def test_inputs_of_an_earlier_version_have_no_role(told, place, run):
+def test_inputs_of_an_earlier_version_have_no_role(caveat, place, run):
     old = [
         {key: entry[key] for key in ("path", "bytes", "sha256")}
         for entry in run.read_provenance()["inputs"]
     ]
-    assert "was used in the training" in told(place / "val.laz", inputs=old)
-    assert told(place / "test.laz", inputs=old) == ""
+    assert "was used in the training" in caveat(place / "val.laz", inputs=old)
+    assert caveat(place / "test.laz", inputs=old) == ""
 
 
-def test_the_extent_of_a_cloud_that_is_not_found_is_compared(told, place, tmp_path):
+def test_the_extent_of_a_cloud_that_is_not_found_is_compared(caveat, place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.header.add_crs(CRS.from_epsg(25832))
     las.write(tmp_path / "named.laz")
     extent = [[450000, 5410000, 90], [450020, 5410040, 120]]
     record = {"path": "gone.laz", "sha256": "0", "role": "train", "extent": extent}
     named = {**record, "crs": las.header.parse_crs().name}
-    text = told(tmp_path / "named.laz", inputs=[named])
+    text = caveat(tmp_path / "named.laz", inputs=[named])
     assert re.match(r"100% of the extent .* training cloud gone\.laz", text)
-    assert told(tmp_path / "named.laz", inputs=[{**record, "crs": ""}]) == ""
+    assert caveat(tmp_path / "named.laz", inputs=[{**record, "crs": ""}]) == ""
     apart = {**named, "extent": [[0, 0, 0], [9, 9, 9]]}
-    assert told(tmp_path / "named.laz", inputs=[apart]) == ""
+    assert caveat(tmp_path / "named.laz", inputs=[apart]) == ""
 
 
 def test_a_training_cloud_that_changed_under_its_name_counts_as_it_was(
-    told, place, run, tmp_path, caplog
+    caveat, place, run, tmp_path, caplog
 ):
     path = Path(shutil.copy(place / "test.laz", tmp_path / "train.laz"))
     las = laspy.read(path)
@@ -129,15 +133,15 @@ def test_a_training_cloud_that_changed_under_its_name_counts_as_it_was(
     las.classification[::2] = 2
     las.write(tmp_path / "relabeled.laz")
     shutil.copy(place / "val.laz", path)
-    text = told(tmp_path / "relabeled.laz", inputs=[record])
+    text = caveat(tmp_path / "relabeled.laz", inputs=[record])
     assert re.match(r"100% of the extent .*train\.laz, which has changed since", text)
-    assert told(place / "val.laz", inputs=[record]) == ""
+    assert caveat(place / "val.laz", inputs=[record]) == ""
     (note,) = caplog.messages
     assert note.startswith(f"{place}/val.laz: may be no independent test")
     assert f"the training cloud {path}, which has changed since" in note
     caplog.clear()
     far = {**record, "extent": [[0, 0, 0], [9, 9, 9]]}
-    assert told(place / "val.laz", inputs=[far]) == ""
+    assert caveat(place / "val.laz", inputs=[far]) == ""
     assert not caplog.messages
 
 

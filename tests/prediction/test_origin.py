@@ -1,4 +1,4 @@
-"""What an output says of its model, its version and its settings."""
+"""The record in an output of its model, its version and its settings."""
 
 import json
 from dataclasses import replace

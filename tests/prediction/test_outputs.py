@@ -90,7 +90,7 @@ def test_resume_skips_what_is_as_it_would_be_written(clouds):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_an_output_of_another_origin_is_refused_and_says_how_it_differs(
+def test_an_output_of_another_origin_is_refused_and_states_how_it_differs(
     clouds, changes, message
 ):
     predict(outputs(clouds))

@@ -207,7 +207,7 @@ def test_scores_with_other_points_excluded_have_no_best(make):
     assert not any(row.best for table in found.tables.values() for row in table)
 
 
-def test_clouds_are_told_apart_by_their_hashes(make):
+def test_clouds_are_reported_apart_by_their_hashes(make):
     folders = [make(name, (), metrics(BETTER)) for name in ("a", "b", "c")]
     for folder, digest in zip(folders, ("1", "2", "1"), strict=True):
         (folder / "predictions").mkdir()

@@ -163,7 +163,7 @@ def test_damaged_inputs_are_errors_that_name_the_file(tmp_path, model_file, run)
         assert str(path) in str(caught.value)
 
 
-def test_paths_that_cannot_be_opened_are_told_by_their_cause(tmp_path):
+def test_paths_that_cannot_be_opened_are_reported_by_their_cause(tmp_path):
     circle = tmp_path / "circle.laz"
     circle.symlink_to(circle)
     for path, message in (

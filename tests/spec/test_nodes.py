@@ -97,7 +97,7 @@ def test_text_that_no_file_or_terminal_can_show_is_refused(folder, text, shown):
     assert shown in str(caught.value)
 
 
-def test_a_class_name_that_cannot_be_shown_is_told_once(folder):
+def test_a_class_name_that_cannot_be_shown_is_reported_once(folder):
     write = "prediction: {write: [prediction, probabilities]}"
     name = r'"a\e[2J": 77'
     content = GOOD.replace("classes:\n", f"{write}\nclasses:\n  {name}\n")

@@ -42,7 +42,7 @@ def test_what_is_no_name_of_a_shipped_model_is_a_path(given, tmp_path, monkeypat
     assert find_shipped("models", Path(given)) == Path(given)
 
 
-def test_a_folder_takes_precedence_over_a_shipped_model_and_it_is_told(
+def test_a_folder_takes_precedence_over_a_shipped_model_and_it_is_reported(
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.chdir(tmp_path)

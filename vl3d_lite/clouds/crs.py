@@ -80,7 +80,7 @@ def meters_per_unit(header: FileHeader, unit: str | None = None) -> np.ndarray:
 
     Args:
         header: The header of the file.
-        unit: A name of `UNITS`, which takes the place of what the file says.
+        unit: A name of `UNITS`, which replaces the unit of the file.
 
     Raises:
         DataError: The coordinates are degrees or geocentric, or their unit is
@@ -131,7 +131,7 @@ def read_crs(header: FileHeader, unit: str | None = None) -> Crs:
 
     Args:
         header: The header of the file.
-        unit: A name of `UNITS`, which takes the place of what the file says.
+        unit: A name of `UNITS`, which replaces the unit of the file.
 
     Raises:
         DataError: The unit of the file is unknown, and `unit` is None.
@@ -168,15 +168,15 @@ def keys_govern(header: FileHeader) -> bool:
 
 
 def contradicting_keys(header: FileHeader) -> bool:
-    """Whether GeoTIFF keys govern and WKT beside them says something else."""
+    """Whether GeoTIFF keys govern and WKT beside them differs."""
     if not keys_govern(header):
         return False
-    found = list(_all_records(header, told=False).items())
+    found = list(_all_records(header, warn=False).items())
     return len(found) > 1 and any(_differs(found[0][1], crs) for _, crs in found[1:])
 
 
 def _recorded(header: FileHeader) -> Crs:
-    """The system of the record that holds; tells where another contradicts it."""
+    """The system of the record that holds; warns where another contradicts it."""
     found = list(_all_records(header).items())
     if not found:
         return Crs()
@@ -195,7 +195,7 @@ def _recorded(header: FileHeader) -> Crs:
     return crs
 
 
-def _all_records(header: FileHeader, *, told: bool = True) -> dict[str, Crs]:
+def _all_records(header: FileHeader, *, warn: bool = True) -> dict[str, Crs]:
     """The system of each record that has one, the one that holds first."""
     readers = {
         "WKT": lambda: _wkt_crs(header, WKT),
@@ -214,7 +214,7 @@ def _all_records(header: FileHeader, *, told: bool = True) -> dict[str, Crs]:
         else:
             if crs is not None:
                 found[name] = crs
-    if errors and told:
+    if errors and warn:
         used = f"the {next(iter(found))} are used" if found else ""
         _tell(
             f"{header.path}: the coordinate reference system cannot be parsed "

@@ -55,7 +55,7 @@ def key_system(keys: dict[int, float]) -> "pyproj.CRS | None":
     """The system that GeoTIFF keys name by codes of the EPSG.
 
     A datum alone is no system of coordinates on a plane: its code counts only where
-    no key says that they are projected.
+    no key marks them as projected.
 
     Raises:
         CrsError: A code is unknown.

@@ -1,4 +1,4 @@
-"""What a copy of a cloud says about the program that wrote it."""
+"""The record in a copy of a cloud that names the program that wrote it."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ SOFTWARE = slice(58, 90)  # bytes of `generating_software` in the header
 
 @dataclass(frozen=True)
 class Signature:
-    """What a copy says about the program that wrote it.
+    """The record in a copy that names the program that wrote it.
 
     Args:
         software: For `generating_software` of the header, which holds 32 characters

@@ -70,7 +70,7 @@ def write_las(
         replace: Whether an extra dimension of the same name is replaced.
         overwrite: Whether an existing `target` is replaced.
         log: Called with each change that the file format requires; logs by default.
-        signature: What the copy says about the program that wrote it.
+        signature: Names in the copy the program that wrote it.
         before_rename: Called with the complete copy, which has no name yet.
 
     Raises:

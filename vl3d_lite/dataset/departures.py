@@ -23,7 +23,7 @@ EIGHT_BIT = 255
 LOW, HIGH = 1, -2  # places of the 1st and 99th percentile in `QUANTILES`
 _FIVE, _NINETY_FIVE = 2, -3
 
-# Measured: docs/trust.md tells on which clouds.
+# Measured: docs/trust.md lists the clouds.
 COSTS = {
     "sparser": "vegetation IoU .727 at 1.5 points/m2, .884 with als_sparse",
     "denser": "mean IoU .851 at 24 points/m2, .932 with als_dense",
@@ -47,7 +47,7 @@ class Departure:
         training: The range of the training, as text.
         here: The value or range of the cloud, as text.
         cost: What such a departure cost before, as text.
-        of_place: Whether it tells where the cloud lies, not what it looks like.
+        of_place: Whether it concerns where the cloud lies, not what it looks like.
     """
 
     quantity: str
@@ -70,14 +70,15 @@ def find_departures(domain: Domain, profile: Profile, spec: Spec) -> list[Depart
     """
     scales = [*_colors(domain, profile), *_intensity(domain, profile, spec)]
     returns = list(_returns(domain, profile))
-    told = {"intensity", *COLORS} if scales else set()
-    told |= {"return_number", "number_of_returns", "return_ratio"} if returns else set()
+    reported = {"intensity", *COLORS} if scales else set()
+    if returns:
+        reported |= {"return_number", "number_of_returns", "return_ratio"}
     return [
         *scales,
         *_density(domain, profile),
         *returns,
         *_terrain(domain, profile),
-        *_features(domain, profile, told),
+        *_features(domain, profile, reported),
         *_place(domain, profile),
     ]
 
@@ -175,9 +176,11 @@ def _terrain(domain: Domain, profile: Profile) -> Iterator[Departure]:
         yield Departure("height of objects (m)", training, here, UNKNOWN)
 
 
-def _features(domain: Domain, profile: Profile, told: set[str]) -> Iterator[Departure]:
+def _features(
+    domain: Domain, profile: Profile, reported: set[str]
+) -> Iterator[Departure]:
     for name, trained in domain.features.items():
-        if name in told or name not in profile.features:
+        if name in reported or name not in profile.features:
             continue
         here = profile.features[name]
         values = spread(here)

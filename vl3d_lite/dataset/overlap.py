@@ -23,7 +23,7 @@ SHARED_POINTS = 0.005
 FEWEST_SHARED = 3  # sampled points
 # Adjacent strips share squares along their border: about 1 in 35 of a strip.
 SHARED_PLACE = 0.05
-POINTS_PER_SQUARE = 16  # of the squares that tell which land a sample covers
+POINTS_PER_SQUARE = 16  # of the squares that show which land a sample covers
 FEWEST_IN_SQUARE = 4
 MOST_LISTED = 10  # clouds of a group; the others are counted
 

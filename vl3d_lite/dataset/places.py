@@ -51,7 +51,7 @@ def place_of(path: Path, unit: str | None = None) -> Place:
 
     Args:
         path: LAS or LAZ file.
-        unit: A name of `UNITS`, which takes the place of what the file says.
+        unit: A name of `UNITS`, which replaces the unit of the file.
 
     Raises:
         DataError: The header cannot be used.

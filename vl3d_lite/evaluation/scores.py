@@ -140,7 +140,7 @@ class Scores:
         """Mean IoU of the classes in the reference; NaN with fewer than two.
 
         With a single class a network that predicts nothing else is perfect, so the
-        mean says nothing about it.
+        mean does not include it.
         """
         if np.count_nonzero(self.support) < 2:
             return math.nan

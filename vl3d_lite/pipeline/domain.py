@@ -53,7 +53,7 @@ def outside_domain(
 
 
 def log_departures(found: dict[Path, list[Departure]], model: str) -> None:
-    """Warn of departures in one table; tell if there are none."""
+    """Warn of departures in one table; log if there are none."""
     rows = departure_rows(found)
     if not rows:
         logger.info("the clouds are inside the domain of %s", model)

@@ -78,8 +78,8 @@ def predict(
         outputs.decide(origin)
         if not outputs.remaining:
             return list(outputs.outcomes.values())
-        if told := exclusion_warning(spec, outputs.remaining):
-            logger.warning("warning: %s", told)
+        if warning := exclusion_warning(spec, outputs.remaining):
+            logger.warning("warning: %s", warning)
         outside = outside_domain(run, spec, outputs.remaining, options.threads)
         prepare_backend(spec.seed, options.threads)
         inference = Inference(load_network(run, spec, scaling), spec)
@@ -107,7 +107,7 @@ def _require_allowed(overrides: Sequence[str]) -> None:
 
 
 def _first_of(errors: Sequence[VL3DError], clouds: int) -> VL3DError:
-    """The first error, which tells how many clouds failed."""
+    """The first error, with the number of clouds that failed."""
     first = errors[0]
     first.args = (f"{len(errors)} of {clouds} clouds were not predicted: {first}",)
     return first

@@ -24,7 +24,7 @@ def make_validator(
         A function without arguments that returns ``miou``, ``accuracy`` and
         ``iou_<class>``; None where no validation cloud has labels. A class without
         validation points is unknown: it has no IoU and no part in the mean. With
-        points of a single class there is no ``miou``, since it could not tell a
+        points of a single class there is no ``miou``, since it could not distinguish a
         good network from one that predicts that class everywhere.
     """
     clouds, n_classes = inputs.validation, len(spec.classes)

@@ -65,7 +65,7 @@ class Origin:
         return {name: getattr(self, name) for name in (*names, "version")}
 
     def signature(self, source_sha256: str) -> Signature:
-        """What an output says about itself: the same bytes wherever it is made."""
+        """The description stored in an output: the same bytes wherever it is made."""
         content = {**asdict(self), "source_sha256": source_sha256}
         return Signature(
             software=f"vl3d_lite {self.version} {self.model}",

@@ -115,7 +115,7 @@ def write_prediction(
         spec: Its class names, output codes and dimensions.
         replace: Replace dimensions of the same name in the source.
         overwrite: Replace an existing target.
-        signature: What the copy says about how it was made.
+        signature: Describes in the copy how it was made.
         before_rename: Called with the complete copy, which has no name yet.
 
     Raises:

@@ -16,7 +16,7 @@ def prediction_text(folder: Path, outcomes: Sequence[PredictedCloud]) -> str:
     Args:
         folder: Folder of the predicted clouds; its style files are named.
         outcomes: The records of the clouds. Those of versions that did not count
-            classes are left out, and a line says so.
+            classes are left out, and a line states it.
     """
     counted = [outcome for outcome in outcomes if outcome.classes]
     totals: dict[tuple[str, int], list[float]] = {}

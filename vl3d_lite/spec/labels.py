@@ -26,7 +26,7 @@ class CloudLabels:
 
 
 def cloud_labels(spec: Spec, path: Path | None) -> CloudLabels:
-    """How the labels of a cloud are read: as its group of clouds says, or the spec.
+    """How the labels of a cloud are read: by its group of clouds, or by the spec.
 
     Args:
         spec: From `read_spec`, so that the paths of its clouds are absolute.
@@ -94,7 +94,7 @@ def partial_labels(spec: Spec) -> list[tuple[int, ...]]:
     for codes in (spec.labels.codes, *(group.codes for group in cloud_groups(spec))):
         for name in codes:
             indices = class_indices(name, spec.class_names) or ()
-            # A label that may be any class says nothing: its points are ignored.
+            # A label that may be any class holds no information: ignored.
             if 1 < len(indices) < len(spec.classes):
                 found.setdefault(frozenset(indices), indices)
     return list(found.values())

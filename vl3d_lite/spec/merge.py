@@ -166,7 +166,7 @@ def merge(base: Node, top: Node, kind: Kind | None, errors: list[ErrorLine]) -> 
             child = kind and kind.child(key)
             node = merge(base.value[key].node, node, child, errors)
         merged[key] = Entry(entry.key, node)
-    # A spec that names all classes anew sets their order.
+    # A spec that names all classes again sets their order.
     names = kind is not None and kind.base is dict
     own_order = names and base.value.keys() <= merged.keys()
     return Node(merged if own_order else {**base.value, **merged}, top.position)

@@ -30,7 +30,7 @@ class _Process:
         received: The first signal; None so far.
         catching: Whether `catch_signals` was called.
         blocks: `Interrupts` blocks that run.
-        told: Whether an `InterruptedRunError`, which has a message, was raised.
+        reported: Whether an `InterruptedRunError`, which has a message, was raised.
         idle_since: When the last block ended, in seconds of the monotonic clock.
     """
 
@@ -38,15 +38,15 @@ class _Process:
         self.received: signal.Signals | None = None
         self.catching = False
         self.blocks = 0
-        self.told = False
+        self.reported = False
         self.idle_since = 0.0
 
     def record(self, number: int, _frame: object) -> None:
         """The handler: Python calls it in the main thread, between two steps."""
         again = self.received is not None
         self.received = self.received or signal.Signals(number)
-        if again and self.blocks and not self.told:
-            self.told = True
+        if again and self.blocks and not self.reported:
+            self.reported = True
             raise InterruptedRunError(
                 "interrupted twice; stopped immediately", EXIT_CODES[self.received]
             )
@@ -66,11 +66,11 @@ class _Process:
         first = time.monotonic()
         while time.monotonic() - first < PATIENCE:
             idle = time.monotonic() - max(first, self.idle_since) > IDLE_PATIENCE
-            if idle and not self.blocks and not self.told:
+            if idle and not self.blocks and not self.reported:
                 break
             time.sleep(0.05)
         try:
-            if not self.told:
+            if not self.reported:
                 name = "interrupted" if number == signal.SIGINT else "terminated"
                 text = f"\n{name}; no partial files remain, finished files stay\n"
                 os.write(stderr, text.encode())
@@ -126,7 +126,7 @@ def safe_point(message: str = "interrupted; nothing was written") -> None:
 def _stop(received: signal.Signals, message: str) -> NoReturn:
     # An error in another thread may never be shown.
     if threading.current_thread() is threading.main_thread():
-        _PROCESS.told = True
+        _PROCESS.reported = True
     raise InterruptedRunError(message, EXIT_CODES[received])
 
 

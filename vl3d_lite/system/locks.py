@@ -26,7 +26,7 @@ _MUTEX = ".mutex"
 _FLAGS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _TAKEN = (errno.EACCES, errno.EAGAIN)  # another process holds the lock
 _TRIES, _PAUSE = 100, 0.05  # seconds: a claim takes milliseconds
-_WARNED: set[Path] = set()  # folders without locks, each of which is told once
+_WARNED: set[Path] = set()  # folders without locks, each of which is reported once
 
 
 @contextmanager

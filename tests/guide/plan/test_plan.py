@@ -284,14 +284,16 @@ def test_preparation_counts_the_clouds_and_the_network(place, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("load", "threads", "told"),
+    ("load", "threads", "reported"),
     [(3.5, 2, True), (1.5, 2, False), (3.5, 4, False)],
     ids=["crowded", "idle", "below"],
 )
-def test_a_load_above_the_processors_used_is_told(monkeypatch, load, threads, told):
+def test_a_load_above_the_processors_used_is_reported(
+    monkeypatch, load, threads, reported
+):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0))
-    assert timing.disturbing_load(threads) == (load if told else None)
+    assert timing.disturbing_load(threads) == (load if reported else None)
 
 
 def test_the_load_is_ignored_where_processors_are_free(monkeypatch):
