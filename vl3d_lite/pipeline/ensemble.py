@@ -21,6 +21,7 @@ from vl3d_lite.model import (
     save_model,
 )
 from vl3d_lite.pipeline.calibrating import calibrate
+from vl3d_lite.pipeline.independence import initial_inputs
 from vl3d_lite.pipeline.members import Member, found_clouds, open_members
 from vl3d_lite.pipeline.opening import load_network, open_calibration
 from vl3d_lite.pipeline.preparing import labeled_clouds
@@ -229,9 +230,7 @@ def _provenance(
         for entry in member.provenance.get("inputs", [])
     }
     initial = [
-        entry
-        for member in members
-        for entry in member.provenance.get("initial_weights", {}).get("inputs", [])
+        entry for member in members for entry in initial_inputs(member.provenance)
     ]
     return {
         **spec_facts(

@@ -51,14 +51,22 @@ def input_records(loaded: LoadedSpec) -> list[dict]:
     return records
 
 
+def initial_inputs(content: Mapping[str, Any]) -> list[dict]:
+    """The clouds of the runs that the initial weights of a run were made with.
+
+    Args:
+        content: Its ``run.json``.
+    """
+    return content.get("initial_weights", {}).get("inputs", [])
+
+
 def all_inputs(content: Mapping[str, Any]) -> list[dict]:
     """The clouds of a run, and those of the runs that it started from.
 
     Args:
         content: Its ``run.json``.
     """
-    before = content.get("initial_weights", {}).get("inputs", [])
-    return [*content.get("inputs", []), *before]
+    return [*content.get("inputs", []), *initial_inputs(content)]
 
 
 def caveats(
@@ -78,10 +86,9 @@ def caveats(
         DataError: ``run.json`` or a source cannot be used.
     """
     content = run.read_provenance()
-    initial = content.get("initial_weights", {}).get("inputs", [])
     records = [
         *content.get("inputs", []),
-        *({**record, "role": "initial"} for record in initial),
+        *({**record, "role": "initial"} for record in initial_inputs(content)),
     ]
     finder = OverlapFinder(unit)
     found = {

@@ -14,7 +14,7 @@ from vl3d_lite.model import (
     uses_accelerator,
 )
 from vl3d_lite.pipeline.export import write_kernels
-from vl3d_lite.pipeline.independence import ROLES, all_inputs, input_records
+from vl3d_lite.pipeline.independence import ROLES, all_inputs
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
@@ -33,11 +33,6 @@ def require_same_spec(loaded: LoadedSpec, run: RunFolder) -> None:
             f"{loaded.path}: differs from the spec that {run.root} was started with; "
             f"resume with `{run.spec}`, or start over with --overwrite or another --run"
         )
-
-
-def recorded_inputs(loaded: LoadedSpec) -> list[dict]:
-    """The training and validation clouds for ``run.json``, with their hashes."""
-    return input_records(loaded)
 
 
 def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
@@ -67,7 +62,7 @@ def require_unchanged(inputs: list[dict]) -> None:
     """Check that clouds are still as they were before they were read.
 
     Args:
-        inputs: What `recorded_inputs` returned before.
+        inputs: What `input_records` returned before.
 
     Raises:
         DataError: One was replaced or changed.

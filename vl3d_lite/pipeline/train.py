@@ -10,6 +10,7 @@ from vl3d_lite.model import prepare_backend, require_flash_attention
 from vl3d_lite.pipeline.building import BuiltTraining, build_training
 from vl3d_lite.pipeline.calibrating import calibrate
 from vl3d_lite.pipeline.export import export_epoch
+from vl3d_lite.pipeline.independence import input_records
 from vl3d_lite.pipeline.opening import open_initial_weights
 from vl3d_lite.pipeline.preparing import (
     TrainingInputs,
@@ -20,7 +21,6 @@ from vl3d_lite.pipeline.preparing import (
 from vl3d_lite.pipeline.publishing import (
     begin_run,
     publish,
-    recorded_inputs,
     require_same_inputs,
     require_same_spec,
     require_unchanged,
@@ -75,7 +75,7 @@ def train_locked(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     prepare_backend(spec.seed, options.threads)
     with Interrupts() as interrupts:
         began = time.monotonic()
-        recorded = recorded_inputs(loaded)
+        recorded = input_records(loaded)
         inputs = prepare_inputs(loaded, run, initial, options, interrupts)
         require_unchanged(recorded)
         built = build_training(spec, inputs, initial)

@@ -1,5 +1,6 @@
 """From the file of a cloud to a copy with predicted classes."""
 
+import functools
 import logging
 import threading
 import time
@@ -92,6 +93,13 @@ class Classifier:
     outside_domain: Mapping[Path, Sequence[str]] = field(default_factory=dict)
     read_hashes: dict[Path, str] = field(default_factory=dict)
 
+    @functools.cached_property
+    def _grouping(self) -> tuple[Spec, list[list[int]] | None]:
+        """The spec of the classes that are written, and the groups; None for none."""
+        if not self.class_groups:
+            return self.spec, None
+        return group_classes(self.spec, self.class_groups)
+
     def sweep(
         self, source: Path, grid: int, cloud: PreparedCloud | None = None
     ) -> SweepBatches:
@@ -110,9 +118,7 @@ class Classifier:
         if cloud is None:
             if grid == 0:
                 # Of what is no cloud, or has no room for the result, nothing is read.
-                spec, groups = self.spec, self.class_groups
-                written = group_classes(spec, groups)[0] if groups else spec
-                check_additions(source, written, replace=self.options.replace)
+                check_additions(source, self._grouping[0], replace=self.options.replace)
                 self.read_hashes[source] = source_hash(source)
             ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
@@ -229,10 +235,9 @@ class Classifier:
             ResourceError: The target cannot be written.
         """
         began = time.monotonic()
-        spec = self.spec
+        spec, groups = self._grouping
         prediction = predicted.prediction.calibrated(self.temperature)
-        if self.class_groups:
-            spec, groups = group_classes(spec, self.class_groups)
+        if groups is not None:
             prediction = prediction.grouped(groups)
         source_sha256 = predicted.source_sha256 or source_hash(source)
         outcomes = []

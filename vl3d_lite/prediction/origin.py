@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from pydantic import ValidationError
 
@@ -47,17 +47,7 @@ class Origin:
         """The origin that a record names; None where an earlier version wrote it."""
         if not record.weights_sha256:
             return None
-        return cls(
-            record.model,
-            record.weights_sha256,
-            record.network_sha256,
-            record.features_sha256,
-            record.settings,
-            record.class_groups,
-            record.temperature,
-            record.version,
-            record.unit,
-        )
+        return cls(**{one.name: getattr(record, one.name) for one in fields(cls)})
 
     def facts(self) -> dict:
         """The entries that name the model and the version in a record."""

@@ -17,6 +17,7 @@ from vl3d_lite.prediction.outcomes import (
     read_outcomes,
     record_path,
 )
+from vl3d_lite.prediction.source_hash import source_hash
 from vl3d_lite.system import (
     claimed,
     exclusive,
@@ -163,11 +164,10 @@ class Outputs:
                         announced.replace(record_path(self.folder, target.name))
                         continue
                 announced.unlink(missing_ok=True)
-            self._read()
             with exclusive(self.folder / RECORDS):
-                found = {item.output: item for item in read_outcomes(self.folder)}
-                if found != read_listing(self.folder):
-                    self._list(found)
+                self._read()
+                if self.outcomes != read_listing(self.folder):
+                    self._list(self.outcomes)
 
     def _list(self, outcomes: dict[str, PredictedCloud]) -> None:
         clouds = [asdict(item) for item in outcomes.values()]
@@ -185,14 +185,13 @@ class Outputs:
 
     def _readable(self) -> list[PredictedCloud]:
         """Remove the list and records that are damaged; return the other records."""
-        records = []
         for path in (self.folder / RECORDS).glob("*.json"):
             try:
-                records.append(read_outcome(path))
+                read_outcome(path)
             except DataError:
                 path.unlink()
         (self.folder / LISTING).unlink(missing_ok=True)
-        return records
+        return read_outcomes(self.folder)
 
     def _differences(self, source: Path, target: Path, origin: Origin) -> Iterator[str]:
         record = self.outcomes.get(target.name)
@@ -200,16 +199,10 @@ class Outputs:
             yield f"{LISTING} does not list it, so nobody knows how it was predicted"
             return
         yield from origin.differences(record)
-        try:
-            if file_hash(source) != record.source_sha256:
-                yield f"its source {source} has changed"
-            if file_hash(target) != record.sha256:
-                yield "the file itself was changed after the prediction"
-        except OSError as error:
-            raise DataError(
-                f"{error.filename}: cannot be read ({error.strerror}); check the "
-                "permissions and the disk"
-            ) from error
+        if source_hash(source) != record.source_sha256:
+            yield f"its source {source} has changed"
+        if source_hash(target) != record.sha256:
+            yield "the file itself was changed after the prediction"
 
     def _changed_text(self, changed: list[str]) -> str:
         lines = [f"  {text}" for text in changed[:_MOST_NAMED]]

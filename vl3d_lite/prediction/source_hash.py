@@ -7,7 +7,7 @@ from vl3d_lite.system import file_hash
 
 
 def source_hash(source: Path) -> str:
-    """SHA-256 of a cloud, in hexadecimal.
+    """SHA-256 of a cloud or an output, in hexadecimal.
 
     Raises:
         DataError: It cannot be read.

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vl3d_lite.system.locks import is_at, lock
+from vl3d_lite.system.locks import OPEN_FLAGS, is_at, lock
+from vl3d_lite.system.paths import LONGEST_NAME
 
-_FLAGS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_LONGEST_NAME = 255  # bytes, on every common file system
 _DRAFT = re.compile(r"\.\d+(-[0-9a-f]+)?\.part-", re.DOTALL)
 
 
@@ -39,7 +38,7 @@ def new_draft(parent: Path, name: str, *, folder: bool = False) -> Iterator[Path
 
 
 def _create(parent: Path, name: str, folder: bool) -> tuple[Path, int]:
-    flags = (os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL) | _FLAGS
+    flags = (os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL) | OPEN_FLAGS
     while True:
         draft = parent / _draft_name(name)
         with suppress(FileExistsError):
@@ -57,7 +56,7 @@ def _create(parent: Path, name: str, folder: bool) -> tuple[Path, int]:
 def _draft_name(name: str) -> str:
     # Hidden, so that no glob of a user takes a draft for a result.
     prefix = os.fsencode(f".{os.getpid()}-{secrets.token_hex(4)}.part-")
-    return os.fsdecode(prefix + os.fsencode(name)[len(prefix) - _LONGEST_NAME :])
+    return os.fsdecode(prefix + os.fsencode(name)[len(prefix) - LONGEST_NAME :])
 
 
 def is_draft(path: Path) -> bool:
@@ -80,7 +79,7 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
 def _remove_if_abandoned(path: Path) -> None:
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
         try:
             if not lock(descriptor):
                 return

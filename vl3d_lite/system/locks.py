@@ -1,6 +1,5 @@
 """Locks of files that end with their process, whatever ends it."""
 
-import contextlib
 import errno
 import json
 import logging
@@ -23,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 CLAIM = ".claim"
 _MUTEX = ".mutex"
-_FLAGS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# No link is followed, and no pipe waited for.
+OPEN_FLAGS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _TAKEN = (errno.EACCES, errno.EAGAIN)  # another process holds the lock
 _TRIES, _PAUSE = 100, 0.05  # seconds: a claim takes milliseconds
 _WARNED: set[Path] = set()  # folders without locks, each of which is reported once
@@ -134,7 +134,7 @@ def _acquire(path: Path) -> int | None:
     """Create or open a lock file and lock it; None where another process has."""
     try:
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
             try:
                 taken = not lock(descriptor)
             except OSError as error:
@@ -187,7 +187,7 @@ def _write(descriptor: int, names: Sequence[str]) -> None:
 def _read(path: Path) -> dict:
     """The content of a lock file that another process holds; {} where it is gone."""
     for _ in range(3):
-        with contextlib.suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):
             return json.loads(path.read_text(encoding="utf-8"))
         time.sleep(_PAUSE)  # it is locked before it is written
     return {}
@@ -196,7 +196,7 @@ def _read(path: Path) -> dict:
 def _living(path: Path) -> dict:
     """The content of a claim; {} where its process has ended. Then it is removed."""
     try:
-        descriptor = os.open(path, os.O_RDWR | _FLAGS)
+        descriptor = os.open(path, os.O_RDWR | OPEN_FLAGS)
     except OSError:
         return {}
     try:

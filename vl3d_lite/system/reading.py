@@ -5,16 +5,21 @@ that names the file and the remedy.
 """
 
 import errno
+import functools
 import io
 import math
 import stat
 import zipfile
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from vl3d_lite.errors import DataError, VL3DError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 # Bytes; the records of ten thousand clouds need a few million.
 LARGEST_FILE = 64 * 2**20
@@ -154,16 +159,24 @@ def parse_record(text: str | bytes, kind: type[Record]) -> Record:
     Raises:
         ValueError: The text is something else. One line names the first error.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     content = parse_json(text)
     try:
-        return TypeAdapter(kind).validate_python(content)
+        return _adapter(cast(Hashable, kind)).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         message = f"`{place}`: {first['msg']}" if place else first["msg"]
         raise ValueError(message) from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> "TypeAdapter":
+    """The validator of a type, which takes milliseconds to build."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def read_arrays(
