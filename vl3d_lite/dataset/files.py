@@ -100,6 +100,7 @@ def read_cloud(
     path: Path,
     spec: Spec,
     *,
+    with_codes: bool = False,
     most: int | None = None,
     quiet: bool = True,
     check: Callable[[], None] = safe_point,
@@ -109,6 +110,8 @@ def read_cloud(
     Args:
         path: LAS or LAZ file.
         spec: The spec with the classes and features.
+        with_codes: Whether to read the dimension of the labels, if there is one, as
+            an attribute too; NaN in it has no label.
         most: Read no more points than this, in spans spread evenly over the file.
         quiet: Whether to show no progress bar.
         check: Called after each chunk of points; it may raise to stop the reading.
@@ -125,15 +128,17 @@ def read_cloud(
         "predict smaller tiles, or on a machine with more memory",
     )
     labels = cloud_labels(spec, path)
+    has_codes = with_codes and labels.dimension in describe_las(path).dimensions
+    codes = [labels.dimension] if has_codes else []
     with _progress_bar(f"reading {path.name}", quiet, check) as update:
         return read_las(
             path,
-            dimensions=list(dimensions_to_read(spec)),
+            dimensions=list(dict.fromkeys([*dimensions_to_read(spec), *codes])),
             class_codes=labels.codes,
             label_dimension=labels.dimension,
             ignored=spec.ignored_flags,
             excluded=exclusion(spec, path),
-            nan_missing=nan_dimensions(spec.features),
+            nan_missing=[*nan_dimensions(spec.features), *codes],
             unit=spec.clouds.unit,
             most=most,
             progress=update,

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import laspy
 import numpy as np
@@ -13,11 +14,14 @@ from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.sizes import cloud_bytes, size_of
 from vl3d_lite.errors import DataError, ResourceError
 from vl3d_lite.guide.plan import timing
+from vl3d_lite.guide.plan.cloud_facts import read_facts
 from vl3d_lite.guide.plan.plan import plan_run
 from vl3d_lite.guide.plan.text import plan_text
 from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.training import memory, remedies
+
+ENVELOPE = Path(__file__).parents[3] / "configs/envelope.yaml"
 
 
 def planned(place, *sets, **options):
@@ -85,6 +89,16 @@ def test_flagged_points_are_counted_and_belong_to_no_class(mine):
     text = plan_text(found)
     assert f"Ignored points flagged overlap: {count:,}" in text
     assert "Excluded points (code 7, 18 or flagged withheld): 30" in text
+
+
+def test_the_dimension_of_source_weights_is_read():
+    loaded = read_spec(ENVELOPE)
+    [path] = loaded.clouds["validation"]
+    found = read_facts(path, "validation", loaded.spec, 1)
+    las = laspy.read(path)
+    codes, counts = np.unique(las.classification, return_counts=True)
+    assert found.codes == dict(zip(codes.tolist(), counts.tolist(), strict=True))
+    assert (found.points, found.excluded, found.flagged) == (len(las), 0, 0)
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import PointCloud, describe_las, read_las
+from vl3d_lite.clouds import PointCloud, describe_las
 from vl3d_lite.dataset import (
     FIELDS_PER_CELL,
     LabeledFacts,
     PreparedCloud,
     count_by_class,
-    exclusion,
     labeled_facts,
-    nan_dimensions,
     prepare_cloud,
     quick_to_prepare,
-    required_dimensions,
+    read_cloud,
 )
 from vl3d_lite.guide.init.sizing import (
     sample_field_sizes,
@@ -91,18 +89,7 @@ def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFac
         ResourceError: It does not fit into memory.
     """
     labels = cloud_labels(spec, path)
-    has_labels = labels.dimension in describe_las(path).dimensions
-    held = [labels.dimension] if has_labels else []
-    cloud = read_las(
-        path,
-        dimensions=[*required_dimensions(spec.features), *held],
-        class_codes=labels.codes,
-        label_dimension=labels.dimension,
-        ignored=spec.ignored_flags,
-        excluded=exclusion(spec, path),
-        nan_missing=[*nan_dimensions(spec.features), *held],
-        unit=spec.clouds.unit,
-    )
+    cloud = read_cloud(path, spec, with_codes=True)
     assert cloud.labels is not None, "read with class codes"
     points = len(cloud)
     cloud = cloud.without_excluded()
