@@ -113,6 +113,8 @@ class OverlapFinder:
 
     def __init__(self, unit: str | None = None) -> None:
         self._unit = unit
+        self._real: dict[Path, Path] = {}
+        self._sizes: dict[Path, int] = {}
         self._hashes: dict[Path, str] = {}
         self._samples: dict[Path, PointSample] = {}
         self._extents: dict[Path, Extent] = {}
@@ -143,7 +145,10 @@ class OverlapFinder:
             return None
 
     def _compare(self, path: Path, other: Path) -> Overlap | None:
-        if path.resolve() == other.resolve() or self._equal(path, other):
+        same = self._real_path(path) == self._real_path(other)
+        if not same and self._size(path) == self._size(other):
+            same = self.sha256(path) == self.sha256(other)
+        if same:
             return Overlap(path, other, "content")
         extent, extent2 = self._extent(path), self._extent(other)
         if not extent.overlaps(extent2):
@@ -162,10 +167,15 @@ class OverlapFinder:
                 return Overlap(path, other, "place", share)
         return None
 
-    def _equal(self, path: Path, other: Path) -> bool:
-        if path.stat().st_size != other.stat().st_size:
-            return False
-        return self.sha256(path) == self.sha256(other)
+    def _real_path(self, path: Path) -> Path:
+        if path not in self._real:
+            self._real[path] = path.resolve()
+        return self._real[path]
+
+    def _size(self, path: Path) -> int:
+        if path not in self._sizes:
+            self._sizes[path] = path.stat().st_size
+        return self._sizes[path]
 
     def _extent(self, path: Path) -> Extent:
         if path not in self._extents:
