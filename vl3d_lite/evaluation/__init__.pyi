@@ -9,7 +9,7 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import ScoredCloud as ScoredCloud
 from .evaluation import evaluate as evaluate
 from .kernel_statistics import measure_kernels as measure_kernels
-from .matching import match_points as match_points
+from .matching import match_clouds as match_clouds
 from .pairs import read_pair as read_pair
 from .records import read_metrics as read_metrics
 from .rotations import RotationReport as RotationReport

@@ -1,6 +1,11 @@
 """Match the points of two clouds by their coordinates."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+
+from vl3d_lite.clouds import PointCloud, read_header
 
 
 def match_points(source: np.ndarray, other: np.ndarray) -> np.ndarray | None:
@@ -28,3 +33,27 @@ def match_points(source: np.ndarray, other: np.ndarray) -> np.ndarray | None:
     rows = np.empty(len(source), np.int64)
     rows[order] = np.where(repeated[1:] | repeated[:-1], -1, other_order)
     return rows
+
+
+def match_clouds(
+    paths: Sequence[Path], clouds: Sequence[PointCloud]
+) -> np.ndarray | None:
+    """Find the row of each point of a cloud in another cloud of the same points.
+
+    Coordinates are compared in steps of the coarser of the two files.
+
+    Args:
+        paths: The files of the two clouds.
+        clouds: Their points.
+
+    Returns:
+        ``(n,)`` int64: the row in the second cloud of each point of the first, as
+        `match_points` finds it. None where a point has no partner.
+    """
+    steps = [
+        read_header(path).scales * cloud.meters_per_unit
+        for path, cloud in zip(paths, clouds, strict=True)
+    ]
+    step = np.maximum(*steps)
+    first, second = (np.rint(cloud.xyz / step).astype(np.int64) for cloud in clouds)
+    return match_points(first, second)

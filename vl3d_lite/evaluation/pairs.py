@@ -6,16 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import (
-    Frame,
-    PointCloud,
-    describe_las,
-    read_header,
-    read_las,
-)
+from vl3d_lite.clouds import Frame, PointCloud, describe_las, read_las
 from vl3d_lite.dataset import exclusion, scored_labels
 from vl3d_lite.errors import DataError
-from vl3d_lite.evaluation.matching import match_points
+from vl3d_lite.evaluation.matching import match_clouds
 from vl3d_lite.prediction import PREDICTION_RAW, PredictedCloud
 from vl3d_lite.spec import Spec, cloud_labels, has_groups, is_named
 from vl3d_lite.system import file_hash
@@ -191,14 +185,7 @@ def _rows_of_source(
     output: Path, source: Path, predicted: PointCloud, truth: PointCloud
 ) -> np.ndarray:
     """``(n,)`` int64 row of `predicted` of each point of `truth`; -1 if uncertain."""
-    step = np.maximum(
-        read_header(output).scales * predicted.meters_per_unit,
-        read_header(source).scales * truth.meters_per_unit,
-    )
-    rows = match_points(
-        np.rint(truth.xyz / step).astype(np.int64),
-        np.rint(predicted.xyz / step).astype(np.int64),
-    )
+    rows = match_clouds([source, output], [truth, predicted])
     remedy = "restore the file from a copy, or predict again with --overwrite"
     if rows is None:
         raise DataError(

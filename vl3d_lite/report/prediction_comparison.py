@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vl3d_lite.clouds import PointCloud, read_header, read_las
+from vl3d_lite.clouds import PointCloud, read_las
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.evaluation import match_points
+from vl3d_lite.evaluation import match_clouds
 from vl3d_lite.prediction import PredictedCloud, described, read_outcomes
 from vl3d_lite.report.comparison import Comparison, Row, compare, names_of
 from vl3d_lite.report.text import percent
@@ -154,13 +154,7 @@ def _read(path: Path, record: PredictedCloud) -> PointCloud:
 
 def _rows(paths: Sequence[Path], clouds: Sequence[PointCloud]) -> np.ndarray:
     """``(n,)`` int row in the second cloud of each point of the first; -1 if unsure."""
-    steps = [
-        read_header(path).scales * cloud.meters_per_unit
-        for path, cloud in zip(paths, clouds, strict=True)
-    ]
-    step = np.maximum(*steps)
-    first, second = (np.rint(cloud.xyz / step).astype(np.int64) for cloud in clouds)
-    rows = match_points(first, second)
+    rows = match_clouds(paths, clouds)
     if rows is None:
         raise DataError(
             f"{paths[0]} and {paths[1]}: do not hold the same points, though they were "
