@@ -98,10 +98,11 @@ def compare(paths: Sequence[Path]) -> Comparison:
         )
     named = zip(paths, names_of(paths), strict=True)
     runs = [_read(path, name) for path, name in named]
-    comparable = not list(_obstacles(runs))
+    obstacles, class_notes = list(_obstacles(runs)), list(_class_notes(runs))
+    comparable = not obstacles
     tables = {
         "Differences of the specs": _spec_rows(runs),
-        "Scores": _score_rows(runs, comparable and not list(_class_notes(runs))),
+        "Scores": _score_rows(runs, comparable and not class_notes),
         **{
             f"{title} per class": _class_rows(runs, key, comparable)
             for key, title in PER_CLASS.items()
@@ -110,7 +111,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     }
     return Comparison(
         tuple(run.name for run in runs),
-        tuple(_notes(runs)),
+        tuple(_notes(runs, obstacles, class_notes)),
         {title: tuple(rows) for title, rows in tables.items() if rows},
     )
 
@@ -251,7 +252,9 @@ def _prediction_seconds(run: _Run) -> float | None:
     return sum(seconds) if seconds else None
 
 
-def _notes(runs: Sequence[_Run]) -> Iterable[str]:
+def _notes(
+    runs: Sequence[_Run], obstacles: Sequence[str], class_notes: Sequence[str]
+) -> Iterable[str]:
     for run in runs:
         if not run.folder.model.is_file():
             yield f"{run.name}: the training is not finished."
@@ -260,11 +263,11 @@ def _notes(runs: Sequence[_Run]) -> Iterable[str]:
                 f"{run.name}: the run has no scores; run "
                 f"`vl3d-lite evaluate {run.folder.root}`."
             )
-    yield from _class_notes(runs)
-    if obstacles := list(_obstacles(runs)):
+    yield from class_notes
+    if obstacles:
         yield from obstacles
         yield "Therefore no score is marked as the best."
-    elif list(_class_notes(runs)):
+    elif class_notes:
         yield "Therefore none of the scores over all classes is marked as the best."
     machines = {json.dumps(_machine(run), sort_keys=True) for run in runs}
     if len(machines) > 1:
