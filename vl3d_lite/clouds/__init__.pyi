@@ -1,6 +1,7 @@
 from .block import write_block as write_block
 from .cloud import PointCloud as PointCloud
 from .crs import Crs as Crs
+from .crs import factors as factors
 from .crs import meters_per_unit as meters_per_unit
 from .crs import read_crs as read_crs
 from .crs_comparison import differing_systems as differing_systems

@@ -9,7 +9,7 @@ import numpy as np
 
 from vl3d_lite.clouds import (
     PointSample,
-    meters_per_unit,
+    factors,
     read_crs,
     read_header,
     sample_points,
@@ -97,8 +97,8 @@ def read_extent(path: Path, unit: str | None = None) -> Extent:
         DataError: The file cannot be used.
     """
     header = read_header(path)
-    corners = header.extent * meters_per_unit(header, unit)
-    return Extent(corners, read_crs(header, unit).name)
+    crs = read_crs(header, unit)
+    return Extent(header.extent * factors(crs, header, unit), crs.name)
 
 
 class OverlapFinder:
