@@ -3,6 +3,7 @@
 import pytest
 
 from tests.conftest import SPEC, write_place
+from vl3d_lite.dataset import domain
 from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.models import describe_models
 from vl3d_lite.spec.reader import read_spec
@@ -39,6 +40,21 @@ def test_training_clouds_are_held_against_the_run_that_gives_the_weights(folder)
     assert "train.laz" in text
     # The domain of als_sparse was found by scoring.
     assert "0.2 to 3" in text
+
+
+@pytest.mark.slow
+def test_each_cloud_is_profiled_once(folder, monkeypatch):
+    measured = []
+    profile = domain.profile_cloud
+
+    def counted(path, *own):
+        measured.append(path.name)
+        return profile(path, *own)
+
+    monkeypatch.setattr(domain, "profile_cloud", counted)
+    changes = ["training.initial_weights=als_sparse", "features.0=height_above_ground"]
+    domain_warning(read_spec(folder / "spec.yaml", changes), threads=1)
+    assert sorted(measured) == ["test.laz", "train.laz", "val.laz"]
 
 
 def test_the_shipped_models_are_described():

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vl3d_lite.dataset import (
-    Departure,
     Domain,
+    Profile,
     compare_clouds,
     departure_rows,
+    find_departures,
     read_domain,
     try_profile,
 )
@@ -35,8 +36,19 @@ def domain_warning(loaded: LoadedSpec, threads: int) -> str:
         DataError: The ``domain.json`` of the other run is damaged.
     """
     spec, clouds = loaded.spec, loaded.clouds
-    rows = departure_rows(_outside_training(spec, clouds, threads))
-    rows += departure_rows(_outside_initial(spec, clouds["train"], threads))
+    others = dict.fromkeys([*_some(clouds["validation"]), *_some(clouds["predict"])])
+    initial = _initial_domain(spec)
+    known: dict[Path, Profile] = {}
+    if others or initial:
+        known = _profiles(_some(clouds["train"]), spec, threads)
+    rows = []
+    if others and known:
+        domain = Domain.of(list(known.values()), spec)
+        rows += departure_rows(compare_clouds(domain, list(others), spec, threads))
+    if initial:
+        rows += departure_rows(
+            {path: find_departures(initial, one, spec) for path, one in known.items()}
+        )
     if not rows:
         return ""
     return (
@@ -45,27 +57,17 @@ def domain_warning(loaded: LoadedSpec, threads: int) -> str:
     )
 
 
-def _outside_training(
-    spec: Spec, clouds: dict[str, list[Path]], threads: int
-) -> dict[Path, list[Departure]]:
-    others = [*_some(clouds["validation"]), *_some(clouds["predict"])]
-    others = list(dict.fromkeys(others))
-    if not others:
-        return {}
-    profiles = [try_profile(path, spec, threads) for path in _some(clouds["train"])]
-    known = [profile for profile in profiles if profile is not None]
-    if not known:
-        return {}
-    return compare_clouds(Domain.of(known, spec), others, spec, threads)
-
-
-def _outside_initial(
-    spec: Spec, train: Sequence[Path], threads: int
-) -> dict[Path, list[Departure]]:
+def _initial_domain(spec: Spec) -> Domain | None:
+    """The domain of the run that gives the initial weights, if it has one."""
     if spec.training.initial_weights is None:
-        return {}
-    domain = read_domain(RunFolder(Path(spec.training.initial_weights)).domain)
-    return compare_clouds(domain, _some(train), spec, threads) if domain else {}
+        return None
+    return read_domain(RunFolder(Path(spec.training.initial_weights)).domain)
+
+
+def _profiles(paths: Sequence[Path], spec: Spec, threads: int) -> dict[Path, Profile]:
+    """The profiles of clouds, without those that cannot be used."""
+    found = {path: try_profile(path, spec, threads) for path in paths}
+    return {path: one for path, one in found.items() if one is not None}
 
 
 def _some(paths: Sequence[Path]) -> Sequence[Path]:
