@@ -30,7 +30,11 @@ from vl3d_lite.guide.init.split import (
     points_near_others,
 )
 from vl3d_lite.guide.init.survey import UNSEEN, Survey, survey_cloud
-from vl3d_lite.guide.init.unclear import unclear_clouds, unclear_files, without_code_1
+from vl3d_lite.guide.init.unclear import (
+    unclassified_share,
+    unclear_clouds,
+    without_code_1,
+)
 from vl3d_lite.guide.labeled import read_labeled_warnings
 from vl3d_lite.spec import read_spec
 from vl3d_lite.system import output_errors, require_free, write_text
@@ -103,7 +107,7 @@ def propose_spec(
         split=split.reason,
         terrestrial=is_terrestrial(labeled),
         inputs=_common_dimensions(labeled, surveys),
-        unclear=unclear_files(unclear, _sources(labeled, folder)),
+        unclear=_unclear_files(unclear, folder),
     )
     text = spec_text(facts, output.parent)
     write_text(output, text)
@@ -128,17 +132,17 @@ def _check(written: Path) -> None:
         logger.warning("warning: %s", warning)
 
 
-def _sources(surveys: Sequence[Survey], folder: Path) -> list[tuple[Path, Path]]:
-    """Each cloud and the blocks that it may be split into, with the cloud itself."""
-    return [
-        (file, survey.path)
-        for survey in surveys
+def _unclear_files(unclear: Sequence[Survey], folder: Path) -> dict[Path, float]:
+    """Each unclear cloud and the blocks it may become, to its share of code 1."""
+    return {
+        file: unclassified_share(survey)
+        for survey in unclear
         for file in (
             survey.path,
             _block_path(survey.path, "train", folder),
             _block_path(survey.path, "validation", folder),
         )
-    ]
+    }
 
 
 def _classes(paths: Sequence[Path], labeled: Sequence[Survey]) -> ClassChoices:

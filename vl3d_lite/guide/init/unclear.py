@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from vl3d_lite.guide.init.classes import (
     MIN_POINTS,
@@ -75,16 +74,3 @@ def group_lines(file: str, share: float, class_names: Collection[str]) -> list[s
         f"`classes` (then 1 is {OTHER}).",
         f"    - {{files: [{file}], classes: {{vegetation or {OTHER}: 1}}}}",
     ]
-
-
-def unclear_files(
-    unclear: Sequence[Survey], files: Sequence[tuple[Path, Path]]
-) -> dict[Path, float]:
-    """Each file of points of an unclear cloud to the share of its code 1.
-
-    Args:
-        unclear: From `unclear_clouds`.
-        files: File and the cloud it was written from, or is.
-    """
-    shares = {survey.path: unclassified_share(survey) for survey in unclear}
-    return {file: shares[source] for file, source in files if source in shares}
