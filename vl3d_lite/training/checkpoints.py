@@ -140,21 +140,18 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def save_variables(
-    path: Path, variables: Sequence[keras.Variable], **more: Any
-) -> None:
+def save_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
     """Write the values of `variables`, in order, to an npz file.
 
     Args:
         path: The file; it appears completely or not at all.
         variables: Any number of them.
-        more: Arrays to store beside them, by name.
 
     Raises:
         ResourceError: The file cannot be written.
     """
     with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, **_arrays(variables), **more)
+        np.savez(file, **_arrays(variables))
 
 
 def _arrays(variables: Sequence[keras.Variable]) -> dict[str, Any]:
@@ -164,20 +161,13 @@ def _arrays(variables: Sequence[keras.Variable]) -> dict[str, Any]:
     }
 
 
-def load_variables(
-    path: Path, variables: Sequence[keras.Variable]
-) -> dict[str, np.ndarray]:
+def load_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
     """Read what `save_variables` wrote into `variables`: all of them or none.
-
-    Returns:
-        The other arrays of the file, by name.
 
     Raises:
         DataError: The file is damaged or belongs to another network.
     """
-    content = _read_variables(path, variables)
-    _assign(variables, content)
-    return content
+    _assign(variables, _read_variables(path, variables))
 
 
 def damage(path: Path, variables: Sequence[keras.Variable]) -> str:
