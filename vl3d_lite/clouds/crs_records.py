@@ -3,6 +3,7 @@
 Each is read by itself; `vl3d_lite.clouds.crs` decides which of them holds.
 """
 
+import functools
 import warnings
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ MODEL_PROJECTED = 1
 NOT_PLANAR = (2, 3)  # models: geographic, geocentric
 USER_DEFINED = 32767  # a code: other keys hold what it stands for
 EPSG_CODES = range(1024, USER_DEFINED)
+MOST_SYSTEMS = 64  # that are remembered: the clouds of a survey share one
 
 
 class CrsError(ValueError):
@@ -44,11 +46,18 @@ def wkt_system(header: FileHeader, key: tuple[str, int]) -> "pyproj.CRS | None":
 
     try:
         text = (header.data(key) or b"").split(b"\0")[0].decode().strip()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pyproj.CRS.from_wkt(text) if text else None
+        return _parsed_wkt(text) if text else None
     except (pyproj.exceptions.CRSError, UnicodeDecodeError) as error:
         raise CrsError(str(error).splitlines()[0]) from error
+
+
+@functools.lru_cache(maxsize=MOST_SYSTEMS)
+def _parsed_wkt(text: str) -> "pyproj.CRS":
+    import pyproj
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pyproj.CRS.from_wkt(text)
 
 
 def key_system(keys: dict[int, float]) -> "pyproj.CRS | None":
@@ -60,23 +69,29 @@ def key_system(keys: dict[int, float]) -> "pyproj.CRS | None":
     Raises:
         CrsError: A code is unknown.
     """
-    import pyproj
-
     code = keys.get(PROJECTED, 0)
     if code not in EPSG_CODES and not is_projected(keys):
         code = keys.get(GEOGRAPHIC, 0)
     if code not in EPSG_CODES:
         return None
+    return _system_of_codes(int(code), keys.get(VERTICAL, 0))
+
+
+@functools.lru_cache(maxsize=MOST_SYSTEMS)
+def _system_of_codes(code: int, vertical: float) -> "pyproj.CRS":
+    """The system of a code, with that of the heights where theirs is one."""
+    import pyproj
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            system = pyproj.CRS.from_epsg(int(code))
+            system = pyproj.CRS.from_epsg(code)
         except pyproj.exceptions.CRSError as error:
             raise CrsError(str(error).splitlines()[0]) from error
-        if keys.get(VERTICAL, 0) not in EPSG_CODES:
+        if vertical not in EPSG_CODES:
             return system
         try:
-            height = pyproj.CRS.from_epsg(int(keys[VERTICAL]))
+            height = pyproj.CRS.from_epsg(int(vertical))
             return pyproj.crs.CompoundCRS(
                 f"{system.name} + {height.name}", [system, height]
             )
@@ -164,11 +179,7 @@ def key_units(
 
 def _linear_unit(header: FileHeader, code: int, size: float | None) -> float:
     """Meters in the unit of length with this EPSG code."""
-    from pyproj.database import get_units_map
-
-    known = get_units_map(auth_name="EPSG", category="linear").values()
-    factors = {int(unit.code): unit.conv_factor for unit in known}
-    factor = size if code == USER_DEFINED else factors.get(code)
+    factor = size if code == USER_DEFINED else _linear_units().get(code)
     if not factor or not np.isfinite(factor) or factor < 0:
         raise DataError(
             f"{header.path}: its GeoTIFF keys name an unknown unit of "
@@ -176,6 +187,15 @@ def _linear_unit(header: FileHeader, code: int, size: float | None) -> float:
             "name its unit with `clouds.unit`"
         )
     return factor
+
+
+@functools.cache
+def _linear_units() -> dict[int, float]:
+    """Meters in each unit of length of the EPSG, by its code."""
+    from pyproj.database import get_units_map
+
+    known = get_units_map(auth_name="EPSG", category="linear").values()
+    return {int(unit.code): unit.conv_factor for unit in known}
 
 
 def keys_as_wkt(header: FileHeader) -> bytes | None:
