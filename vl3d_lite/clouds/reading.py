@@ -208,10 +208,10 @@ def _read(
             local[here, axis] = steps = dimension.values(records)
             # The origin does not depend on excluded points, such as low noise.
             lowest = steps.min(where=kept, initial=np.iinfo(steps.dtype).max)
-            smallest[axis] = min(smallest[axis], lowest if kept.any() else np.inf)
+            smallest[axis] = min(smallest[axis], lowest)
         for dimension in wanted:
             values = dimension.values(records)
-            check(dimension, values, dimension.is_no_data(records) | ~kept, start)
+            check(dimension, values, records, kept, start)
             attributes[dimension.name][here] = values
         if progress is not None:
             progress(here.stop, total)
@@ -244,12 +244,20 @@ class _FiniteCheck:
     nan_missing: frozenset[str]
 
     def __call__(
-        self, dimension: Dimension, values: np.ndarray, may_be: np.ndarray, start: int
+        self,
+        dimension: Dimension,
+        values: np.ndarray,
+        records: np.ndarray,
+        kept: np.ndarray,
+        start: int,
     ) -> None:
-        """Check values, but where they `may_be` anything."""
+        """Check the values of the `kept` records, but those that are no-data."""
         if not self.enabled or values.dtype.kind != "f":
             return
-        odd = ~(np.isfinite(values) | may_be)
+        odd = ~np.isfinite(values) & kept
+        if not odd.any():
+            return
+        odd &= ~dimension.is_no_data(records)
         remedy = "Repair the file or leave the dimension out."
         if dimension.name in self.nan_missing:
             odd &= ~np.isnan(values)
