@@ -10,7 +10,7 @@ from pathlib import Path
 import lazrs
 import numpy as np
 
-from vl3d_lite.clouds.crs import contradicting_keys
+from vl3d_lite.clouds.crs import WKT_BIT, contradicting_keys
 from vl3d_lite.clouds.crs_records import GEO_KEYS, GEOTIFF, WKT, keys_as_wkt
 from vl3d_lite.clouds.header import (
     EVLR_HEAD,
@@ -32,7 +32,6 @@ from vl3d_lite.system import output_errors, replacing, require_free
 
 COPC = "copc"
 LONGEST_VLR = 0xFFFF
-WKT_BIT = 0x10
 # lazrs 0.8 confuses `wavepacket_size` where the scanner channel changes.
 LAYERED_WAVEFORMS = (9, 10)
 COPY_BLOCK = 1 << 20
