@@ -65,7 +65,11 @@ class Crs:
     @property
     def plane(self) -> str:
         """Code of the horizontal system, or else its name; empty without one."""
-        return identity(self)
+        if self.system is None:
+            return self.name
+        plane = next(iter(self.system.sub_crs_list), self.system)
+        code = plane.to_authority(min_confidence=60)
+        return ":".join(code) if code else plane.name
 
     @property
     def units(self) -> str:
@@ -293,19 +297,8 @@ def _differs(one: Crs, other: Crs) -> bool:
     if one.names_height and other.names_height:
         same &= same_unit(one.vertical, other.vertical)
     return not same or (
-        one.system is not None
-        and other.system is not None
-        and identity(one) != identity(other)
+        one.system is not None and other.system is not None and one.plane != other.plane
     )
-
-
-def identity(crs: Crs) -> str:
-    """The horizontal system of a file: its code where it has one, or else its name."""
-    if crs.system is None:
-        return crs.name
-    plane = next(iter(crs.system.sub_crs_list), crs.system)
-    code = plane.to_authority(min_confidence=60)
-    return ":".join(code) if code else plane.name
 
 
 @functools.lru_cache(maxsize=MOST_TOLD)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vl3d_lite.clouds.crs import Crs, identity
+from vl3d_lite.clouds.crs import Crs
 
 _SHOWN = 5  # systems that a message names
 
@@ -22,7 +22,7 @@ def differing_systems(systems: Mapping[Path, Crs]) -> str | None:
     several = len(set(heights.values()) - {""}) > 1
     groups: dict[tuple[str, str, str], list[Path]] = {}
     for path, crs in systems.items():
-        key = (identity(crs), crs.units, heights[path] if several else "")
+        key = (crs.plane, crs.units, heights[path] if several else "")
         groups.setdefault(key, []).append(path)
     if len(groups) < 2:
         return None
