@@ -7,10 +7,16 @@ import numpy as np
 
 from vl3d_lite.clouds import CODE, Exclusion
 from vl3d_lite.geometry import make_tree, nearest
-from vl3d_lite.spec import CloudGroupSpec, Spec, cloud_labels, codes_of_group
+from vl3d_lite.spec import (
+    CloudGroupSpec,
+    CloudLabels,
+    Spec,
+    cloud_labels,
+    codes_of_group,
+)
 
 
-def exclusion(spec: Spec, path: Path | None = None) -> Exclusion:
+def exclusion(spec: Spec, of: Path | CloudLabels | None = None) -> Exclusion:
     """The excluded points of a spec: codes and flags of `excluded_points`.
 
     Points of an excluded code that belongs to a class stay, whatever their flags:
@@ -18,11 +24,11 @@ def exclusion(spec: Spec, path: Path | None = None) -> Exclusion:
 
     Args:
         spec: The spec.
-        path: The cloud, whose codes may have a meaning of their own; None for a
-            cloud without a file.
+        of: The cloud, or what `cloud_labels` has found for it: its codes may have a
+            meaning of their own. None for a cloud without a file.
     """
     section = spec.excluded_points
-    labels = cloud_labels(spec, path)
+    labels = of if isinstance(of, CloudLabels) else cloud_labels(spec, of)
     of_classes = {code for codes in labels.codes.values() for code in codes}
     if labels.dimension != CODE:
         of_classes = set()

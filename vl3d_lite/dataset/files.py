@@ -61,12 +61,13 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
 
 def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
     meters_per_unit(read_header(path), spec.clouds.unit)
+    labels = cloud_labels(spec, path)
     summary = describe_las(
         path,
         count_codes=count_classes,
-        label_dimension=cloud_labels(spec, path).dimension,
+        label_dimension=labels.dimension,
         ignored=spec.ignored_flags,
-        excluded=exclusion(spec, path),
+        excluded=exclusion(spec, labels),
         unit=spec.clouds.unit,
     )
     for name, key in dimensions_to_read(spec).items():
@@ -137,7 +138,7 @@ def read_cloud(
             class_codes=labels.codes,
             label_dimension=labels.dimension,
             ignored=spec.ignored_flags,
-            excluded=exclusion(spec, path),
+            excluded=exclusion(spec, labels),
             nan_missing=[*nan_dimensions(spec.features), *codes],
             unit=spec.clouds.unit,
             most=most,
