@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vl3d_lite.errors import DataError, VL3DError
-from vl3d_lite.system import parse_json, require_regular_file
+from vl3d_lite.system import read_archived_json, require_regular_file
 
-# Bytes; a network of a thousand layers needs 2 MB, a decompression bomb more.
-LARGEST_CONFIG = 64 * 2**20
 # Weights hardly compress: Keras stores them as they are.
 HIGHEST_COMPRESSION = 100
 # Axes of inputs are points of a field; all other numbers are channels and the like.
@@ -31,7 +29,7 @@ def require_bounded(path: Path) -> None:
     require_regular_file(path, _REMEDY)
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_numbers(_config(archive), "")
+            _check_numbers(read_archived_json(archive, "config.json"), "")
             weights = archive.getinfo("model.weights.h5")
             if weights.file_size > HIGHEST_COMPRESSION * path.stat().st_size:
                 raise ValueError("its weights unpack to an implausible size")
@@ -47,16 +45,6 @@ def require_bounded(path: Path) -> None:
             f"{path}: not a Keras model (.keras) of this program, or damaged "
             f"({error}); {_REMEDY}"
         ) from error
-
-
-def _config(archive: zipfile.ZipFile) -> Any:
-    entry = archive.getinfo("config.json")
-    if entry.file_size > LARGEST_CONFIG:
-        raise ValueError(
-            f"config.json must be below {LARGEST_CONFIG:,} bytes, not "
-            f"{entry.file_size:,}"
-        )
-    return parse_json(archive.read(entry))
 
 
 def _check_numbers(value: Any, key: str) -> None:

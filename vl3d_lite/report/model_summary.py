@@ -10,12 +10,9 @@ from typing import Any
 
 from vl3d_lite.errors import DataError, VL3DError
 from vl3d_lite.report.text import fact_lines, sections, table
-from vl3d_lite.system import parse_json
+from vl3d_lite.system import read_archived_json
 
 __all__ = ["describe_model"]
-
-# Bytes; a network of a thousand layers needs 2 MB, a decompression bomb more.
-_CONFIG_LIMIT = 64 * 2**20
 
 
 def describe_model(path: Path) -> str:
@@ -28,8 +25,8 @@ def describe_model(path: Path) -> str:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            config = _archived_json(archive, "config.json")
-            metadata = _archived_json(archive, "metadata.json")
+            config = read_archived_json(archive, "config.json")
+            metadata = read_archived_json(archive, "metadata.json")
             with archive.open("model.weights.h5") as stream, h5py.File(stream) as store:
                 counts = _layer_parameters(store)
                 total = sum(
@@ -67,13 +64,6 @@ def describe_model(path: Path) -> str:
             f"{path}: is not a readable Keras model ({error}); "
             "restore it from a copy or train again"
         ) from error
-
-
-def _archived_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    size = archive.getinfo(name).file_size
-    if size > _CONFIG_LIMIT:
-        raise ValueError(f"{name} must be below {_CONFIG_LIMIT:,} bytes, not {size:,}")
-    return parse_json(archive.read(name))
 
 
 def _layer_parameters(store: Any) -> dict[str, int]:

@@ -19,6 +19,7 @@ from .paths import require_usable_path as require_usable_path
 from .progress import ProgressBar as ProgressBar
 from .reading import parse_json as parse_json
 from .reading import parse_record as parse_record
+from .reading import read_archived_json as read_archived_json
 from .reading import read_arrays as read_arrays
 from .reading import read_bytes as read_bytes
 from .reading import read_record as read_record

@@ -122,6 +122,19 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
     raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
+def read_archived_json(archive: zipfile.ZipFile, name: str) -> Any:
+    """Read JSON from an archive, of at most `LARGEST_FILE` bytes when unpacked.
+
+    Raises:
+        KeyError: The archive has no such entry.
+        ValueError: The entry is larger, or something else.
+    """
+    size = archive.getinfo(name).file_size
+    if size > LARGEST_FILE:
+        raise ValueError(f"{name} must be below {LARGEST_FILE:,} bytes, not {size:,}")
+    return parse_json(archive.read(name))
+
+
 def _children(value: Any, allow_nan: bool) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
