@@ -493,3 +493,19 @@ def test_a_class_of_all_others_is_written_as_a_code_of_no_class(buildings, code)
     classes, _ = _classes(found, found, notes)
     assert classes["Other"] == {"codes": [2, 5, 9], "output_code": code}
     assert f"classes: `Other` is written as {code}, a code of no class" in notes[1]
+
+
+def test_two_classes_of_all_others_are_written_as_two_codes():
+    found = {
+        "Other": {"codes": [2, 5]},
+        "building": {"codes": [6]},
+        "Rest": {"codes": [3, 9]},
+    }
+    notes = []
+    classes, _ = _classes(found, found, notes)
+    assert classes["Other"]["output_code"] == 1
+    assert classes["Rest"]["output_code"] == 0
+    assert (
+        "`Other` is written as 1, a code of no class; "
+        "`Rest` is written as 0, a code of no class. "
+    ) in notes[1]

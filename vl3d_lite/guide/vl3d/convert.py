@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,15 @@ def convert_source(source: Vl3dSource) -> Conversion:
     return Conversion(source.path, sections, notes, dropped(source), missing, comments)
 
 
-def _free_code(found: dict) -> int:
-    """The code of a class that collects others: unclassified, or one of no class."""
+def _free_code(found: dict, given: Sequence[int]) -> int:
+    """The code of a class that collects others: unclassified, or one of no class.
+
+    Args:
+        found: The classes with their codes.
+        given: Codes that other such classes are written as.
+    """
     taken = {code for entry in found.values() for code in entry["codes"]}
+    taken.update(given)
     # 1 and 0 mean unclassified in LAS; codes from 64 on are free for users.
     return next(code for code in (1, 0, *range(64, 256)) if code not in taken)
 
@@ -181,7 +187,7 @@ def _classes(
     classes: dict[str, Any] = {}
     comments: dict[str, str] = {}
     merged: list[str] = []
-    collective: list[str] = []
+    collective: dict[str, int] = {}
     for index, (name, entry) in enumerate(found.items()):
         codes = entry["codes"]
         if name not in learned:
@@ -194,8 +200,8 @@ def _classes(
         else:
             code = codes[0]
             if name.lower() in COLLECTIVE and len(codes) > 1:
-                code = _free_code(found)
-                collective.append(f"`{name}` is written as {code}, a code of no class")
+                code = _free_code(found, list(collective.values()))
+                collective[name] = code
             several = {"codes": codes, "output_code": code}
             classes[name] = codes[0] if len(codes) == 1 else several
             if len(codes) > 1 and code == codes[0]:
@@ -207,8 +213,12 @@ def _classes(
             "classes: the code of a name is its index in the list of VL3D, from 0"
         )
     if collective:
+        written = [
+            f"`{name}` is written as {code}, a code of no class"
+            for name, code in collective.items()
+        ]
         notes.append(
-            f"classes: {'; '.join(collective)}. Its first code would give other "
+            f"classes: {'; '.join(written)}. Its first code would give other "
             "objects the name of one of them"
         )
     if merged:
