@@ -41,15 +41,15 @@ def lovasz_softmax(labels, probabilities, partial_labels=()):
     labeled = ops.expand_dims(labels >= 0, -1)
     labels = ops.maximum(labels, 0)
     if partial_labels:
-        members = label_members(n_classes, partial_labels).astype("float32")
-        sets = ops.transpose(ops.convert_to_tensor(members))
+        members = label_members(n_classes, partial_labels)
+        sets = ops.transpose(ops.convert_to_tensor(members.astype("float32")))
         probabilities = ops.matmul(probabilities, sets)  # (n, L)
     # one_hot of -1 is a row of zeros only on some backends.
     one_hot = ops.one_hot(labels, probabilities.shape[-1], dtype="float32")
     own = present = ops.where(labeled, one_hot, 0.0)  # (n, L)
     known = ops.cast(ops.broadcast_to(labeled, own.shape), "float32")
     if partial_labels:
-        inside, decided = _relations(n_classes, partial_labels)
+        inside, decided = _relations(members)
         own = ops.matmul(present, ops.convert_to_tensor(inside))
         known = ops.matmul(present, ops.convert_to_tensor(decided))
     errors = ops.where(known > 0, ops.abs(own - probabilities), 0.0)
@@ -67,14 +67,16 @@ def lovasz_softmax(labels, probabilities, partial_labels=()):
     return ops.divide_no_nan(ops.sum(losses * present), ops.sum(present))
 
 
-def _relations(n_classes, partial_labels):
+def _relations(members):
     """Whether a point of each label is of each other label, and whether it is known.
+
+    Args:
+        members: ``(L, C)`` bool, the classes of each label.
 
     Returns:
         Two ``(L, L)`` float32: 1 where all classes of the row are in the column, and
         1 where they are all in it or all outside.
     """
-    members = label_members(n_classes, partial_labels)
     outside = ~(members[:, None] & members[None]).any(axis=-1)
     inside = ~(members[:, None] & ~members[None]).any(axis=-1)
     return inside.astype("float32"), (inside | outside).astype("float32")
