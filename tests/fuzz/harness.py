@@ -143,7 +143,7 @@ def _work(kind, numbers, seed, room, shared, writing) -> None:
         faulthandler.enable()
         with open(os.devnull) as null:
             os.dup2(null.fileno(), 0)
-        # A copy, so that every child begins with the same files.
+        # Most kinds make these files in the first child only.
         kind.prepare(shared)
         _limit_memory()
         send(ready=True)  # from here on the limit is that of one input
