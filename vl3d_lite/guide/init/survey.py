@@ -14,6 +14,7 @@ from vl3d_lite.geometry import (
     nearest_distance,
     square_of_point,
 )
+from vl3d_lite.spec import ExcludedPointsSpec
 from vl3d_lite.system import require_memory
 
 BYTES_PER_POINT = 120  # peak memory of reading a cloud with these dimensions
@@ -23,7 +24,8 @@ ON_GROUND = 0.2  # m; a point this close to the ground surface lies on the groun
 GROUND_REACH = 2.0  # spacings; search radius for the ground surface
 GROUND, UNCLASSIFIED = 2, 1
 WITHHELD, OVERLAP = "withheld", "overlap"  # LAS flags
-UNSEEN = Exclusion((7, 18), (WITHHELD,))  # the default of `excluded_points`
+_EXCLUDED = ExcludedPointsSpec()  # the default of `excluded_points`
+UNSEEN = Exclusion(tuple(_EXCLUDED.codes), tuple(_EXCLUDED.flags))
 UNLABELED = {0, 1}  # a cloud of these codes alone has no labels
 
 # Never an input of a network: the label, coordinates and acquisition metadata.
