@@ -65,8 +65,8 @@ def check(
 
 def _check_clouds(loaded: "LoadedSpec") -> None:
     """Raise the errors of all groups of clouds as one."""
-    from vl3d_lite.dataset import check_clouds, cloud_warnings
-    from vl3d_lite.guide import domain_warning, read_labeled_warnings
+    from vl3d_lite.dataset import check_clouds
+    from vl3d_lite.guide import read_warnings
 
     errors = []
     for group in ("train", "validation", "predict"):
@@ -78,11 +78,7 @@ def _check_clouds(loaded: "LoadedSpec") -> None:
             errors.append(str(error))
     if errors:
         raise DataError("\n".join(errors))
-    warnings = cloud_warnings(loaded.spec, loaded.clouds)
-    if loaded.clouds["train"]:
-        warnings += read_labeled_warnings(loaded, cpu_limit())
-        warnings += filter(None, [domain_warning(loaded, cpu_limit())])
-    for warning in warnings:
+    for warning in read_warnings(loaded, cpu_limit()):
         logger.warning("warning: %s", warning)
 
 

@@ -1,9 +1,8 @@
 from .doctor import describe_findings as describe_findings
 from .doctor import examine_installation as examine_installation
 from .doctor import installation_works as installation_works
-from .domain import domain_warning as domain_warning
 from .init.init import propose_spec as propose_spec
-from .labeled import read_labeled_warnings as read_labeled_warnings
+from .labeled import read_warnings as read_warnings
 from .models import describe_models as describe_models
 from .plan.plan import plan_run as plan_run
 from .plan.text import plan_text as plan_text

@@ -1,8 +1,31 @@
-"""Warnings about what the training and validation clouds of a spec hold."""
+"""Warnings about the clouds of a spec, before a run."""
 
-from vl3d_lite.dataset import labeled_warnings, read_labeled_facts
+from vl3d_lite.dataset import cloud_warnings, labeled_warnings, read_labeled_facts
 from vl3d_lite.errors import ResourceError
+from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.spec import LoadedSpec
+
+
+def read_warnings(loaded: LoadedSpec, threads: int) -> list[str]:
+    """Read the clouds of a spec, and find what may be wrong with them.
+
+    What clouds hold and how they differ is checked only beside training clouds.
+
+    Args:
+        loaded: The spec, with the files of its clouds.
+        threads: Threads of neighbor searches.
+
+    Returns:
+        One text per warning.
+
+    Raises:
+        DataError: A cloud cannot be used.
+    """
+    warnings = cloud_warnings(loaded.spec, loaded.clouds)
+    if loaded.clouds["train"]:
+        warnings += read_labeled_warnings(loaded, threads)
+        warnings += filter(None, [domain_warning(loaded, threads)])
+    return warnings
 
 
 def read_labeled_warnings(loaded: LoadedSpec, threads: int) -> list[str]:

@@ -11,7 +11,8 @@ from scipy.spatial import cKDTree
 from tests.conftest import write_place
 from vl3d_lite.dataset.files import check_clouds, read_cloud
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.guide.init import init, spec_text
+from vl3d_lite.guide import labeled
+from vl3d_lite.guide.init import spec_text
 from vl3d_lite.guide.init.init import propose_spec
 from vl3d_lite.spec.labels import cloud_labels
 from vl3d_lite.spec.reader import read_spec
@@ -31,9 +32,9 @@ def forget(path):
 
 
 def test_two_clouds_give_a_spec_that_passes_check(folder, caplog, monkeypatch):
-    read = init.read_labeled_warnings
+    read = labeled.read_labeled_warnings
     monkeypatch.setattr(
-        init,
+        labeled,
         "read_labeled_warnings",
         lambda *own, **k: [*read(*own, **k), "few points"],
     )

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.clouds import PointCloud, read_las, write_block
-from vl3d_lite.dataset import check_clouds, cloud_warnings
+from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.init.classes import MIN_POINTS, ClassChoices, choose_classes
 from vl3d_lite.guide.init.sizing import (
     Sizes,
@@ -35,7 +34,7 @@ from vl3d_lite.guide.init.unclear import (
     unclear_clouds,
     without_code_1,
 )
-from vl3d_lite.guide.labeled import read_labeled_warnings
+from vl3d_lite.guide.labeled import read_warnings
 from vl3d_lite.spec import read_spec
 from vl3d_lite.system import output_errors, require_free, write_text
 
@@ -123,12 +122,7 @@ def _check(written: Path) -> None:
     loaded = read_spec(written)
     for group, found in loaded.clouds.items():
         check_clouds(found, loaded.spec, count_classes=group == "train")
-    domain = domain_warning(loaded, threads=1)
-    for warning in [
-        *cloud_warnings(loaded.spec, loaded.clouds),
-        *read_labeled_warnings(loaded, threads=1),
-        *([domain] if domain else []),
-    ]:
+    for warning in read_warnings(loaded, threads=1):
         logger.warning("warning: %s", warning)
 
 
