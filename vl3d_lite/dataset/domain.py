@@ -154,7 +154,10 @@ class Domain(_Frozen):
     def union(cls, domains: Sequence["Domain"]) -> "Domain":
         """The domain of an ensemble: what any of its runs was trained on."""
         content: dict[str, Any] = {
-            name: _united([getattr(one, name) for one in domains]) for name in _RANGES
+            name: _known_range(
+                [end for one in domains for end in getattr(one, name) or ()]
+            )
+            for name in _RANGES
         }
         content["clouds"] = sum(one.clouds for one in domains)
         content["units"] = sorted({unit for one in domains for unit in one.units})
@@ -285,11 +288,6 @@ def spread(quantiles: Sequence[float]) -> np.ndarray:
 
 def _range(values: Sequence[float]) -> Range:
     return min(values), max(values)
-
-
-def _united(ranges: Sequence[Range | None]) -> Range | None:
-    known = [one for one in ranges if one is not None]
-    return _range([end for one in known for end in one]) if known else None
 
 
 def _known_range(values: Sequence[float | None]) -> Range | None:
