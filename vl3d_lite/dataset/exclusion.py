@@ -50,12 +50,11 @@ def exclusion_warning(spec: Spec, paths: Sequence[Path]) -> str:
         A sentence; empty where no code is a class here and excluded there.
     """
     kept: set[int] = set()
-    for group in spec.clouds.train:
-        if isinstance(group, CloudGroupSpec):
-            labels = group.labels or spec.labels
-            if labels.dimension == CODE:
-                for codes in codes_of_group(spec, group).values():
-                    kept.update(codes)
+    groups = [one for one in spec.clouds.train if isinstance(one, CloudGroupSpec)]
+    for group in groups:
+        if spec.labels_of(group).dimension == CODE:
+            for codes in codes_of_group(spec, group).values():
+                kept.update(codes)
     lost: dict[Path, list[int]] = {}
     for path in paths:
         hiding = exclusion(spec, path)

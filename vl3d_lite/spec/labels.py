@@ -33,11 +33,10 @@ def cloud_labels(spec: Spec, path: Path | None) -> CloudLabels:
         path: The cloud; it need not exist. None for a cloud without a file.
     """
     group = None if path is None else group_of(spec, path)
-    labels = spec.labels if group is None else (group.labels or spec.labels)
     codes = codes_of_group(spec, group)
     named = dict(zip(label_names(spec), _label_members(spec), strict=True))
     return CloudLabels(
-        labels.dimension,
+        spec.labels_of(group).dimension,
         {name: codes.get(members, []) for name, members in named.items()},
     )
 

@@ -205,10 +205,13 @@ class Spec(Section):
                 continue
             key: KeyPath = ("clouds", name, number)
             key += ("classes",) if group.classes else ("labels", "codes")
-            own = group.labels or self.labels
             yield from code_violations(
-                group.codes, self.class_names, own.dimension, key
+                group.codes, self.class_names, self.labels_of(group).dimension, key
             )
+
+    def labels_of(self, group: CloudGroupSpec | None) -> LabelsSpec:
+        """Where the labels of a group of clouds, or of other clouds, are read from."""
+        return self.labels if group is None else (group.labels or self.labels)
 
     @property
     def class_names(self) -> list[str]:
