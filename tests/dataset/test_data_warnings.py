@@ -1,5 +1,6 @@
 """Warnings that follow from facts about training and validation clouds."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def facts(group="train", **changes):
         "nearest": 0.5,
         "means": np.array([1.0, 0.5, 100.0]),
         "deviations": np.array([1.0, 0.2, 30.0]),
+        "wide": False,
         "class_points": np.array([3000, 2000, 1000]),
         "class_cells": np.array([500, 300, 200]),
     }
@@ -82,6 +84,33 @@ def test_constant_features_are_named(spec):
     assert "feature `relative_intensity` is 100 in all training clouds" in text
     other = facts(**flat, means=np.array([1.0, 0.5, 101.0]))
     assert warned(spec, facts(**flat), other, facts("validation")) == []
+
+
+@pytest.mark.parametrize(
+    ("spread", "apart", "constant"),
+    [(30.0, 0.0, False), (0.01, 0.0, False), (0.0, 5.0, False), (0.0, 0.0, True)],
+)
+def test_only_a_constant_gps_time_is_named(spread, apart, constant, spec):
+    deviations = np.array([1.0, 0.2, spread])
+    first, last = (
+        facts(means=np.array([1.0, 0.5, time]), deviations=deviations, wide=True)
+        for time in (3e8, 3e8 + apart)
+    )
+    texts = warned(spec, first, last, facts("validation"))
+    expected = "feature `relative_intensity` is 3e+08 in all training clouds"
+    assert [text.startswith(expected) for text in texts] == [True] * constant
+
+
+def test_gps_time_of_a_short_flight_is_not_constant(place, spec):
+    path = place / "train.laz"
+    cloud = prepare_file(path, spec, 1)
+    times = 3e8 + np.random.default_rng(0).normal(0, 30, len(cloud.xyz))
+    for time, constant in ((times, False), (3e8, True)):
+        features = cloud.features.astype(np.float64)
+        features[:, 2] = time
+        varied = dataclasses.replace(cloud, features=features)
+        texts = warned(spec, labeled_facts(path, "train", varied, spec))
+        assert any("carries no information" in text for text in texts) == constant
 
 
 def test_features_that_are_missing_everywhere_are_named(spec):

@@ -25,6 +25,7 @@ class LabeledFacts:
         means: ``(features,)`` mean of each feature over the cells that have it; NaN
             where none has.
         deviations: ``(features,)`` standard deviations.
+        wide: Whether features are float64, as where float32 would lose digits.
         class_points: ``(classes,)`` points of each class, without partial labels.
         class_cells: ``(classes,)`` cells of each class.
     """
@@ -36,6 +37,7 @@ class LabeledFacts:
     nearest: float
     means: np.ndarray
     deviations: np.ndarray
+    wide: bool
     class_points: np.ndarray
     class_cells: np.ndarray
 
@@ -62,6 +64,7 @@ def labeled_facts(
         nearest=nearest_distance(cloud.xyz) if len(cloud.xyz) > 1 else 0.0,
         means=means,
         deviations=deviations,
+        wide=cloud.features.dtype == np.float64,
         class_points=count_labels(cloud.point_labels, spec),
         class_cells=count_labels(cloud.labels, spec),
     )

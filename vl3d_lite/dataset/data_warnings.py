@@ -14,6 +14,7 @@ import numpy as np
 from vl3d_lite.clouds import differing_systems, read_crs, read_header
 from vl3d_lite.dataset.cloud_facts import LabeledFacts
 from vl3d_lite.dataset.overlap import overlap_warnings
+from vl3d_lite.dataset.scaling import least_spread
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec import Spec, feature_columns
 
@@ -21,7 +22,6 @@ MIN_POINTS = 200  # training points of a class
 COARSE = 5.0  # spacings; coarser cells lose most of what was measured
 FINE = 0.5  # spacings; finer cells cost time and gain nothing
 DENSITY_RATIO = 4.0  # of clouds that share a spec; twice the point spacing
-CONSTANT = 1e-6  # deviation in shares of the mean, as in dataset.scaling
 
 Clouds = Mapping[str, Sequence[Path]]
 Facts = Sequence[LabeledFacts]
@@ -136,15 +136,18 @@ def _constant_features(spec: Spec, train: Facts, validation: Facts) -> Iterator[
     names = feature_columns(spec.features)
     cells = np.array([cloud.cells for cloud in train], float)
     means = np.stack([cloud.means for cloud in train])
-    squares = np.stack([cloud.deviations**2 + cloud.means**2 for cloud in train])
-    for name, own, square in zip(names, means.T, squares.T, strict=True):
+    deviations = np.stack([cloud.deviations for cloud in train])
+    wide = any(cloud.wide for cloud in train)
+    for name, own, deviation in zip(names, means.T, deviations.T, strict=True):
         known = np.isfinite(own)
         if not known.any():
             yield f"feature `{name}` is missing in all training clouds; remove it"
             continue
         mean = np.average(own[known], weights=cells[known])
-        spread = np.average(square[known], weights=cells[known]) - mean**2
-        if np.sqrt(max(spread, 0.0)) <= CONSTANT * max(1.0, abs(mean)):
+        # The difference of mean square and squared mean would cancel, as of GPS time.
+        squares = deviation[known] ** 2 + (own[known] - mean) ** 2
+        spread = np.sqrt(np.average(squares, weights=cells[known]))
+        if spread <= least_spread(mean, wide):
             yield (
                 f"feature `{name}` is {mean:.4g} in all training clouds and carries "
                 "no information; remove it"

@@ -63,7 +63,7 @@ class FeatureScaling:
         squares = sum(_sums((cloud.features - mean) ** 2) for cloud in clouds)
         std = np.sqrt(squares / count)
         wide = any(cloud.features.dtype == np.float64 for cloud in clouds)
-        constant = std <= _least_spread(mean, wide)
+        constant = std <= least_spread(mean, wide)
         return cls(list(names), mean, np.where(constant, 1.0, std))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ class FeatureScaling:
         # `fmin` and `fmax` leave missing values out.
         low, high = np.fmin.reduce(cloud.features), np.fmax.reduce(cloud.features)
         wide = cloud.features.dtype == np.float64
-        constant = (high - low <= _least_spread(low, wide)) & (self.std != 1)
+        constant = (high - low <= least_spread(low, wide)) & (self.std != 1)
         return {self.names[i]: float(low[i]) for i in np.flatnonzero(constant)}
 
     def impute(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
@@ -162,8 +162,13 @@ def _sums(values: np.ndarray) -> np.ndarray:
     return values.sum(axis=0, dtype=np.float64)
 
 
-def _least_spread(level: np.ndarray, wide: bool) -> np.ndarray:
-    """The least spread of a feature about a level that is no rounding error."""
+def least_spread(level: np.ndarray, wide: bool) -> np.ndarray:
+    """The least spread of a feature about a level that is no rounding error.
+
+    Args:
+        level: Values, such as means of features.
+        wide: Whether features are float64.
+    """
     relative = 1e-12 if wide else 1e-6
     return np.maximum(1e-6, relative * np.abs(level))
 
