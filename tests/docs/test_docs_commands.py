@@ -115,12 +115,16 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def town(desk):
-    """The folder with `runs/town`, `runs/a` and `runs/b` of the quickstart spec."""
+    """The folder with `runs/town`, `runs/a` and `runs/b` of the quickstart spec.
+
+    `out_a` and `out_b` hold predictions of two runs on one scan.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(desk)
         run_here("run", "configs/quickstart.yaml", "--run", "runs/town")
         for name in ("a", "b"):
             shutil.copytree("runs/town", f"runs/{name}")
+            run_here("predict", f"runs/{name}", "scan.laz", "--output", f"out_{name}")
     return desk
 
 

@@ -37,7 +37,7 @@ def exclusion(spec: Spec, of: Path | CloudLabels | None = None) -> Exclusion:
 
 
 def exclusion_warning(spec: Spec, paths: Sequence[Path]) -> str:
-    """Say which codes of classes are excluded in clouds that no group names.
+    """Name the codes of classes that are excluded in clouds that no group names.
 
     A code of `excluded_points` may be a class in a group of `clouds.train` alone. There
     its points stay; elsewhere they are kept from the network, which may surprise.

@@ -130,7 +130,7 @@ def _read_source(spec: Spec, source: Path, unit: str | None, warn: bool) -> Poin
         class_codes=labels.codes,
         label_dimension=labels.dimension,
         ignored=spec.ignored_flags,
-        excluded=exclusion(spec, source),
+        excluded=exclusion(spec, labels),
         unit=unit,
     )
 

@@ -106,7 +106,7 @@ def _regroup_labels(
     for key, entries in content.get("clouds", {}).items():
         for number, group in enumerate(getattr(spec.clouds, key)):
             if isinstance(group, CloudGroupSpec):
-                dimension = (group.labels or spec.labels).dimension
+                dimension = spec.labels_of(group).dimension
                 entries[number] = {
                     "files": group.files,
                     "classes": renamed(codes_of_group(spec, group)),
