@@ -35,9 +35,20 @@ def test_an_error_propagates_and_stderr_is_restored(capfd, monkeypatch):
     assert capfd.readouterr().err == "after"
 
 
-def test_nothing_is_discarded_where_the_user_sets_a_level(capfd, monkeypatch):
-    monkeypatch.setenv(LOG_LEVEL, "0")
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_nothing_is_discarded_where_the_user_asks_for_it(capfd, monkeypatch, level):
+    monkeypatch.setenv(LOG_LEVEL, level)
     with silenced_stderr():
         write("wanted")
     assert capfd.readouterr().err == "wanted"
-    assert os.environ[LOG_LEVEL] == "0"
+    assert os.environ[LOG_LEVEL] == level
+
+
+@pytest.mark.parametrize("level", ["2", "3"])
+def test_a_level_that_hides_messages_is_kept(capfd, monkeypatch, level):
+    monkeypatch.setenv(LOG_LEVEL, level)
+    with silenced_stderr():
+        write("written whatever the level is")
+        assert os.environ[LOG_LEVEL] == level
+    assert capfd.readouterr().err == ""
+    assert os.environ[LOG_LEVEL] == level

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+ASKS_FOR_MESSAGES = {"0", "1"}
 STDERR = 2  # the descriptor: C++ does not write to `sys.stderr`
 
 
@@ -14,21 +15,23 @@ def silenced_stderr() -> Iterator[None]:
     """Discard what is written to the stderr of the process while a block runs.
 
     TensorFlow reports CPU features and absent GPUs before any setting of its own
-    can be applied. Nothing is discarded where the environment variable
-    ``TF_CPP_MIN_LOG_LEVEL`` is set. Exceptions propagate.
+    can be applied, in part whatever ``TF_CPP_MIN_LOG_LEVEL`` is. Nothing is discarded
+    where this environment variable asks for messages: 0 or 1. Exceptions propagate.
     """
-    if LOG_LEVEL in os.environ:
+    level = os.environ.get(LOG_LEVEL)
+    if level in ASKS_FOR_MESSAGES:
         yield
         return
     sys.stderr.flush()
     original = os.dup(STDERR)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, STDERR)
-    os.environ[LOG_LEVEL] = "2"
+    os.environ.setdefault(LOG_LEVEL, "2")
     try:
         yield
     finally:
-        del os.environ[LOG_LEVEL]
+        if level is None:
+            del os.environ[LOG_LEVEL]
         os.dup2(original, STDERR)
         os.close(original)
         os.close(null)
