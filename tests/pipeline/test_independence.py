@@ -40,10 +40,10 @@ def caveat(run, trained):
     """The caveat on a source that was predicted."""
     (outcome,) = read_outcomes(trained.predictions)
 
-    def of(source, **changes):
+    def of(source, unit=None, **changes):
         run.update_provenance(**changes)
         one = dataclasses.replace(
-            outcome, source=str(source), source_sha256=file_hash(source)
+            outcome, source=str(source), source_sha256=file_hash(source), unit=unit
         )
         return caveats(run, [one]).get(one.output, "")
 
@@ -83,6 +83,19 @@ def test_an_input_with_other_labels_shares_its_points(caveat, place, tmp_path):
     las.classification[::2] = 2
     las.write(tmp_path / "relabeled.laz")
     text = caveat(tmp_path / "relabeled.laz")
+    assert "shares points (100.0% of the smaller one) with the training cloud" in text
+
+
+def test_a_cloud_is_compared_in_the_unit_that_it_was_predicted_in(
+    caveat, place, tmp_path
+):
+    las = laspy.read(place / "train.laz")
+    las.classification[::2] = 2
+    for part in (las.header, las.points):
+        part.scales, part.offsets = part.scales * 100, part.offsets * 100
+    las.write(tmp_path / "cm.laz")
+    assert caveat(tmp_path / "cm.laz") == ""
+    text = caveat(tmp_path / "cm.laz", unit="cm")
     assert "shares points (100.0% of the smaller one) with the training cloud" in text
 
 

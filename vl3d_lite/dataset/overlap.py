@@ -27,6 +27,8 @@ POINTS_PER_SQUARE = 16  # of the squares that show which land a sample covers
 FEWEST_IN_SQUARE = 4
 MOST_LISTED = 10  # clouds of a group; the others are counted
 
+_Measured = tuple[Path, str | None]  # a cloud, and the unit of its coordinates
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -108,7 +110,7 @@ class OverlapFinder:
     only if its extent overlaps that of another one.
 
     Args:
-        unit: The unit of all coordinates (`clouds.unit`), or None.
+        unit: The unit of coordinates (`clouds.unit`), or None.
     """
 
     def __init__(self, unit: str | None = None) -> None:
@@ -116,17 +118,28 @@ class OverlapFinder:
         self._real: dict[Path, Path] = {}
         self._sizes: dict[Path, int] = {}
         self._hashes: dict[Path, str] = {}
-        self._samples: dict[Path, PointSample] = {}
-        self._extents: dict[Path, Extent] = {}
+        self._samples: dict[_Measured, PointSample] = {}
+        self._extents: dict[_Measured, Extent] = {}
         self._unusable: set[Path] = set()
 
-    def find(self, paths: Sequence[Path], others: Sequence[Path]) -> list[Overlap]:
+    def find(
+        self,
+        paths: Sequence[Path],
+        others: Sequence[Path],
+        units: tuple[str | None, str | None] | None = None,
+    ) -> list[Overlap]:
         """The overlaps of clouds with other clouds; each pair at most once.
 
         A cloud that cannot be read has none: whatever uses it names the error.
+
+        Args:
+            paths: The clouds.
+            others: The other clouds.
+            units: The units of the coordinates of both, if they are not `unit`.
         """
         pairs = itertools.product(dict.fromkeys(paths), dict.fromkeys(others))
-        return [found for pair in pairs if (found := self._find_one(*pair))]
+        units = units or (self._unit, self._unit)
+        return [found for pair in pairs if (found := self._find_one(pair, units))]
 
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file, computed once."""
@@ -134,35 +147,38 @@ class OverlapFinder:
             self._hashes[path] = file_hash(path)
         return self._hashes[path]
 
-    def _find_one(self, path: Path, other: Path) -> Overlap | None:
+    def _find_one(
+        self, pair: tuple[Path, Path], units: tuple[str | None, str | None]
+    ) -> Overlap | None:
         safe_point()
-        if {path, other} & self._unusable:
+        if self._unusable.intersection(pair):
             return None
         try:
-            return self._compare(path, other)
+            return self._compare(*zip(pair, units, strict=True))
         except (DataError, OSError):
-            self._unusable |= {one for one in (path, other) if not _readable(one)}
+            self._unusable |= {one for one in pair if not _readable(one)}
             return None
 
-    def _compare(self, path: Path, other: Path) -> Overlap | None:
+    def _compare(self, one: _Measured, two: _Measured) -> Overlap | None:
+        path, other = one[0], two[0]
         same = self._real_path(path) == self._real_path(other)
         if not same and self._size(path) == self._size(other):
             same = self.sha256(path) == self.sha256(other)
         if same:
             return Overlap(path, other, "content")
-        extent, extent2 = self._extent(path), self._extent(other)
+        extent, extent2 = self._extent(one), self._extent(two)
         if not extent.overlaps(extent2):
             return None
-        one, two = self._sample(path), self._sample(other)
-        one_in = max(one.one_in, two.one_in)
-        one, two = one.thinned(one_in), two.thinned(one_in)
-        smaller = max(min(len(one.keys), len(two.keys)), 1)
-        shared = len(np.intersect1d(one.keys, two.keys, assume_unique=True))
+        sample, sample2 = self._sample(one), self._sample(two)
+        one_in = max(sample.one_in, sample2.one_in)
+        sample, sample2 = sample.thinned(one_in), sample2.thinned(one_in)
+        smaller = max(min(len(sample.keys), len(sample2.keys)), 1)
+        shared = len(np.intersect1d(sample.keys, sample2.keys, assume_unique=True))
         if shared >= max(FEWEST_SHARED, SHARED_POINTS * smaller):
             return Overlap(path, other, "points", shared / smaller)
         # Without a reference system two scans may have the same local coordinates.
         if extent.crs and extent.crs == extent2.crs:
-            share = _shared_squares(one.xy, two.xy)
+            share = _shared_squares(sample.xy, sample2.xy)
             if share >= SHARED_PLACE:
                 return Overlap(path, other, "place", share)
         return None
@@ -177,15 +193,15 @@ class OverlapFinder:
             self._sizes[path] = path.stat().st_size
         return self._sizes[path]
 
-    def _extent(self, path: Path) -> Extent:
-        if path not in self._extents:
-            self._extents[path] = read_extent(path, self._unit)
-        return self._extents[path]
+    def _extent(self, cloud: _Measured) -> Extent:
+        if cloud not in self._extents:
+            self._extents[cloud] = read_extent(*cloud)
+        return self._extents[cloud]
 
-    def _sample(self, path: Path) -> PointSample:
-        if path not in self._samples:
-            self._samples[path] = sample_points(path, self._unit)
-        return self._samples[path]
+    def _sample(self, cloud: _Measured) -> PointSample:
+        if cloud not in self._samples:
+            self._samples[cloud] = sample_points(*cloud)
+        return self._samples[cloud]
 
 
 def _readable(path: Path) -> bool:

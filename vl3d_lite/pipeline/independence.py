@@ -35,18 +35,20 @@ def input_records(loaded: LoadedSpec) -> list[dict]:
     """The training and validation clouds for ``run.json``.
 
     Returns:
-        Of each cloud path, bytes, SHA-256, role (``train`` or ``validation``), name
-        of the CRS and extent in meters, so that overlaps are found without the file.
+        Of each cloud path, bytes, SHA-256, role (``train`` or ``validation``),
+        `clouds.unit`, name of the CRS and extent in meters, so that overlaps are found
+        without the file.
 
     Raises:
         DataError: A cloud cannot be used.
     """
     records = []
+    unit = loaded.spec.clouds.unit
     for role in ROLES:
         paths = loaded.clouds[role]
         for path, record in zip(paths, provenance.inputs(paths), strict=True):
-            extent = read_extent(path, loaded.spec.clouds.unit)
-            place = {"crs": extent.crs, "extent": extent.corners.tolist()}
+            extent = read_extent(path, unit)
+            place = {"crs": extent.crs, "extent": extent.corners.tolist(), "unit": unit}
             records.append({**record, "role": role, **place})
     return records
 
@@ -76,8 +78,9 @@ def caveats(
 
     Args:
         run: A trained run; ``run.json`` records its clouds and their hashes.
-        outcomes: The predicted clouds; their sources exist.
-        unit: The unit of their coordinates, if it is not that of their headers.
+        outcomes: The predicted clouds; their sources exist. Each is read in the unit
+            that it was predicted in.
+        unit: `clouds.unit` of the run, for records that do not name theirs.
 
     Returns:
         Name of the output to a sentence; clouds that are independent are left out.
@@ -91,9 +94,8 @@ def caveats(
         *({**record, "role": "initial"} for record in initial_inputs(content)),
     ]
     finder = OverlapFinder(unit)
-    found = {
-        outcome.output: _caveat(outcome, records, finder, unit) for outcome in outcomes
-    }
+    records = [{"unit": unit, **record} for record in records]
+    found = {outcome.output: _caveat(outcome, records, finder) for outcome in outcomes}
     return {name: f"{text}: {BIASED}" for name, text in found.items() if text}
 
 
@@ -101,7 +103,6 @@ def _caveat(
     outcome: PredictedCloud,
     records: Sequence[Mapping[str, Any]],
     finder: OverlapFinder,
-    unit: str | None,
 ) -> str:
     roles = {
         record.get("role", "")
@@ -113,14 +114,14 @@ def _caveat(
             return text
     if roles:  # of a run that an earlier version wrote
         return "this cloud was used in the training"
-    return _place_caveat(Path(outcome.source), records, finder, unit)
+    return _place_caveat(Path(outcome.source), outcome.unit, records, finder)
 
 
 def _place_caveat(
     source: Path,
+    unit: str | None,
     records: Sequence[Mapping[str, Any]],
     finder: OverlapFinder,
-    unit: str | None,
 ) -> str:
     """What a cloud shares with a cloud of the run, by points or by extents."""
     extent = read_extent(source, unit)
@@ -132,7 +133,8 @@ def _place_caveat(
         if place is not None and not extent.overlaps(place):
             continue
         if _is_recorded(path, record, finder):
-            if overlap := next(iter(finder.find([source], [path])), None):
+            units = (unit, record["unit"])
+            if overlap := next(iter(finder.find([source], [path], units)), None):
                 return f"this cloud {overlap.text(other)}"
             continue
         if place is None or extent.shared_area(place) < SHARED_EXTENT:

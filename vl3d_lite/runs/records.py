@@ -32,6 +32,7 @@ class InputRecord(_Record):
     sha256: str
     role: str = ""
     crs: str = ""
+    unit: str | None = None
     extent: Extent | None = None
 
 
