@@ -105,6 +105,29 @@ def test_blocks_threads_and_gaps_change_nothing(height_above, monkeypatch):
 
 
 @BOTH
+@pytest.mark.parametrize("scattered", [False, True], ids=["one far", "all apart"])
+def test_cells_without_points_cost_nothing(height_above, scattered, monkeypatch):
+    xyz = np.random.default_rng(3).uniform(0, [40, 40, 5], (60, 3))
+    expected = height_above(xyz, 10.0, 0.5)
+    if scattered:  # two in each block, none within reach of another one
+        xyz = np.repeat(xyz[:20], 2, axis=0)
+        xyz[:, 0] += np.arange(40) * 250.0
+        expected = np.zeros(40)
+    else:
+        xyz, expected = np.vstack([xyz, [5e7, 5e7, 0]]), np.append(expected, 0)
+    cells, fill_pits = [], height._fill_pits
+
+    def counted(raster):
+        cells.append(raster.size)
+        return fill_pits(raster)
+
+    monkeypatch.setattr(height, "_fill_pits", counted)
+    np.testing.assert_allclose(height_above(xyz, 10.0, 0.5), expected, atol=1e-9)
+    assert max(cells) < 180**2
+    assert len(cells) <= len(xyz)
+
+
+@BOTH
 def test_a_roof_stands_above_the_ground(height_above):
     ground = plane()
     roof = plane(12, seed=1) + np.array([20.0, 20.0, 6.0])

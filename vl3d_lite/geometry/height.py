@@ -1,12 +1,14 @@
 """Height above the surrounding ground, on a raster in blocks that hold points."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy.ndimage import minimum_filter, minimum_filter1d, uniform_filter
 
 BLOCK = 512  # raster cells a side: 2 MB in float64
+# A block of few points is divided, so that scattered points cost no empty rasters.
+FEW, SMALL_BLOCK = 64, 32
 
 
 def height_above_minimum(
@@ -123,27 +125,49 @@ def _height_above(
     lowest = np.minimum.reduceat(xyz[order, 2], starts)
     rows, columns = np.divmod(occupied, width)
 
-    block_key = (cell[:, 1] // BLOCK) * (width // BLOCK + 1) + cell[:, 0] // BLOCK
-    order = np.argsort(block_key, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(block_key[order])) + 1)
     height = np.empty(len(xyz))
 
-    def process(points):
-        corner = cell[points[0]] // BLOCK * BLOCK - halo
-        side = BLOCK + 2 * halo
+    def process(block):
+        points, size = block
+        corner = cell[points[0]] // size * size - halo
+        side = size + 2 * halo
         first, last = np.searchsorted(rows, [corner[1], corner[1] + side])
-        near = slice(first, last)
-        x, y = columns[near] - corner[0], rows[near] - corner[1]
-        inside = (x >= 0) & (x < side)
-        raster = np.full((side, side), np.inf)
-        raster[y[inside], x[inside]] = lowest[near][inside]
+        near = np.arange(first, last)
+        near = near[(columns[near] >= corner[0]) & (columns[near] < corner[0] + side)]
+        place = np.stack([columns[near], rows[near]], axis=1)
+        # Empty cells around the occupied ones have no effect.
+        corner, end = (
+            np.maximum(corner, place.min(axis=0) - halo),
+            np.minimum(corner + side, place.max(axis=0) + halo + 1),
+        )
+        raster = np.full((end - corner)[::-1], np.inf)
+        x, y = (place - corner).T
+        raster[y, x] = lowest[near]
         ground = ground_of(raster)
         u = position[points] - corner - 0.5
         height[points] = xyz[points, 2] - _bilinear(ground, u[:, 0], u[:, 1])
 
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(process, members))
+        list(pool.map(process, _blocks(cell)))
     return height
+
+
+def _blocks(cell: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """The points of each block that holds some, and its side in cells."""
+    for points in _parts(cell // BLOCK):
+        if len(points) > FEW:
+            yield points, BLOCK
+            continue
+        size = min(SMALL_BLOCK, BLOCK)
+        for part in _parts(cell[points] // size):
+            yield points[part], size
+
+
+def _parts(key: np.ndarray) -> list[np.ndarray]:
+    """The rows of each pair of numbers; none is negative."""
+    number = key[:, 1] * (key[:, 0].max() + 1) + key[:, 0]
+    order = np.argsort(number, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
 
 
 def _fill_pits(raster: np.ndarray) -> np.ndarray:
