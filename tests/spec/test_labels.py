@@ -97,3 +97,10 @@ def test_labels_of_an_extra_dimension(delft):
 def test_names_what_is_wrong_with_a_group(delft, old, new, text):
     lines = errors_of(grouped(GROUP.replace(old, new)))
     assert any(text in line and line.startswith("a.yaml:8:") for line in lines), lines
+
+
+def test_the_patterns_of_a_list_hold_those_of_its_groups(delft):
+    clouds = read(grouped(), check_files=False).spec.clouds
+    expected = [str(delft / "town.laz"), str(delft / "delft/*.laz")]
+    assert clouds.patterns("train") == expected
+    assert clouds.patterns("predict") == []

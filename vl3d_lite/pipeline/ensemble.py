@@ -64,7 +64,7 @@ def ensemble(paths: Sequence[Path], run: RunFolder, options: Options) -> None:
     _require_free(run, overwrite=options.overwrite)
     members = open_members(paths)
     first = members[0]
-    clouds = found_clouds(first.spec.clouds.validation)
+    clouds = found_clouds(first.spec, "validation")
     if options.overwrite:
         inputs = [member.run.model for member in members]
         run.require_apart([*inputs, *(clouds or ())])

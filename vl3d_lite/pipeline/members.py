@@ -13,7 +13,7 @@ from vl3d_lite.model import Rescaling
 from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.preparing import shared_files
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.spec import CloudGroupSpec, Spec, differing
+from vl3d_lite.spec import Spec, differing
 from vl3d_lite.system import file_hash
 
 # Sections in which members may differ: inputs and outputs do not depend on them.
@@ -46,7 +46,7 @@ class Member:
         if inputs and all(entry.get("role") for entry in inputs):
             known = {e["sha256"] for e in inputs if e["role"] == "train"}
             return [path for path in clouds if file_hash(path) in known]
-        return shared_files(clouds, found_clouds(self.spec.clouds.train) or [])
+        return shared_files(clouds, found_clouds(self.spec, "train") or [])
 
     def unrecorded(self, clouds: Sequence[Path]) -> list[Path]:
         """Those of some clouds that are no validation cloud of this run, by hashes.
@@ -136,10 +136,9 @@ def _require_same(first: Member, other: Member) -> None:
         )
 
 
-def found_clouds(entries: Sequence[str | CloudGroupSpec]) -> list[Path] | None:
-    """The clouds that a spec names; None where one of them is not found."""
-    patterns = [p for e in entries for p in ([e] if isinstance(e, str) else e.files)]
+def found_clouds(spec: Spec, name: str) -> list[Path] | None:
+    """The clouds of a list of a spec; None where one of them is not found."""
     try:
-        return find_clouds(patterns, Path.cwd())
+        return find_clouds(spec.clouds.patterns(name), Path.cwd())
     except DataError:
         return None

@@ -78,8 +78,7 @@ def is_named(spec: Spec, path: Path) -> bool:
     return any(
         names_cloud(pattern, path)
         for name in CLOUD_GROUPS
-        for entry in getattr(spec.clouds, name)
-        for pattern in ([entry] if isinstance(entry, str) else entry.files)
+        for pattern in spec.clouds.patterns(name)
     )
 
 

@@ -108,6 +108,19 @@ class CloudsSpec(Section):
     Required where a scan at close range has none. By default the reference system
     decides; a cloud without one is in meters."""
 
+    def patterns(self, name: str) -> list[str]:
+        """The paths, globs and folders of a list of clouds, also those of its groups.
+
+        Args:
+            name: ``train``, ``validation`` or ``predict``.
+        """
+        entries: list[str | CloudGroupSpec] = getattr(self, name)
+        return [
+            pattern
+            for entry in entries
+            for pattern in ([entry] if isinstance(entry, str) else entry.files)
+        ]
+
 
 class ExcludedPointsSpec(Section):
     """Points that the network does not see, in no cell, feature, loss or score.
