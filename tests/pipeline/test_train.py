@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import laspy
 import numpy as np
 import pytest
 
-from tests.pipeline.commands import OPTIONS, SHORT, SMALL, copy_of
+from tests.conftest import write_place
+from tests.pipeline.commands import OPTIONS, SHORT, SMALL, copy_of, module
 from vl3d_lite import pipeline
 from vl3d_lite.errors import DataError, DivergedError, InterruptedRunError, SpecError
 from vl3d_lite.pipeline import calibrating
@@ -43,6 +45,52 @@ def test_a_cloud_that_trains_and_validates_is_a_warning(place, tmp_path, caplog)
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
     pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
     assert "this validation cloud is also in `clouds.train`" in caplog.text
+
+
+def test_a_cloud_replaced_while_the_domain_is_measured_ends_the_training(
+    place, tmp_path, monkeypatch
+):
+    def replace(paths, *_):
+        shutil.copy(place / "test.laz", paths[0])
+
+    shutil.copy(place / "spec.yaml", tmp_path)
+    for seed, name in enumerate(("train", "val", "test")):
+        write_place(tmp_path / f"{name}.laz", seed, n=1000)
+    loaded = read_spec(tmp_path / "spec.yaml", SHORT)
+    monkeypatch.setattr(module("preparing"), "measure_domain", replace)
+    monkeypatch.setattr(module("train"), "build_training", lambda *_: None)
+    with pytest.raises(DataError, match=r"train\.laz: was replaced or changed while"):
+        pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_initial_weights_replaced_while_they_are_read_end_the_training(
+    trained, place, tmp_path, monkeypatch
+):
+    def replace(spec, inputs, initial):
+        initial.run.model.write_bytes(b"another model")
+        return SimpleNamespace(model=None)
+
+    old = copy_of(trained, tmp_path / "old")
+    weights = f"training.initial_weights={old.root}"
+    loaded = read_spec(place / "spec.yaml", [weights])
+    monkeypatch.setattr(module("train"), "prepare_inputs", lambda *_: None)
+    monkeypatch.setattr(module("train"), "build_training", replace)
+    with pytest.raises(DataError, match=r"old/model\.keras: was replaced or changed"):
+        pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+
+
+def test_a_cloud_replaced_as_a_run_resumes_ends_the_training(
+    trained, place, tmp_path, monkeypatch
+):
+    run = copy_of(trained, tmp_path / "run")
+    run.model.unlink()
+    records = run.read_provenance()["inputs"]
+    records[1] = {**records[1], "sha256": "0" * 64}
+    monkeypatch.setattr(module("train"), "input_records", lambda _: records)
+    resume = Options(threads=2, quiet=True, resume=True)
+    with pytest.raises(DataError, match=r"cannot be resumed.*val\.laz"):
+        pipeline.train(read_spec(place / "spec.yaml"), run, resume)
 
 
 def test_an_existing_run_is_refused(trained, place):

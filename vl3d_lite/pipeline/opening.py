@@ -157,11 +157,13 @@ class InitialWeights:
         run: Its folder.
         spec: Its spec.
         scaling: The scaling of its features, which the new run keeps.
+        record: Path, bytes and SHA-256 of its model before the model is read.
     """
 
     run: RunFolder
     spec: Spec
     scaling: FeatureScaling
+    record: dict
 
 
 def open_initial_weights(
@@ -186,7 +188,9 @@ def open_initial_weights(
     if spec.training.initial_weights is None or begun:
         return None
     source = RunFolder(Path(spec.training.initial_weights))
-    initial = InitialWeights(source, *open_run(source))
+    opened = open_run(source)
+    (record,) = provenance.inputs([source.model])
+    initial = InitialWeights(source, *opened, record)
     require_same_features(spec, initial.scaling)
     if initial.spec.fields.grid_size != spec.fields.grid_size:
         logger.warning(

@@ -9,6 +9,7 @@ import numpy as np
 
 from vl3d_lite.dataset import (
     CloudSize,
+    Domain,
     FeatureScaling,
     PreparedCloud,
     check_clouds,
@@ -16,6 +17,7 @@ from vl3d_lite.dataset import (
     impute_constant_features,
     labeled_facts,
     labeled_warnings,
+    measure_domain,
     prepare_files,
     prepare_training_files,
     size_of,
@@ -42,11 +44,14 @@ class TrainingInputs:
         calibration: Validation clouds with labels, each with its file. They
             validate every epoch, and confidence is calibrated on them.
         scaling: The scaling of their features.
+        domain: What the training clouds look like; None where the run is resumed from
+            a checkpoint, whose folder holds it.
     """
 
     clouds: list[PreparedCloud]
     calibration: LabeledClouds
     scaling: FeatureScaling
+    domain: Domain | None
 
     @property
     def validation(self) -> list[PreparedCloud]:
@@ -104,6 +109,8 @@ def prepare_inputs(
 ) -> TrainingInputs:
     """Read and prepare the clouds of a training, and scale their features.
 
+    Nothing reads the clouds after it.
+
     Args:
         loaded: The spec, with the files of its clouds.
         run: Its ``features.json`` gives the scaling where the run is resumed.
@@ -132,7 +139,10 @@ def prepare_inputs(
     _warn_of_labeled(loaded, clouds, validation)
     scaling = initial.scaling if initial else _scaling(run, clouds, options)
     labeled = labeled_clouds(paths, validation, spec, scaling)
-    return TrainingInputs(clouds, labeled, scaling)
+    domain = None
+    if not (options.resume and run.checkpoint_files()):
+        domain = measure_domain(loaded.clouds["train"], spec, threads)
+    return TrainingInputs(clouds, labeled, scaling, domain)
 
 
 def _warn_of_labeled(

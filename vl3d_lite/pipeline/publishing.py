@@ -4,7 +4,6 @@ from pathlib import Path
 
 import keras
 
-from vl3d_lite.dataset import FeatureScaling, measure_domain
 from vl3d_lite.errors import DataError, SpecError
 from vl3d_lite.model import (
     kernels_of,
@@ -15,6 +14,8 @@ from vl3d_lite.model import (
 )
 from vl3d_lite.pipeline.export import write_kernels
 from vl3d_lite.pipeline.independence import ROLES, all_inputs
+from vl3d_lite.pipeline.opening import InitialWeights
+from vl3d_lite.pipeline.preparing import TrainingInputs
 from vl3d_lite.prediction import Temperature
 from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import LoadedSpec, Spec, dump_spec
@@ -42,12 +43,27 @@ def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
         DataError: A training or validation cloud has changed under its name, or is
             not the one that ``run.json`` records in its place and role.
     """
+    require_same_records(
+        [
+            {**entry, "role": role}
+            for role in ROLES
+            for entry in provenance.inputs(loaded.clouds[role])
+        ],
+        run,
+    )
+
+
+def require_same_records(now: list[dict], run: RunFolder) -> None:
+    """Check that the records of clouds are those of ``run.json``.
+
+    Args:
+        now: What `input_records` returned.
+        run: A run that is resumed.
+
+    Raises:
+        DataError: As `require_same_inputs`.
+    """
     before = run.read_provenance().get("inputs", [])
-    now = [
-        {**entry, "role": role}
-        for role in ROLES
-        for entry in provenance.inputs(loaded.clouds[role])
-    ]
     changed = _strangers(now, before) or _strangers(before, now)
     if changed := changed or _misplaced(now, before):
         raise DataError(
@@ -59,10 +75,10 @@ def require_same_inputs(loaded: LoadedSpec, run: RunFolder) -> None:
 
 
 def require_unchanged(inputs: list[dict]) -> None:
-    """Check that clouds are still as they were before they were read.
+    """Check that files are still as they were before they were read.
 
     Args:
-        inputs: What `input_records` returned before.
+        inputs: Path and SHA-256 of each, as `input_records` returned them before.
 
     Raises:
         DataError: One was replaced or changed.
@@ -99,33 +115,41 @@ def _misplaced(some: list[dict], others: list[dict]) -> list[str]:
 def begin_run(
     loaded: LoadedSpec,
     run: RunFolder,
-    scaling: FeatureScaling,
+    inputs: TrainingInputs,
+    initial: InitialWeights | None,
     model: keras.Model,
-    inputs: list[dict],
+    recorded: list[dict],
     options: Options,
 ) -> None:
     """Create the run folder, and write what describes a run before its training.
 
     These are provenance, spec, scaling, domain and initial kernels. A run that is
     resumed from a checkpoint has them already.
+
+    Args:
+        loaded: The spec. Its clouds are not read: they may have changed since.
+        run: The run folder.
+        inputs: Its `scaling` and `domain` are written.
+        initial: The run that gave the initial weights, if one did.
+        model: The network before its training.
+        recorded: What `input_records` returned.
+        options: `resume` and `overwrite`.
     """
-    if options.resume and run.checkpoint_files():
+    if inputs.domain is None:
         return
-    # It takes seconds: a folder that is created is soon a run.
-    domain = measure_domain(loaded.clouds["train"], loaded.spec, options.threads)
     if not options.resume:
         run.create(overwrite=options.overwrite)
     text = dump_spec(loaded.spec)
     content = {
         **spec_facts(text, loaded.path, loaded.spec.seed),
-        **_initial_weights_facts(loaded.spec),
-        "inputs": inputs,
+        **_initial_weights_facts(initial),
+        "inputs": recorded,
     }
     kernels = kernels_of(model)
     run.begin(content)
     write_text(run.spec, text)
-    write_text(run.features, scaling.to_json())
-    write_text(run.domain, domain.to_json())
+    write_text(run.features, inputs.scaling.to_json())
+    write_text(run.domain, inputs.domain.to_json())
     save_kernels(run.initial_kernels, kernels)
     if loaded.spec.export.kernels:
         write_kernels(run, loaded.spec, run.kernels, "INIT", kernels)
@@ -200,15 +224,13 @@ def network_facts(
     }
 
 
-def _initial_weights_facts(spec: Spec) -> dict:
-    if spec.training.initial_weights is None:
+def _initial_weights_facts(initial: InitialWeights | None) -> dict:
+    if initial is None:
         return {}
-    source = RunFolder(Path(spec.training.initial_weights))
-    model = source.model
     facts = {
-        "model": str(model),
-        "sha256": provenance.file_hash(model),
+        "model": initial.record["path"],
+        "sha256": initial.record["sha256"],
         # What was learned there is no test here.
-        "inputs": all_inputs(source.read_provenance()),
+        "inputs": all_inputs(initial.run.read_provenance()),
     }
     return {"initial_weights": facts}

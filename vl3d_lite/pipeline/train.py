@@ -22,6 +22,7 @@ from vl3d_lite.pipeline.publishing import (
     begin_run,
     publish,
     require_same_inputs,
+    require_same_records,
     require_same_spec,
     require_unchanged,
 )
@@ -76,10 +77,13 @@ def train_locked(loaded: LoadedSpec, run: RunFolder, options: Options) -> None:
     with Interrupts() as interrupts:
         began = time.monotonic()
         recorded = input_records(loaded)
+        if options.resume:  # it was compared before the hashes above were taken
+            require_same_records(recorded, run)
         inputs = prepare_inputs(loaded, run, initial, options, interrupts)
-        require_unchanged(recorded)
         built = build_training(spec, inputs, initial)
-        begin_run(loaded, run, inputs.scaling, built.model, recorded, options)
+        # All that enters the run is read: it must be what was hashed.
+        require_unchanged([*recorded, *([initial.record] if initial else [])])
+        begin_run(loaded, run, inputs, initial, built.model, recorded, options)
         prepared = time.monotonic()
         progress = _fit(built, inputs, spec, run, options, interrupts)
         classifier = Classifier(
