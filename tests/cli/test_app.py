@@ -1,5 +1,6 @@
 """The command line as a user meets it: commands, help, exit codes."""
 
+import importlib
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.cli.processes import vl3d
 from vl3d_lite.cli import app
+from vl3d_lite.system import remove_drafts, resources
 from vl3d_lite.system.version import __version__
 
 NAMES = [
@@ -217,6 +219,18 @@ def test_a_closed_pipe_is_no_internal_error(trained):
     )
     os.close(writing)
     assert "Traceback" not in result.stderr
+
+
+def test_signals_and_address_space_are_looked_at_once(monkeypatch):
+    program = importlib.import_module("vl3d_lite.__main__")
+    looked = []
+    monkeypatch.setattr(sys, "argv", ["vl3d-lite", "inspect", "nowhere"])
+    monkeypatch.setattr(program, "catch_signals", lambda clean: looked.append(clean))
+    monkeypatch.setattr(resources, "free_address_space", lambda: looked.append("space"))
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert end.value.code == 3
+    assert looked == ["space", remove_drafts]
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,8 @@ import pytest
 from tests.fuzz.harness import Kind, fuzz
 from tests.fuzz.judging import Judge
 from tests.fuzz.kinds import KINDS
-from vl3d_lite.cli import app
 
 SEED = 16
-
-
-@pytest.fixture
-def leave_signals(monkeypatch):
-    """A command in this process must not take its signals."""
-    monkeypatch.setattr(app, "catch_signals", lambda *_: None)
 
 
 NEED_NO_RUN = ("las", "yaml", "arguments")
@@ -54,7 +47,7 @@ def try_input(kind, number, shared, folder, monkeypatch):
     ("kind", "number"), inputs(("las", "yaml", "arguments", "json", "npz"), 3)
 )
 def test_an_input_ends_with_one_message_and_changes_nothing(
-    kind, number, shared, leave_signals, tmp_path, monkeypatch
+    kind, number, shared, tmp_path, monkeypatch
 ):
     try_input(kind, number, shared, tmp_path / "input", monkeypatch)
 
@@ -62,7 +55,7 @@ def test_an_input_ends_with_one_message_and_changes_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), inputs(("keras", "runs"), 3))
 def test_a_damaged_network_ends_with_one_message_and_changes_nothing(
-    kind, number, shared, leave_signals, tmp_path, monkeypatch
+    kind, number, shared, tmp_path, monkeypatch
 ):
     try_input(kind, number, shared, tmp_path / "input", monkeypatch)
 

@@ -11,14 +11,7 @@ from typer.core import TyperCommand
 from vl3d_lite.cli import looks, runs, specs
 from vl3d_lite.cli.terminal import echo_error, output_error, prepare_streams
 from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
-from vl3d_lite.system import (
-    __version__,
-    catch_signals,
-    is_out_of_memory,
-    remove_drafts,
-    require_address_space,
-    safe_point,
-)
+from vl3d_lite.system import __version__, is_out_of_memory, safe_point
 
 NAME = "vl3d-lite"
 EPILOG = (
@@ -169,14 +162,12 @@ def _options(
     ] = False,
 ) -> None:
     """Options of the program itself."""
-    require_address_space()
 
 
 def main() -> None:
     """Run the command line and leave with the documented exit code."""
     prepare_streams()
     try:
-        catch_signals(remove_drafts)
         _run()
     except InterruptedRunError as error:
         _leave(str(error), error.exit_code)
