@@ -2,8 +2,9 @@
 
     python models/domain.py RUN CLOUD... [--density LOW HIGH]
 
-Writes ``domain.json`` into the folder of the run. The clouds are those of its training;
-limits found by scoring clouds of other densities replace those of the training.
+Writes ``domain.json`` into the folder of the run, and its hash into ``run.json``. The
+clouds are those of its training; limits found by scoring clouds of other densities
+replace those of the training.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from vl3d_lite.dataset.domain import Limits, measure_domain
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.runs.provenance import file_hash
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.system.writing import write_text
 
@@ -18,7 +20,7 @@ from vl3d_lite.system.writing import write_text
 def measure(
     folder: Path, clouds: list[Path], density: tuple[float, float] | None = None
 ) -> None:
-    """Write ``domain.json`` of a run.
+    """Write ``domain.json`` of a run, and record it.
 
     Args:
         folder: The run.
@@ -31,6 +33,8 @@ def measure(
     domain = measure_domain(clouds, spec)
     limits = Limits(density=density)
     write_text(run.domain, domain.model_copy(update={"limits": limits}).to_json())
+    files = run.read_provenance().get("files", {})
+    run.update_provenance(files={**files, run.domain.name: file_hash(run.domain)})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from vl3d_lite import pipeline
 from vl3d_lite.pipeline.verify import verify
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
+from vl3d_lite.system import file_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/run.json"))
@@ -60,6 +61,14 @@ def test_a_model_is_small_has_a_card_and_names_no_place(folder):
     for path in files:
         if path.suffix != ".keras":
             assert not re.search(r"/(home|tmp|work|Users)/", path.read_text()), path
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_model_records_the_hashes_of_its_files(folder):
+    files = json.loads((folder / "run.json").read_text())["files"]
+    names = {"model.keras", "features.json", "calibration.json", "domain.json"}
+    assert files.keys() == names
+    assert files == {name: file_hash(folder / name) for name in names}
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ import logging
 import pytest
 
 from tests.conftest import write_place
+from tests.pipeline.commands import copy_of
 from vl3d_lite import pipeline
 from vl3d_lite.dataset.departures import RANKING
 from vl3d_lite.dataset.domain import read_domain
+from vl3d_lite.errors import DataError
 from vl3d_lite.pipeline.domain import log_departures, outside_domain
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
+from vl3d_lite.system import file_hash
 
 OPTIONS = Options(threads=2, quiet=True)
 
@@ -43,6 +46,18 @@ def test_a_run_of_an_earlier_version_warns_that_it_compares_nothing(tmp_path, ca
     with caplog.at_level(logging.WARNING):
         assert outside_domain(RunFolder(tmp_path), None, [], threads=1) == {}
     assert "has no domain.json" in caplog.text
+
+
+def test_a_domain_that_is_not_the_recorded_one_is_refused(trained, tmp_path):
+    run = copy_of(trained, tmp_path / "copy")
+    files = run.read_provenance()["files"]
+    assert files["domain.json"] == file_hash(run.domain)
+    run.domain.write_text(run.domain.read_text() + " ")
+    with pytest.raises(DataError, match=r"domain\.json: is not the file of this run"):
+        outside_domain(run, None, [], threads=1)
+    del files["domain.json"]  # as earlier versions recorded
+    run.update_provenance(files=files)
+    assert outside_domain(run, None, [], threads=1) == {}
 
 
 def test_clouds_inside_the_domain_are_reported_in_a_line(tmp_path, caplog):

@@ -33,7 +33,7 @@ def domain_warning(loaded: LoadedSpec, threads: int) -> str:
         A sentence and one table; empty where nothing lies outside.
 
     Raises:
-        DataError: The ``domain.json`` of the other run is damaged.
+        DataError: The ``domain.json`` of the other run is damaged, or not the recorded one.
     """
     spec, clouds = loaded.spec, loaded.clouds
     others = dict.fromkeys([*_some(clouds["validation"]), *_some(clouds["predict"])])
@@ -61,7 +61,8 @@ def _initial_domain(spec: Spec) -> Domain | None:
     """The domain of the run that gives the initial weights, if it has one."""
     if spec.training.initial_weights is None:
         return None
-    return read_domain(RunFolder(Path(spec.training.initial_weights)).domain)
+    run = RunFolder(Path(spec.training.initial_weights))
+    return read_domain(run.recorded_domain())
 
 
 def _profiles(paths: Sequence[Path], spec: Spec, threads: int) -> dict[Path, Profile]:

@@ -30,7 +30,7 @@ def _described(name: str, run: RunFolder) -> str:
         "use": card.intended_use,
         "classes": f"{classes} (LAS codes written)",
         "inputs": _inputs(spec),
-        "domain": _domain_text(read_domain(run.domain)),
+        "domain": _domain_text(read_domain(run.recorded_domain())),
         "licence": card.licence,
         "folder": str(run.root),
     }

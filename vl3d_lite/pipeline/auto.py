@@ -87,7 +87,7 @@ def _chosen(
 def _candidates(overrides: Sequence[str]) -> list[_Candidate]:
     found = []
     for name, run in shipped_runs().items():
-        domain = read_domain(run.domain)
+        domain = read_domain(run.recorded_domain())
         if domain is not None:
             spec = read_spec(run.spec, overrides, check_files=False).spec
             found.append(_Candidate(name, run, spec, domain))

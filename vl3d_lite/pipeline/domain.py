@@ -36,9 +36,9 @@ def outside_domain(
         domain.
 
     Raises:
-        DataError: ``domain.json`` is damaged.
+        DataError: ``domain.json`` is damaged, or not the one of the run.
     """
-    domain = read_domain(run.domain)
+    domain = read_domain(run.recorded_domain())
     if domain is None:
         logger.warning(
             "warning: %s: has no %s, so the clouds are not compared with those of its "

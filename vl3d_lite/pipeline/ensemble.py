@@ -208,7 +208,7 @@ def _publish(
 
 def _domain(members: Sequence[Member]) -> Domain | None:
     """The domain of all members; None where the run of one holds none."""
-    domains = [read_domain(member.run.domain) for member in members]
+    domains = [read_domain(member.run.recorded_domain()) for member in members]
     known = [domain for domain in domains if domain is not None]
     return Domain.union(known) if len(known) == len(domains) else None
 

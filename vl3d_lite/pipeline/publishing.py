@@ -214,6 +214,8 @@ def network_facts(
     """
     files = {path.name: path for path in (run.model, run.features, run.calibration)}
     files[run.model.name] = model_file or run.model
+    if run.domain.is_file():  # an ensemble has none where a member has none
+        files[run.domain.name] = run.domain
     return {
         "files": {name: provenance.file_hash(path) for name, path in files.items()},
         "weights_sha256": provenance.array_hash(

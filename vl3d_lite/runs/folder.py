@@ -281,8 +281,8 @@ class RunFolder:
         """Check that a file of the run is the one that ``run.json`` records.
 
         Args:
-            path: One of `model`, `features` and `calibration`. A file of which
-                ``run.json`` has no hash is not checked.
+            path: One of `model`, `features`, `calibration` and `domain`. A file of
+                which ``run.json`` has no hash is not checked.
 
         Raises:
             DataError: The file is another one, or not found.
@@ -302,6 +302,16 @@ class RunFolder:
                 f"{self.provenance.name} records {recorded[:12]}...; restore it from a "
                 "copy, or train again"
             )
+
+    def recorded_domain(self) -> Path:
+        """The path of ``domain.json``, which is the recorded one if it exists.
+
+        Raises:
+            DataError: The file is another one.
+        """
+        if self.domain.is_file():
+            self.require_recorded(self.domain)
+        return self.domain
 
     def read_provenance(self) -> dict:
         """The content of ``run.json``; an empty dict where there is no file.
