@@ -33,7 +33,8 @@ def domain_warning(loaded: LoadedSpec, threads: int) -> str:
         A sentence and one table; empty where nothing lies outside.
 
     Raises:
-        DataError: The ``domain.json`` of the other run is damaged, or not the recorded one.
+        DataError: The ``domain.json`` of the other run is damaged, or not the recorded
+            one.
     """
     spec, clouds = loaded.spec, loaded.clouds
     others = dict.fromkeys([*_some(clouds["validation"]), *_some(clouds["predict"])])
