@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import re
 import shutil
 
@@ -13,7 +14,7 @@ import pytest
 from tests.conftest import write_place
 from tests.pipeline.commands import OPTIONS, copy_of, predicted, without_calibration
 from vl3d_lite import pipeline
-from vl3d_lite.errors import DataError, SpecError
+from vl3d_lite.errors import DataError, ResourceError, SpecError
 from vl3d_lite.evaluation.pairs import read_pair
 from vl3d_lite.pipeline.evaluate import require_own
 from vl3d_lite.prediction.origin import Origin
@@ -33,6 +34,20 @@ def test_scores_are_those_of_the_files(trained, place):
     classes = metrics["pooled"]["per_class"]
     ious = [classes[name]["iou"] for name in ("ground", "vegetation", "building")]
     np.testing.assert_allclose(ious, expected, rtol=1e-9)
+
+
+def test_a_run_that_another_process_writes_is_neither_scored_nor_exported(
+    trained, place, tmp_path
+):
+    run = copy_of(trained, tmp_path / "run")
+    who = rf"{run.root}: process {os.getpid()} on host .* has been writing it"
+    for command in (
+        lambda: pipeline.evaluate(run, run.predictions),
+        lambda: pipeline.rotations(run, place / "test.laz", OPTIONS),
+        lambda: pipeline.export(run, run.kernels, OPTIONS),
+    ):
+        with run.locked(), pytest.raises(ResourceError, match=who):
+            command()
 
 
 @pytest.mark.parametrize(

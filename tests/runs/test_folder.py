@@ -221,6 +221,20 @@ def test_a_folder_that_was_made_for_its_lock_is_removed(tmp_path):
     assert not run.root.exists()
 
 
+def test_a_run_is_locked_for_what_is_written_into_its_folder_alone(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.create(overwrite=False)
+    lock = run.root / ".lock"
+    for target, locks in (
+        (run.root, True),
+        (run.kernels, True),
+        (tmp_path / "run2", False),
+        (tmp_path, False),
+    ):
+        with run.locked_for(target):
+            assert lock.exists() == locks
+
+
 def test_a_file_is_held_against_the_hash_that_run_json_records(tmp_path):
     run = RunFolder(tmp_path)
     write_text(run.features, "{}")

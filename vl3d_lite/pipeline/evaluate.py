@@ -65,8 +65,16 @@ def evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     Raises:
         DataError: There are no predictions, another model made one, or a file of one
             is not found.
+        ResourceError: Another process writes the run.
         InterruptedRunError: A signal came.
     """
+    run.require_model()
+    with run.locked_for(run.scored_in(folder).metrics.parent):
+        return evaluate_locked(run, folder)
+
+
+def evaluate_locked(run: RunFolder, folder: Path) -> Evaluation | None:
+    """Score as `evaluate` does, in a run folder that this process has locked."""
     # A block, so that a signal ends the command before or after its files are written.
     with Interrupts():
         return _evaluate(run, folder)
@@ -174,6 +182,12 @@ def rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
     Raises:
         VL3DError: The run or the cloud cannot be used, or a signal came.
     """
+    run.require_model()
+    with run.locked_for(run.rotations.parent):
+        return _rotations(run, cloud, options)
+
+
+def _rotations(run: RunFolder, cloud: Path, options: Options) -> RotationReport:
     spec, scaling = open_run(run)
     check_clouds([cloud], spec, count_classes=False)
     prepare_backend(spec.seed, options.threads)

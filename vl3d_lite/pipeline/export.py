@@ -44,9 +44,11 @@ def export(
     Raises:
         SpecError: `folder` holds kernels that `options` does not allow to replace.
         DataError: The run or the cloud cannot be used.
+        ResourceError: Another process writes the run that `folder` is in.
         InterruptedRunError: A signal came.
     """
-    with Interrupts():
+    run.require_model()
+    with run.locked_for(folder), Interrupts():
         _export(run, folder, options, cloud)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from vl3d_lite.dataset import check_clouds
 from vl3d_lite.errors import InterruptedRunError, VL3DError
 from vl3d_lite.evaluation import Evaluation
-from vl3d_lite.pipeline.evaluate import evaluate
+from vl3d_lite.pipeline.evaluate import evaluate_locked
 from vl3d_lite.pipeline.predict import predict
 from vl3d_lite.pipeline.train import train_locked
 from vl3d_lite.prediction import Outputs, check_additions, class_column, read_outcomes
@@ -87,4 +87,4 @@ def _evaluate_run(spec: Spec, folder: RunFolder) -> Evaluation | None:
             "there is nothing to evaluate"
         )
         return None
-    return evaluate(folder, folder.predictions)
+    return evaluate_locked(folder, folder.predictions)

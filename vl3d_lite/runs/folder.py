@@ -3,7 +3,7 @@
 import copy
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
@@ -134,6 +134,20 @@ class RunFolder:
             if missing:
                 with suppress(OSError):
                     self.root.rmdir()
+
+    @contextmanager
+    def locked_for(self, folder: Path) -> Iterator[None]:
+        """Lock the run while a block writes to a folder, if it is in that of the run.
+
+        Args:
+            folder: It need not exist.
+
+        Raises:
+            ResourceError: As `locked`.
+        """
+        root, path = real_path(self.root), real_path(folder)
+        with self.locked() if path.is_relative_to(root) else nullcontext():
+            yield
 
     def _holds_no_run(self) -> bool:
         """Whether the folder is empty, save for what a killed process left."""
