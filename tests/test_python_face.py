@@ -216,6 +216,7 @@ def test_a_run_shows_what_it_needs(run):
     assert "Keras" not in repr(run)
 
 
+@pytest.mark.slow
 def test_noise_is_kept_from_the_network_where_its_codes_are_given(run, place):
     cloud = vl3d_lite.read_las(place / "test.laz", dimensions=run.dimensions)
     below = cloud.xyz[:20] - [0, 0, 15]

@@ -123,6 +123,7 @@ def test_the_version_is_printed():
     assert (result.exit_code, result.stdout) == (0, f"vl3d-lite {__version__}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -152,6 +153,7 @@ def completed(words, instruction):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_of_a_shell_is_printed(shell):
     script = completed("", f"source_{shell}").stdout
@@ -185,18 +187,33 @@ def test_help_is_printed_without_keras():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
         (["check", "nowhere.yaml"], 2, "nowhere.yaml"),
         (["predict", "nowhere", "cloud.laz"], 3, "nowhere"),
-        (["inspect", "nowhere"], 3, "nowhere"),
-        (["train"], 2, "SPEC.yaml"),
-        (["plan", "spec.yaml", "--probe"], 2, "named --measure now"),
-        (["fly"], 2, "fly"),
+        pytest.param(["inspect", "nowhere"], 3, "nowhere", marks=SLOW),
+        pytest.param(["train"], 2, "SPEC.yaml", marks=SLOW),
+        pytest.param(
+            ["plan", "spec.yaml", "--probe"], 2, "named --measure now", marks=SLOW
+        ),
+        pytest.param(["fly"], 2, "fly", marks=SLOW),
         (["run", "spec.yaml", "--resume", "--overwrite"], 2, "exclude each other"),
-        (["run", "spec.yaml", "--run", "new", "--resume"], 2, "no run to resume"),
-        (["check", "spec.yaml", "--set", "classes.ground=77"], 3, "`ground`"),
+        pytest.param(
+            ["run", "spec.yaml", "--run", "new", "--resume"],
+            2,
+            "no run to resume",
+            marks=SLOW,
+        ),
+        pytest.param(
+            ["check", "spec.yaml", "--set", "classes.ground=77"],
+            3,
+            "`ground`",
+            marks=SLOW,
+        ),
         (["check", "spec.yaml", "--set", "features=[red]"], 3, "no dimension `red`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -208,11 +225,11 @@ def test_a_mistake_ends_with_one_message_and_an_exit_code(place, args, code, mes
     assert "Traceback" not in result.stderr
 
 
-def test_a_closed_pipe_is_no_internal_error(trained):
+def test_a_closed_pipe_is_no_internal_error():
     reading, writing = os.pipe()
     os.close(reading)
     result = subprocess.run(
-        [sys.executable, "-m", "vl3d_lite", "inspect", trained.root],
+        [sys.executable, "-m", "vl3d_lite", "models"],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,

@@ -93,6 +93,7 @@ def test_matches_the_steps(height_above, radius, grid_size):
     np.testing.assert_allclose(result, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 @BOTH
 def test_blocks_threads_and_gaps_change_nothing(height_above, monkeypatch):
     near, far = plane(20), plane(20, seed=2) + np.array([90_000.0, 40_000.0, 3.0])
@@ -157,6 +158,7 @@ def test_has_no_stair_steps_on_a_slope():
     assert 2.7 < result[middle].mean() < 3.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.3, 1.0])
 def test_a_slope_is_flat_above_its_opening_and_a_house_on_it_stands_out(slope):
     hill = plane(slope=slope)
@@ -180,6 +182,7 @@ def test_what_is_wider_than_the_opening_counts_as_ground():
     assert height_above_opening(hall, 40.0, 0.5)[roof].min() > 7.9
 
 
+@pytest.mark.slow
 @BOTH
 def test_shifting_by_whole_raster_cells_changes_nothing(height_above):
     xyz = plane(25)
@@ -188,6 +191,7 @@ def test_shifting_by_whole_raster_cells_changes_nothing(height_above):
     np.testing.assert_allclose(shifted, height_above(xyz, 10.0, 0.5), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [0, 1, 2])
 @BOTH
 def test_a_few_points_are_enough(height_above, n):

@@ -33,6 +33,7 @@ def cloud():
     return run_means(local[found.order], found.starts), found.keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_points_inside_are_those_the_loops_find(cloud, name):
     xyz, keys = cloud

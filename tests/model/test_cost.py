@@ -76,6 +76,7 @@ def test_parameters_are_those_of_the_network(place, name):
     assert count_parameters(spec.model, 5, 4) == network.count_params()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_is_counted(place, block):
     spec = read_spec(place / "spec.yaml", [f"model.stages.1.blocks=[{block}]"]).spec
@@ -86,6 +87,7 @@ def test_every_block_is_counted(place, block):
     assert set(BLOCK_COSTS) == set(BLOCKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     ["envelope.positional_bias=false", "gqa.use_bias=false", "gqa.position=false"],

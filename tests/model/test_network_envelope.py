@@ -61,6 +61,7 @@ def test_source_weights_reach_every_attention(batch):
     assert np.abs(logits_of(model, batch) - before)[:, :40].max() > 1e-3
 
 
+@pytest.mark.slow
 def test_coarse_points_weigh_the_mean_of_their_children(batch):
     model = make_gated()
     layer = model.get_layer("source_weights_1")

@@ -372,6 +372,7 @@ def test_clouds_are_read_one_at_a_time(tmp_path):
     assert len(page.images) == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("diagonal", "verdict"),
     [(90, "excellent"), (89, "good"), (75, "good"), (74, "fair"), (49, "poor")],

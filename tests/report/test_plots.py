@@ -61,6 +61,7 @@ def test_any_class_names_can_be_drawn(names):
     assert picture.std() > 0
 
 
+@pytest.mark.slow
 def test_each_kind_of_curve_has_a_panel():
     row = {"epoch": 1, "loss": 1.0, "val_loss": 2.0, "val_miou": 0.5}
     rows = [row | {"learning_rate": 0.1, "seconds": 3.0}]
@@ -70,6 +71,7 @@ def test_each_kind_of_curve_has_a_panel():
     assert wide.shape[1] > 2 * narrow.shape[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", [None, "", "nan", float("nan"), float("inf"), "text"], ids=repr
 )
@@ -83,6 +85,7 @@ def test_an_empty_history_is_a_picture():
     assert pixels(plot_history([])).std() > 0
 
 
+@pytest.mark.slow
 def test_reliability_bars_have_the_height_of_the_accuracy():
     labels = np.zeros(100, int)
     confidence = np.full(100, 0.9)
@@ -106,6 +109,7 @@ def test_reliability_draws_the_counts_before_calibration():
     assert (alone != both).any(axis=2).sum() > 300
 
 
+@pytest.mark.slow
 def test_the_coverage_plot_marks_the_threshold():
     labels = np.zeros(100, int)
     confidence = np.linspace(0.3, 1, 100)

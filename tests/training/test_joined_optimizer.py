@@ -100,6 +100,7 @@ FAMILY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_joined_steps_are_those_of_the_whole_family(name):
     expected = after_steps(FAMILY[name](), variables(), steps=5)

@@ -80,6 +80,7 @@ def test_training_clouds_are_augmented_if_the_copies_fit(folder, monkeypatch):
     assert large.features[0].name == "height_above_ground"
 
 
+@pytest.mark.slow
 def test_a_single_cloud_is_split_and_not_changed(folder):
     source = folder / "a.laz"
     before = source.read_bytes()
@@ -96,6 +97,7 @@ def test_a_single_cloud_is_split_and_not_changed(folder):
     assert gaps[:2].max() > 0.5
 
 
+@pytest.mark.slow
 def test_blocks_are_written_to_the_given_folder(folder):
     propose_spec([folder / "a.laz"], folder / "s.yaml", split_into=folder / "parts")
     assert sorted(p.name for p in (folder / "parts").iterdir()) == [
@@ -115,6 +117,7 @@ def test_clouds_without_labels_become_clouds_to_predict(folder):
     assert len(loaded.clouds["train"]) == 1
 
 
+@pytest.mark.slow
 def test_a_dimension_that_one_cloud_lacks_is_no_feature(folder):
     las = laspy.read(folder / "b.laz")
     las.intensity[:] = 100
@@ -173,6 +176,7 @@ def blocks_of(spec):
     return loaded, len(train), len(held_out), apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [40.0, 30.0], ids=["touch", "overlap a little"])
 def test_validation_leaves_a_gap_to_adjacent_tiles(tmp_path, step):
     for number, name in enumerate("ab"):

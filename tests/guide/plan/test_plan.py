@@ -60,6 +60,7 @@ def test_points_and_codes_are_counted(place, usual):
     assert "All codes belong to a class." in text
 
 
+@pytest.mark.slow
 def test_codes_without_a_class_are_listed(mine):
     def rename(las):
         las.classification[:50] = 17
@@ -70,6 +71,7 @@ def test_codes_without_a_class_are_listed(mine):
     )
 
 
+@pytest.mark.slow
 def test_flagged_points_are_counted_and_belong_to_no_class(mine):
     def flag(las):
         las.classification[:50] = 17
@@ -206,6 +208,7 @@ def warned(plan, *words):
     return found[0]
 
 
+@pytest.mark.slow
 def test_warns_of_a_kernel_smaller_than_the_point_spacing(place, usual):
     assert not any("has no neighbors" in w for w in usual.warnings)
     found = planned(place, "fields.grid_size=0.05")
@@ -217,6 +220,7 @@ def test_warns_of_a_grid_size_too_coarse_for_the_density(place):
     warned(planned(place, "fields.grid_size=4"), "too coarse")
 
 
+@pytest.mark.slow
 def test_warns_of_a_class_of_few_points(mine):
     def thin(las):
         rows = np.flatnonzero(las.classification == 6)
@@ -226,6 +230,7 @@ def test_warns_of_a_class_of_few_points(mine):
     warned(planned(mine), "class `building` has 150 training points")
 
 
+@pytest.mark.slow
 def test_warns_of_a_class_without_validation_points(mine):
     def forget(las):
         las.classification[las.classification == 6] = 2
@@ -247,6 +252,7 @@ def test_warns_of_fields_narrower_than_a_building(place, usual):
     warned(planned(place, *sets), "m wide and the widest building")
 
 
+@pytest.mark.slow
 def test_warns_of_a_constant_feature(mine):
     def flatten(las):
         las.intensity[:] = 500
@@ -255,6 +261,7 @@ def test_warns_of_a_constant_feature(mine):
     warned(planned(mine), "feature `relative_intensity` is 0 in all")
 
 
+@pytest.mark.slow
 def test_warns_of_a_stage_larger_than_its_fields(place):
     warned(planned(place, "model.stages.1.points=512"), "stage 1 has room for 512")
 
@@ -266,12 +273,14 @@ def test_warns_of_a_shared_and_of_no_validation_cloud(place):
     warned(planned(place, "clouds.validation=[]"), "no validation cloud")
 
 
+@pytest.mark.slow
 def test_warns_of_too_short_a_training(place, usual):
     assert not any("cells once" in w for w in usual.warnings)
     sets = "training.epochs=1", "training.steps_per_epoch=1"
     warned(planned(place, *sets), "of its cells once")
 
 
+@pytest.mark.slow
 def test_disk_use_counts_the_dimensions_written(place, usual):
     source = (place / "test.laz").stat().st_size
     probabilities = planned(place, "prediction.write=[prediction]")

@@ -91,6 +91,7 @@ def test_gradients_match_the_formula(inputs, training):
         assert received == pytest.approx(expected, rel=2e-4, abs=2e-4), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e9])

@@ -127,6 +127,7 @@ def test_gva_matches_the_formula_with_source_weights(inputs):
     assert_same(run(layer, inputs), expected_of(layer, inputs)[0], EXACT)
 
 
+@pytest.mark.slow
 def test_attention_weights_match_the_formula(kind, inputs):
     layer = randomized(kind(), inputs)
     alpha = numpy_of(layer.attention_weights(inputs))
@@ -192,6 +193,7 @@ def test_a_point_without_neighbors_gets_zeros(options, inputs, real):
     assert (result[real] != 0).all()
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_neighbor_is_zero_with_finite_slopes(kind, inputs):
     layer = randomized(kind(), inputs)
     empty = [*inputs[:2], np.full_like(inputs[2], -1), inputs[3]]
@@ -200,6 +202,7 @@ def test_a_batch_without_any_neighbor_is_zero_with_finite_slopes(kind, inputs):
     assert_finite([*by_weight.values(), *(by_input[n] for n in (0, 1, 3))])
 
 
+@pytest.mark.slow
 def test_permuting_neighbors_changes_nothing(kind, inputs):
     layer = randomized(kind(), inputs)
     order = np.random.default_rng(4).permutation(inputs[2].shape[-1])
@@ -207,12 +210,14 @@ def test_permuting_neighbors_changes_nothing(kind, inputs):
     assert_same(run(layer, permuted), run(layer, inputs))
 
 
+@pytest.mark.slow
 def test_moving_the_whole_field_changes_nothing(kind, inputs):
     layer = randomized(kind(), inputs)
     moved = [inputs[0] + np.float32([1, -2, 3]), *inputs[1:]]
     assert_same(run(layer, moved), run(layer, inputs))
 
 
+@pytest.mark.slow
 def test_a_source_of_weight_zero_equals_an_unlisted_source(kind, inputs):
     layer = randomized(kind(), inputs)
     ones = np.ones_like(inputs[3])
@@ -225,18 +230,21 @@ def test_a_source_of_weight_zero_equals_an_unlisted_source(kind, inputs):
     assert np.abs(one - run(layer, [*inputs[:3], ones]))[:, 0].max() > 1e-2
 
 
+@pytest.mark.slow
 def test_no_source_weights_are_ones(kind, inputs):
     layer = randomized(kind(), inputs[:3])
     ones = np.ones((2, ROWS, 1), "float32")
     assert_same(run(layer, inputs[:3]), run(layer, [*inputs[:3], ones]), 0)
 
 
+@pytest.mark.slow
 def test_columns_of_source_weights_equal_rows(kind, inputs):
     layer = randomized(kind(), inputs)
     column = [*inputs[:3], inputs[3][..., None]]
     np.testing.assert_array_equal(run(layer, column), run(layer, inputs))
 
 
+@pytest.mark.slow
 def test_far_coordinates_keep_their_differences_under_half_precision(kind, inputs):
     far = [inputs[0] + np.float32(100), *inputs[1:]]
     single = randomized(kind(), far)
@@ -263,12 +271,14 @@ def crossing(layer, distances, listed_within):
     return run(randomized(layer, inputs), inputs)[:, 0]
 
 
+@pytest.mark.slow
 def test_the_output_does_not_jump_when_a_neighbor_crosses_the_radius(kind):
     distances = RADIUS + np.linspace(-0.05, 0.05, 101)
     outputs = crossing(kind(), distances, listed_within=RADIUS)
     assert np.abs(np.diff(outputs, axis=0)).max() < 1e-6 * np.abs(outputs).max()
 
 
+@pytest.mark.slow
 def test_the_output_depends_on_near_neighbors(kind):
     distances = np.linspace(0.1, 1.0, 50)
     outputs = crossing(kind(), distances * RADIUS, listed_within=RADIUS)

@@ -137,6 +137,7 @@ def test_large_logits_are_as_exact_as_small_ones(edges, kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 @pytest.mark.parametrize("garbage", GARBAGE, ids=str)
 def test_garbage_where_nothing_is_changes_neither_values_nor_slopes(

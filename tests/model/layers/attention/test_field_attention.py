@@ -81,6 +81,7 @@ def test_matches_the_formula(inputs, real, position):
     np.testing.assert_allclose(found[0].sum(-1)[:, real[0]], 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
 def test_what_padding_holds_has_no_effect(inputs, real, mode):
     layer = randomized(inputs)
@@ -107,6 +108,7 @@ def test_the_order_of_the_points_does_not_matter(inputs):
     assert_same(run(layer, moved), run(layer, inputs)[:, order], 1e-6)
 
 
+@pytest.mark.slow
 def test_places_matter_unless_position_is_off(inputs, real):
     moved = [inputs[0] * np.float32(1.3), *inputs[1:]]
     layer = randomized(inputs, position=False)
@@ -128,6 +130,7 @@ def test_encodings_of_near_points_are_alike_at_the_start():
     assert abs(far) < 0.3 * near
 
 
+@pytest.mark.slow
 def test_coordinates_stay_single_precision_in_half_precision(inputs):
     layer = randomized(inputs, dtype="mixed_float16", scale=0.001)
     expected = run(randomized(inputs, scale=0.001), inputs)

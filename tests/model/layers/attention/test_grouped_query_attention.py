@@ -103,6 +103,7 @@ def numpy_of(result):
     return [ops.convert_to_numpy(value) for value in result]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS.keys())
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_matches_the_formula_with_every_number_of_heads(tokens, heads, use_bias):
@@ -112,6 +113,7 @@ def test_matches_the_formula_with_every_number_of_heads(tokens, heads, use_bias)
     assert_same(numpy_of([output, scores]), expected, EXACT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", MASKS, ids=lambda names: "+".join(names) or "none")
 @pytest.mark.parametrize("asked", slow_but([True, False], True))
 def test_matches_the_formula_under_every_mask(tokens, masks, names, asked):
@@ -199,6 +201,7 @@ def test_what_a_mask_cuts_has_no_effect(tokens, masks, garbage, mode):
         assert_same(slope, other, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("garbage", [np.nan, np.inf])
 @pytest.mark.parametrize("asked", [True, False], ids=["scores", "no scores"])
 def test_the_future_has_no_effect_even_if_it_is_not_finite(tokens, garbage, asked):
@@ -312,6 +315,7 @@ def test_drops_scores_in_training_only(tokens):
     assert np.abs(run(layer, inputs, training=True) - still).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_is_near_single_precision(tokens, masks, policy):
     mixed, layer = make(dtype=policy), make()
@@ -340,6 +344,7 @@ def test_a_model_may_give_the_scores(tokens):
     assert_same(numpy_of(model(given)), numpy_of(expected), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float32", "float16", "int32"])
 @pytest.mark.parametrize(
     "name", ["attention_mask", "query_mask", "value_mask", "key_mask"]

@@ -112,11 +112,13 @@ def test_matches_the_formula(options, inputs, training):
     assert_same(run(layer, inputs, training), expected, EXACT[training])
 
 
+@pytest.mark.slow
 def test_matches_the_formula_in_single_precision(options, inputs):
     layer = randomized(options, inputs)
     assert_same(run(layer, inputs, True), expected_of(layer, inputs, True)[0], 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_match_the_formula(options, inputs, training):
     layer = randomized(options, inputs, dtype=DOUBLE)
@@ -147,6 +149,7 @@ def test_gradients_match_the_formula(options, inputs, training):
         assert received == pytest.approx(expected, rel=tolerance, abs=tolerance), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"positional_bias": False}], ids=str)
 def test_the_factored_form_is_the_plain_one(options, inputs, monkeypatch):
     layer = randomized({"groups": GROUPS, **options}, inputs)
@@ -165,6 +168,7 @@ def test_options_without_a_factored_form_use_the_plain_one():
     assert not GroupedVectorAttentionLayer(positional_multiplier=True).factored
 
 
+@pytest.mark.slow
 def test_attention_weights_match_the_formula_and_its_sums(options, inputs, real):
     layer = randomized(options, inputs)
     alpha = keras.ops.convert_to_numpy(layer.attention_weights(inputs))
@@ -178,6 +182,7 @@ def test_attention_weights_match_the_formula_and_its_sums(options, inputs, real)
     np.testing.assert_array_equal(alpha[missing], 0)
 
 
+@pytest.mark.slow
 def test_per_channel_weights_start_at_the_form_without_them(inputs):
     layer = GroupedVectorAttentionLayer(groups=GROUPS, weights="channels")
     layer(inputs)
@@ -218,6 +223,7 @@ def test_they_have_none_in_compiled_training(name, inputs, real, mode):
     check_garbage(layer, inputs, with_garbage(inputs, real), real, True, mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("training", "mode"),
     [
@@ -248,12 +254,14 @@ def test_appended_padded_points_have_no_effect(inputs, training, mode):
         np.testing.assert_array_equal(other[:, ROWS:], 0)
 
 
+@pytest.mark.slow
 def test_a_point_without_neighbors_gets_zeros(options, inputs, real):
     result = run(randomized(options, inputs), inputs)
     np.testing.assert_array_equal(result[~real], 0)
     assert (result[real] != 0).all()
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_neighbor_is_finite(options, inputs):
     coordinates, features, neighbors = inputs
     layer = randomized(options, inputs)
@@ -263,6 +271,7 @@ def test_a_batch_without_any_neighbor_is_finite(options, inputs):
     assert_finite([*by_weight.values(), by_input[1]])
 
 
+@pytest.mark.slow
 def test_permuting_neighbors_changes_nothing(options, inputs):
     coordinates, features, neighbors = inputs
     layer = randomized(options, inputs)
@@ -271,6 +280,7 @@ def test_permuting_neighbors_changes_nothing(options, inputs):
     assert_same(permuted, run(layer, inputs, True))
 
 
+@pytest.mark.slow
 def test_permuting_points_permutes_the_result(options, inputs):
     coordinates, features, neighbors = inputs
     layer = randomized(options, inputs)
@@ -282,6 +292,7 @@ def test_permuting_points_permutes_the_result(options, inputs):
     assert_same(result, run(layer, inputs, True)[:, order])
 
 
+@pytest.mark.slow
 def test_moving_the_whole_field_changes_nothing(options, inputs):
     layer = randomized(options, inputs)
     moved = [inputs[0] + np.float32([1, -2, 3]), *inputs[1:]]
@@ -295,6 +306,7 @@ def test_scale_divides_the_coordinates(inputs):
     assert_same(run(coarse, inputs), run(fine, shrunk), 1e-6)
 
 
+@pytest.mark.slow
 def test_large_logits_stay_finite(options, inputs):
     layer = randomized(options, inputs)
     layer.logits_kernel.assign(np.full(layer.logits_kernel.shape, 1e4))
@@ -310,6 +322,7 @@ def test_far_coordinates_keep_their_differences_under_half_precision(inputs):
     assert_same(run(half, far), run(single, far), 1e-2)
 
 
+@pytest.mark.slow
 def test_output_is_in_half_precision_when_asked(options, inputs):
     for policy, expected in {"mixed_float16": "float16", "float32": "float32"}.items():
         layer = GroupedVectorAttentionLayer(**options, dtype=policy)
@@ -384,6 +397,7 @@ def test_refuses_other_ranks(inputs):
         GroupedVectorAttentionLayer(groups=GROUPS)([*inputs[:2], inputs[2][0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["groups", "channels"])
 def test_contracts_by_the_layer_of_the_contract(inputs, weights, monkeypatch):
     layer = randomized({"groups": GROUPS, "weights": weights}, inputs)

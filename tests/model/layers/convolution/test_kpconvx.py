@@ -119,6 +119,7 @@ def test_matches_the_formula(form, training):
     assert_same(run(layer, inputs, training=training), expected, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_x", [2, 3])
 @pytest.mark.parametrize("count", [1, 3])
 def test_works_in_two_dimensions_and_with_one_neighbor(n_x, count):
@@ -145,6 +146,7 @@ def test_strided_centers_match_the_formula(training):
     assert_same(run(layer, inputs, training), expected, 2e-5 if JAX else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JAX, reason="JAX has float64 off")
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(
@@ -299,6 +301,7 @@ def test_permuting_points_permutes_the_result(training):
     assert_same(moved, run(layer, [X, F, N], training)[:, order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("influence", ["linear", "constant", "gaussian"])
 def test_geometry_may_be_an_input(influence):
     X, F, N = field()
@@ -479,6 +482,7 @@ def test_every_block_and_tensor_has_its_own_initial_values():
     np.testing.assert_array_equal(numpy_of(twin.W.value), numpy_of(layer.W.value))
 
 
+@pytest.mark.slow
 def test_regularizers_and_constraints_reach_every_tensor_but_the_kernel_points():
     layer = KPConvXLayer(**SMALL, regularizer="l2", constraint="non_neg")
     run(layer, field())

@@ -312,6 +312,7 @@ def test_causal_hints_are_applied(side):
     )
 
 
+@pytest.mark.slow
 def test_an_invalid_position_takes_the_encoding_away():
     layer = make(self_attn="none", position_units=3)
     inputs = draw(layer)
@@ -406,6 +407,7 @@ def test_the_check_finds_attention_that_does_not_commute():
     assert 0 <= make().check_equivariance(samples=2) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -445,6 +447,7 @@ def test_errors_name_the_argument(match, settings):
         make(**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("match", "settings", "changes"),
     [
@@ -509,6 +512,7 @@ def test_masks_by_head_have_the_form_of_pytorch():
         call(layer, {**inputs, "tgt_mask": np.ones((3, 5, 5), bool)})
 
 
+@pytest.mark.slow
 def test_no_init_scheme_is_the_default():
     first, second = make(init_scheme=None), make()
     for layer in (first, second):

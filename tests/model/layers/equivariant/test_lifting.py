@@ -23,6 +23,7 @@ def drawn(*shape, seed=5):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", slow_but(NAMES, "C4", "D4"))
 def test_scalars_repeat_and_vectors_rotate(name, kind):
@@ -43,6 +44,7 @@ def test_scalars_repeat_and_vectors_rotate(name, kind):
         np.testing.assert_allclose(result, expected, atol=LIMITS[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", slow_but(NAMES, "C4", "D4"))
 def test_pooled_numbers_do_not_see_the_group(name, kind):

@@ -21,6 +21,7 @@ def drawn(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("evaluation", ["dense", "spectral"])
 @pytest.mark.parametrize("name", slow_but([*GROUPS, "C3", "D3"], "C4", "D3"))

@@ -15,6 +15,7 @@ def drawn(*shape):
     return np.random.default_rng(2).normal(size=shape) + 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", slow_but([*GROUPS, "D3"], "C4", "D3"))
@@ -41,6 +42,7 @@ def test_divides_by_the_spread_of_all_channels(norm, kind):
     np.testing.assert_allclose(result, expected, rtol=0, atol=LIMITS[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"), [("C1", 1), ("C4", 3), ("C8", 5), ("D4", 6)]
 )
