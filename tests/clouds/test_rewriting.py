@@ -30,6 +30,7 @@ def codes(seed=5, high=32):
     return np.random.default_rng(seed).integers(0, high, COUNT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "point_format"), OLD_FORMATS)
 @pytest.mark.parametrize("suffix", ["las", "laz"])
 def test_a_raised_format_keeps_every_value(version, point_format, suffix, tmp_path):

@@ -153,6 +153,7 @@ def test_the_vertical_feature_follows_the_augmentation():
     assert not np.array_equal(plain["features"], inputs["features"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "names"),
     [

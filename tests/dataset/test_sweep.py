@@ -51,6 +51,7 @@ def test_every_cell_has_its_votes_though_fields_are_thinned():
     assert max(len(rows) for rows in sweep.rows) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "most"), [("cylinder", 1.7), ("2D box", 1.9), ("sphere", 2.1)]
 )

@@ -49,6 +49,7 @@ def test_every_page_of_the_docs_is_in_the_navigation():
     assert {"readme.md", "models/als_dense/README.md", "CONTRIBUTING.md"} <= named
 
 
+@pytest.mark.slow
 def test_links_out_of_the_docs_lead_into_the_site(site):
     folder, _ = site
     start = (folder / "index.html").read_text(encoding="utf-8")
