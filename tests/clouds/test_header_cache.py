@@ -13,10 +13,11 @@ import pytest
 from tests.clouds.las_files import make_las
 from tests.conftest import write_place
 from vl3d_lite.clouds import header_check
-from vl3d_lite.clouds.header_cache import SETTLED_SECONDS, HeaderCache
+from vl3d_lite.clouds.header_cache import HeaderCache
 from vl3d_lite.clouds.header_check import read_header
 from vl3d_lite.clouds.reading import describe_las, read_las
 from vl3d_lite.errors import DataError
+from vl3d_lite.system.file_cache import SETTLED_SECONDS
 
 AGES_AGO = (1_000_000_000, 1_000_000_000)
 

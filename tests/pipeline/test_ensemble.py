@@ -1,6 +1,7 @@
 """Ensembles: the mean of the networks of several runs, as a run of its own."""
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import shutil
@@ -32,6 +33,7 @@ from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system import FileCache, hashing
 from vl3d_lite.system.hashing import file_hash
 
 OPTIONS = Options(threads=1, quiet=True)
@@ -252,6 +254,24 @@ def test_confidence_is_not_calibrated_on_other_clouds(trained, place, tmp_path):
         assert f"was trained on {clouds[0]}" in obstacle(members, clouds)
 
 
+def test_clouds_are_read_once_for_the_hashes_of_all_members(
+    trained, place, monkeypatch
+):
+    read, digest = [], hashlib.file_digest
+
+    def counted(file, kind):
+        read.append(file.name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashing.hashlib, "file_digest", counted)
+    monkeypatch.setattr(hashing, "HASHES", FileCache(8))
+    member = Member(trained, *pipeline.open_run(trained), trained.read_provenance())
+    read.clear()
+    assert obstacle([member] * 3, [place / "val.laz"]) == ""
+    assert read == [str(place / "val.laz")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "section"),
     [

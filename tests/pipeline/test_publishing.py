@@ -1,5 +1,7 @@
 """What a run folder holds when a training begins, resumes and ends."""
 
+import hashlib
+import time
 from types import SimpleNamespace
 
 import keras
@@ -16,6 +18,8 @@ from vl3d_lite.pipeline.publishing import (
 from vl3d_lite.prediction.calibration import Temperature
 from vl3d_lite.runs import provenance
 from vl3d_lite.runs.folder import RunFolder
+from vl3d_lite.system import hashing
+from vl3d_lite.system.file_cache import SETTLED_SECONDS
 from vl3d_lite.system.hashing import file_hash
 from vl3d_lite.system.writing import write_text
 
@@ -92,6 +96,27 @@ def test_a_cloud_replaced_while_it_is_read_is_an_error(clouds):
     clouds[0].write_text("another cloud")
     with pytest.raises(DataError, match=r"a\.laz: was replaced or changed"):
         require_unchanged(before)
+
+
+def test_a_training_that_resumes_reads_each_cloud_once_for_its_hash(
+    run, clouds, monkeypatch
+):
+    time.sleep(1.5 * SETTLED_SECONDS)
+    read, digest = [], hashlib.file_digest
+
+    def counted(file, kind):
+        read.append(file.name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashing.hashlib, "file_digest", counted)
+    require_same_inputs(loaded(*clouds), run)
+    before = provenance.inputs(clouds)
+    require_unchanged(before)
+    assert read == list(map(str, clouds))
+    clouds[1].write_text("cloud x")  # as many bytes
+    with pytest.raises(DataError, match=r"b\.laz: was replaced or changed"):
+        require_unchanged(before)
+    assert read == [*map(str, clouds), str(clouds[1])]
 
 
 def test_run_json_describes_the_model_before_the_model_is_there(run, monkeypatch):

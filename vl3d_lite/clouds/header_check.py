@@ -23,8 +23,9 @@ from vl3d_lite.clouds.header import (
     FileHeader,
     Record,
 )
-from vl3d_lite.clouds.header_cache import HeaderCache, identity_of
+from vl3d_lite.clouds.header_cache import HeaderCache
 from vl3d_lite.errors import DataError
+from vl3d_lite.system import identity_of
 
 # No producer writes more; a file with more is made to keep the reader busy.
 MOST_RECORDS = 65_536

@@ -14,7 +14,7 @@ from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.pipeline.preparing import shared_files
 from vl3d_lite.runs import RunFolder
 from vl3d_lite.spec import Spec, differing
-from vl3d_lite.system import file_hash
+from vl3d_lite.system import cached_hash
 
 # Sections in which members may differ: inputs and outputs do not depend on them.
 FREE = {"seed", "clouds", "training", "prediction", "evaluation", "export"}
@@ -45,7 +45,7 @@ class Member:
         inputs = self.provenance.get("inputs", [])
         if inputs and all(entry.get("role") for entry in inputs):
             known = {e["sha256"] for e in inputs if e["role"] == "train"}
-            return [path for path in clouds if file_hash(path) in known]
+            return [path for path in clouds if cached_hash(path) in known]
         return shared_files(clouds, found_clouds(self.spec, "train") or [])
 
     def unrecorded(self, clouds: Sequence[Path]) -> list[Path]:
@@ -58,7 +58,7 @@ class Member:
             for entry in self.provenance.get("inputs", [])
             if entry.get("role", "validation") == "validation"
         }
-        return [path for path in clouds if file_hash(path) not in known]
+        return [path for path in clouds if cached_hash(path) not in known]
 
     def rescaling(self, first: FeatureScaling) -> Rescaling | None:
         """Factor and offset from features scaled by `first` to those scaled as here.

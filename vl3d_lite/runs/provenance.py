@@ -15,6 +15,7 @@ import yaml
 from vl3d_lite.errors import DataError
 from vl3d_lite.system import (
     __version__,
+    cached_hash,
     cpu_limit,
     gpu_names,
     physical_memory,
@@ -79,7 +80,7 @@ def package_versions() -> dict[str, str]:
 def inputs(paths: Sequence[Path]) -> list[dict]:
     """Path, size in bytes and SHA-256 of each input file."""
     return [
-        {"path": str(path), "bytes": path.stat().st_size, "sha256": file_hash(path)}
+        {"path": str(path), "bytes": path.stat().st_size, "sha256": cached_hash(path)}
         for path in paths
     ]
 

@@ -2,6 +2,10 @@ from .background import LookAhead as LookAhead
 from .background import prefetch as prefetch
 from .drafts import is_draft as is_draft
 from .drafts import remove_leftovers as remove_leftovers
+from .file_cache import FileCache as FileCache
+from .file_cache import Identity as Identity
+from .file_cache import identity_of as identity_of
+from .hashing import cached_hash as cached_hash
 from .hashing import file_hash as file_hash
 from .interrupts import Interrupts as Interrupts
 from .interrupts import catch_signals as catch_signals
