@@ -1,5 +1,7 @@
 """The domain of a training, and clouds that lie outside of it."""
 
+import time
+
 import laspy
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ from vl3d_lite.dataset.domain import (
     read_domain,
     try_profile,
 )
+from vl3d_lite.dataset.files import read_cloud
 from vl3d_lite.errors import DataError
+from vl3d_lite.system import FileCache
+from vl3d_lite.system.file_cache import SETTLED_SECONDS
 
 FEATURES = ["height", "return_ratio", "red", "intensity"]
 
@@ -188,3 +193,24 @@ def test_a_domain_is_read_as_it_was_written(trained, tmp_path):
 def test_a_cloud_that_cannot_be_used_has_no_profile(spec, tmp_path):
     (tmp_path / "a.las").write_bytes(b"no cloud")
     assert try_profile(tmp_path / "a.las", spec) is None
+
+
+def test_a_cloud_is_measured_once_for_each_grid_size(spec, tmp_path, monkeypatch):
+    path, read = write_scene(tmp_path / "a.las"), []
+
+    def counted(path, spec, **others):
+        read.append(spec.fields.grid_size)
+        return read_cloud(path, spec, **others)
+
+    monkeypatch.setattr(domain_module, "read_cloud", counted)
+    monkeypatch.setattr(domain_module, "PROFILES", FileCache(8))
+    time.sleep(1.5 * SETTLED_SECONDS)
+    fields = spec.fields.model_copy(update={"grid_size": 1.0})
+    coarse = spec.model_copy(update={"fields": fields})
+    first = [profile_cloud(path, one) for one in (spec, coarse)]
+    assert first[0].spacing < first[1].spacing
+    assert [profile_cloud(path, one, 2) for one in (spec, coarse)] == first
+    assert read == [spec.fields.grid_size, 1.0]
+    write_scene(path, slope=0.2)
+    assert profile_cloud(path, spec).slope > first[0].slope
+    assert len(read) == 3

@@ -1,6 +1,7 @@
 """Clouds classified by the shipped model whose domain fits."""
 
 import logging
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,13 +9,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_place
+from vl3d_lite.dataset import domain
 from vl3d_lite.dataset.departures import Departure
 from vl3d_lite.errors import DataError, InterruptedRunError
 from vl3d_lite.pipeline import auto
 from vl3d_lite.pipeline.auto import predict_with_fitting_models
+from vl3d_lite.pipeline.domain import outside_domain
+from vl3d_lite.pipeline.opening import open_run
 from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.runs.options import Options
 from vl3d_lite.runs.shipped import is_auto
+from vl3d_lite.system.file_cache import SETTLED_SECONDS
 
 OPTIONS = Options(threads=1, quiet=True)
 
@@ -133,6 +138,24 @@ def test_the_model_is_chosen_with_the_overrides_of_the_spec(monkeypatch):
     with pytest.raises(DataError, match="in degrees"):
         auto.choose_model(Path("a.las"), candidates)
     assert units == ["ft", "ft"]
+
+
+@pytest.mark.slow
+def test_the_choice_of_a_model_measures_a_cloud_for_its_prediction(scans, monkeypatch):
+    read, read_cloud = [], domain.read_cloud
+
+    def counted(path, spec, **others):
+        read.append(spec.fields.grid_size)
+        return read_cloud(path, spec, **others)
+
+    time.sleep(1.5 * SETTLED_SECONDS)
+    monkeypatch.setattr(domain, "read_cloud", counted)
+    candidates = auto._candidates([])
+    assert auto.choose_model(scans[1], candidates) == "als_sparse"
+    run = next(one.run for one in candidates if one.name == "als_sparse")
+    outside = outside_domain(run, open_run(run)[0], scans[1:], threads=1)
+    assert outside == {scans[1]: ["place"]}
+    assert read == [0.4, 1.5]
 
 
 def test_the_place_counts_least(monkeypatch):

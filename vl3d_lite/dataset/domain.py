@@ -5,6 +5,7 @@ how good these classes are, and confidence is a ranking instead of a probability
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vl3d_lite.clouds import read_header
+from vl3d_lite.dataset.exclusion import exclusion
 from vl3d_lite.dataset.features import compute_features, required_dimensions
 from vl3d_lite.dataset.files import read_cloud
 from vl3d_lite.dataset.places import Place, joined, place_of
@@ -24,8 +26,8 @@ from vl3d_lite.geometry import (
     nearest_distance,
     tall_height,
 )
-from vl3d_lite.spec import Spec
-from vl3d_lite.system import read_record
+from vl3d_lite.spec import Spec, cloud_labels
+from vl3d_lite.system import FileCache, identity_of, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ class Profile(_Frozen):
     crs: str
     place: Place | None = None
     features: dict[str, list[float]]
+
+
+PROFILES: FileCache[Profile] = FileCache(1024)
 
 
 class Limits(_Frozen):
@@ -197,6 +202,9 @@ def read_domain(path: Path) -> Domain | None:
 def profile_cloud(path: Path, spec: Spec, threads: int = 1) -> Profile:
     """Measure what a cloud looks like, on a sample of its points.
 
+    A file that was measured with the same settings before, and has not changed since,
+    is not read again.
+
     Args:
         path: LAS or LAZ file.
         spec: The spec, with features and grid size.
@@ -206,6 +214,34 @@ def profile_cloud(path: Path, spec: Spec, threads: int = 1) -> Profile:
         DataError: The cloud cannot be used.
         ResourceError: It does not fit into memory.
     """
+    read_header(path)  # its errors name the file and the remedy
+    with open(path, "rb") as file:
+        began, identity = time.time(), identity_of(path, file.fileno())
+    settings = _settings(path, spec)
+    profile = PROFILES.get(identity, settings)
+    if profile is None:
+        profile = _measure(path, spec, threads)
+        PROFILES.put(identity, profile, settings, began=began)
+    return profile
+
+
+def _settings(path: Path, spec: Spec) -> str:
+    """What the profile of a cloud depends on besides its file, as text."""
+    labels = cloud_labels(spec, path)
+    parts = (
+        SAMPLE,
+        labels,
+        spec.ignored_flags,
+        exclusion(spec, labels),
+        spec.features,
+        spec.fields.grid_size,
+        spec.clouds.unit,
+        spec.model.source_weights,
+    )
+    return repr(parts)
+
+
+def _measure(path: Path, spec: Spec, threads: int) -> Profile:
     header = read_header(path)
     cloud = read_cloud(path, spec, most=SAMPLE)
     read = len(cloud)
