@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.prediction import calibration
+from vl3d_lite.prediction import calibration, likelihood
 from vl3d_lite.prediction.calibration import (
     BINS,
     ReliabilityCounts,
@@ -57,7 +57,8 @@ def test_tempering_and_fit_do_not_depend_on_the_chunks(monkeypatch):
     probabilities, cells, labels = overconfident(3, n=120)
     found = fit_temperature([(probabilities, cells, labels)])
     tempered = temper(probabilities, 0.7)
-    monkeypatch.setattr(calibration, "_CHUNK", 7)
+    for module in (calibration, likelihood):
+        monkeypatch.setattr(module, "CHUNK", 7)
     np.testing.assert_array_equal(temper(probabilities, 0.7), tempered)
     assert fit_temperature([(probabilities, cells, labels)]).value == found.value
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.prediction.test_calibration import overconfident
+from vl3d_lite.prediction import places as module
 from vl3d_lite.prediction.calibration import Temperature, fit_temperature, temper
 from vl3d_lite.prediction.places import fit_over_places
 
@@ -69,3 +70,34 @@ def test_places_survive_a_round_trip(places):
     again = Temperature.from_json(json.dumps(found.to_dict(), allow_nan=False))
     assert again.places == found.places
     assert [place.name for place in again.places] == NAMES
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_each_cloud_is_counted_once_however_many_there_are(places, count, monkeypatch):
+    clouds = [tuple(values[:400] for values in one) for one in places * 2][:count]
+    pairs, counted = [], []
+    count_pairs, reliability = module.count_pairs, module.reliability
+
+    def of_pairs(clouds):
+        pairs.append(len(clouds))
+        return count_pairs(clouds)
+
+    def of_reliability(probabilities, cells, labels):
+        counted.append(probabilities.tobytes())
+        return reliability(probabilities, cells, labels)
+
+    monkeypatch.setattr(module, "count_pairs", of_pairs)
+    monkeypatch.setattr(module, "reliability", of_reliability)
+    found = fit_over_places("abcdef"[:count], clouds)
+    assert pairs == [1] * count
+    fitted = {place.temperature_without for place in found.places}
+    assert len(counted) <= count * len({*fitted, found.value, 1.0, "of all"})
+
+
+def test_the_fit_without_a_place_is_that_of_the_others():
+    clouds = [overconfident(n, n=200, temperature=0.4 + n / 8) for n in range(4)]
+    found = fit_over_places("abcd", clouds)
+    for left, place in enumerate(found.places):
+        others = [cloud for number, cloud in enumerate(clouds) if number != left]
+        expected = fit_temperature(others).value
+        assert place.temperature_without == pytest.approx(expected, abs=1e-4)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
-from scipy.optimize import minimize_scalar
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.prediction.calibration_records import (
@@ -15,12 +14,14 @@ from vl3d_lite.prediction.calibration_records import (
     PlaceRecord,
     ReliabilityRecord,
 )
+from vl3d_lite.prediction.likelihood import (
+    CHUNK,
+    count_pairs,
+    logarithms,
+    most_likely,
+    tempered,
+)
 from vl3d_lite.system import parse_record, read_text
-
-# Beyond these temperatures all points have a confidence of 1, or all the lowest one.
-LOWEST, HIGHEST = 0.1, 10.0
-_SMALLEST = 1e-12  # probability; float32 rounds to 0 what is below 1e-45
-_CHUNK = 1 << 18  # rows at a time: keeps temporary arrays below about 50 MB
 
 
 @dataclass(frozen=True)
@@ -229,9 +230,9 @@ def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     if temperature == 1:
         return probabilities
     result = np.empty(probabilities.shape, np.float32)
-    for start in range(0, len(result), _CHUNK):
-        rows = slice(start, start + _CHUNK)
-        result[rows] = np.exp(_tempered(_logs(probabilities[rows]), temperature))
+    for start in range(0, len(result), CHUNK):
+        rows = slice(start, start + CHUNK)
+        result[rows] = np.exp(tempered(logarithms(probabilities[rows]), temperature))
     return result
 
 
@@ -258,13 +259,7 @@ def fit_temperature(
             clouds.append((probabilities, cells[labeled], labels[labeled]))
     if not clouds:
         return Temperature()
-    found = minimize_scalar(
-        _pairs(clouds).loss,
-        bounds=(np.log(LOWEST), np.log(HIGHEST)),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    value = round(float(np.exp(found.x)), 4)
+    value = most_likely(count_pairs(clouds).loss)
     before, after = ReliabilityCounts(), ReliabilityCounts()
     for probabilities, cells, labels in clouds:
         before += reliability(probabilities, cells, labels)
@@ -272,44 +267,6 @@ def fit_temperature(
     if after.expected_error > before.expected_error:
         return Temperature(1.0, before, before)
     return Temperature(value, before, after)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Pairs of a cell and a class that labeled points have; as many rows as pairs.
-
-    Attributes:
-        logs: ``(m, classes)`` float32, logarithms of the probabilities of the cell.
-        class_index: ``(m,)`` int, the class.
-        points: ``(m,)`` int, number of points.
-    """
-
-    logs: np.ndarray
-    class_index: np.ndarray
-    points: np.ndarray
-
-    def loss(self, log_temperature: float) -> float:
-        """Mean of ``-ln p'`` of the true classes of all points."""
-        total = 0.0
-        for start in range(0, len(self.logs), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            tempered = _tempered(self.logs[rows], np.exp(log_temperature))
-            column = self.class_index[rows, None]
-            own = np.take_along_axis(tempered, column, axis=1)[:, 0]
-            total -= float(own @ self.points[rows])
-        return total / float(self.points.sum())
-
-
-def _pairs(clouds: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> _Pairs:
-    """Count the points of each cell and class: far fewer rows than points."""
-    parts = []
-    for probabilities, cells, labels in clouds:
-        n_classes = probabilities.shape[1]
-        pairs = cells.astype(np.int64) * n_classes + labels
-        pairs, points = np.unique(pairs, return_counts=True)
-        logs = _logs(probabilities[pairs // n_classes]).astype(np.float32)
-        parts.append((logs, pairs % n_classes, points))
-    return _Pairs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def reliability(
@@ -325,17 +282,6 @@ def reliability(
     predicted = np.argmax(probabilities, axis=1)
     confidence = np.max(probabilities, axis=1)
     return ReliabilityCounts.measure(labels, predicted[cells], confidence[cells])
-
-
-def _logs(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, _SMALLEST, dtype=np.float64))
-
-
-def _tempered(logs: np.ndarray, temperature: float) -> np.ndarray:
-    """Logarithms of tempered probabilities, float64."""
-    scaled = logs.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
 def ratio(numerator: float, denominator: float) -> float:

@@ -1,8 +1,9 @@
 """A temperature that carries over to other places: each left out in turn."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.polynomial import Chebyshev
 
 from vl3d_lite.prediction.calibration import (
     ReliabilityCounts,
@@ -12,8 +13,17 @@ from vl3d_lite.prediction.calibration import (
     temper,
 )
 from vl3d_lite.prediction.calibration_records import PlaceRecord
+from vl3d_lite.prediction.likelihood import (
+    HIGHEST,
+    LOWEST,
+    count_pairs,
+    most_likely,
+)
 
 __all__ = ["fit_over_places"]
+
+# Interpolates the loss to 1e-10 of its value for 20 classes.
+DEGREE = 63
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -34,41 +44,79 @@ def fit_over_places(names: Sequence[str], samples: Sequence[Sample]) -> Temperat
         labels.
     """
     labeled = [
-        (name, sample)
-        for name, sample in zip(names, samples, strict=True)
-        if (sample[2] >= 0).any()
+        (name, (probabilities, cells[known], classes[known]))
+        for name, (probabilities, cells, classes) in zip(names, samples, strict=True)
+        if (known := classes >= 0).any()
     ]
     clouds = [sample for _, sample in labeled]
     pooled = fit_temperature(clouds)
     if len(clouds) < 2:
         return pooled
-    without = [
-        fit_temperature([*clouds[:number], *clouds[number + 1 :]]).value
-        for number in range(len(clouds))
-    ]
+    counts = _Counts(clouds)
+    without = _fit_without_each(clouds, counts)
     # In this order: of equally good ones the first is taken.
     candidates = dict.fromkeys([pooled.value, *without, 1.0])
-    counts = {
-        value: [_counts(cloud, value) for cloud in clouds] for value in candidates
-    }
-    errors = {
-        value: [count.expected_error for count in found]
-        for value, found in counts.items()
-    }
-    best = min(candidates, key=lambda value: max(errors[value]))
+    numbers = range(len(clouds))
+    best = min(candidates, key=lambda value: max(counts.errors(value)))
     places = tuple(
         PlaceRecord(
-            name=name,
-            temperature_without=other,
-            error_without=errors[other][number],
-            error=errors[best][number],
+            name=labeled[number][0],
+            temperature_without=without[number],
+            error_without=counts.errors(without[number])[number],
+            error=counts.errors(best)[number],
         )
-        for number, ((name, _), other) in enumerate(zip(labeled, without, strict=True))
+        for number in numbers
     )
-    after = sum(counts[best], ReliabilityCounts())
-    return Temperature(best, pooled.before, after, places)
+    return Temperature(best, pooled.before, counts.pooled(best, numbers), places)
 
 
-def _counts(cloud: Sample, temperature: float) -> ReliabilityCounts:
-    probabilities, cells, labels = cloud
-    return reliability(temper(probabilities, temperature), cells, labels)
+class _Counts:
+    """The reliability of each cloud by temperature; each is counted once."""
+
+    def __init__(self, clouds: Sequence[Sample]) -> None:
+        self._clouds = clouds
+        self._known: dict[float, list[ReliabilityCounts]] = {}
+
+    def of(self, temperature: float) -> list[ReliabilityCounts]:
+        if temperature not in self._known:
+            self._known[temperature] = [
+                reliability(temper(probabilities, temperature), cells, labels)
+                for probabilities, cells, labels in self._clouds
+            ]
+        return self._known[temperature]
+
+    def errors(self, temperature: float) -> list[float]:
+        return [counts.expected_error for counts in self.of(temperature)]
+
+    def pooled(self, temperature: float, numbers: Iterable[int]) -> ReliabilityCounts:
+        every = self.of(temperature)
+        return sum((every[number] for number in numbers), ReliabilityCounts())
+
+
+def _fit_without_each(clouds: Sequence[Sample], counts: _Counts) -> list[float]:
+    """For each cloud the temperature that `fit_temperature` finds on the others.
+
+    The loss of each cloud becomes a polynomial of the logarithm of the temperature,
+    so the loss of the others is the sum of all less its own.
+    """
+    losses, points = [], []
+    for cloud in clouds:
+        pairs = count_pairs([cloud])
+        losses.append(
+            Chebyshev.interpolate(
+                np.vectorize(pairs.total_loss, otypes=[float]),
+                DEGREE,
+                domain=(np.log(LOWEST), np.log(HIGHEST)),
+            )
+        )
+        points.append(int(pairs.points.sum()))
+    total = sum(losses[1:], losses[0])
+    found = []
+    for left, own in enumerate(losses):
+        others = (total - own) / (sum(points) - points[left])
+        value = most_likely(others)
+        numbers = [number for number in range(len(clouds)) if number != left]
+        before = counts.pooled(1.0, numbers).expected_error
+        worse = counts.pooled(value, numbers).expected_error > before
+        found.append(1.0 if worse else value)
+    return found
