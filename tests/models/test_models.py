@@ -10,9 +10,12 @@ import laspy
 import numpy as np
 import pytest
 import yaml
+from pyproj import CRS
 
 from vl3d_lite import pipeline
+from vl3d_lite.pipeline.independence import caveats
 from vl3d_lite.pipeline.verify import verify
+from vl3d_lite.prediction.outcomes import PredictedCloud
 from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.runs.options import Options
 from vl3d_lite.system import file_hash
@@ -69,6 +72,23 @@ def test_a_model_records_the_hashes_of_its_files(folder):
     names = {"model.keras", "features.json", "calibration.json", "domain.json"}
     assert files.keys() == names
     assert files == {name: file_hash(folder / name) for name in names}
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda path: path.name)
+def test_a_cloud_where_a_model_was_trained_is_no_test_of_it(folder, tmp_path):
+    run = RunFolder(folder)
+    names = {"train": "training", "validation": "validation"}
+    for record in run.read_provenance()["inputs"]:
+        las = laspy.create(point_format=6, file_version="1.4")
+        las.header.scales, las.header.offsets = [0.01] * 3, record["extent"][0]
+        if record["crs"]:
+            las.header.add_crs(CRS.from_epsg(2154))
+        las.xyz = np.array(record["extent"])
+        las.write(tmp_path / "a.las")
+        outcome = PredictedCloud(str(tmp_path / "a.las"), "a.las", 2, 2, 0, 0.0)
+        other = f"the {names[record['role']]} cloud {record['path']}, which is not"
+        text = caveats(run, [outcome])["a.las"]
+        assert text.startswith(f"100% of the extent of this cloud and {other} found")
 
 
 @pytest.fixture
