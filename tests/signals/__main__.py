@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.signals.trials import make_room, reference, trial
+from tests.signals.trials import add_twin, make_room, reference, trial
 from tests.signals.verbs import LONG, VERBS
 
 
@@ -45,6 +45,8 @@ def main() -> int:
         both = [signal.SIGTERM, signal.SIGINT]
         number = both[rng.integers(2)] if count % 2 else signal.SIGKILL
         if name not in known:
+            if VERBS[name].needs_twin:
+                add_twin(room)
             known[name] = reference(room, name)
         expected, seconds = known[name]
         after = rng.uniform(0, seconds)

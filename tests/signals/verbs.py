@@ -8,7 +8,6 @@ from pathlib import Path
 import laspy
 import numpy as np
 
-SHORT = ["--set", "training.epochs=3", "--set", "training.steps_per_epoch=6"]
 QUIET = ["--quiet"]
 # Entries that no two runs share.
 CHANGING = {"seconds", "duration", "date", "time", "source", "peak_memory"}
@@ -70,6 +69,7 @@ class Verb:
         words: The command.
         results: What it leaves, so that two folders can be compared.
         needs_run: Whether it needs the trained run.
+        needs_twin: Whether it needs a second one beside it.
         more: Options with which it goes on, tried in this order: the first that is
             not refused with exit code 2.
         codes: Exit codes of success.
@@ -78,6 +78,7 @@ class Verb:
     words: tuple[str, ...]
     results: Callable[[Path], dict] = lambda folder: {}
     needs_run: bool = True
+    needs_twin: bool = False
     more: tuple[tuple[str, ...], ...] = ((), ("--overwrite",))
     codes: frozenset[int] = field(default_factory=lambda: frozenset({0}))
 
@@ -85,13 +86,13 @@ class Verb:
 RESUME = (("--resume",), ())
 VERBS = {
     "run": Verb(
-        ("run", "spec.yaml", "--run", "run", *SHORT, *QUIET),
+        ("run", "spec.yaml", "--run", "run", *QUIET),
         lambda folder: {**trained(folder), **predicted(folder), **scored(folder)},
         needs_run=False,
         more=RESUME,
     ),
     "train": Verb(
-        ("train", "spec.yaml", "--run", "run", *SHORT, *QUIET),
+        ("train", "spec.yaml", "--run", "run", *QUIET),
         trained,
         needs_run=False,
         more=RESUME,
@@ -103,13 +104,15 @@ VERBS = {
     ),
     "evaluate": Verb(("evaluate", "run", *QUIET), scored),
     "export": Verb(("export", "run", "--output", "kernels", *QUIET), exported),
-    "ensemble": Verb(("ensemble", "run", "twin", "--run", "both", *QUIET)),
+    "ensemble": Verb(
+        ("ensemble", "run", "twin", "--run", "both", *QUIET), needs_twin=True
+    ),
     "verify": Verb(("verify", "run", *QUIET)),
     "init": Verb(("init", "train.laz", "val.laz", "--output", "new.yaml", *QUIET)),
     "plan": Verb(("plan", "spec.yaml", *QUIET)),
     "check": Verb(("check", "spec.yaml")),
     "inspect": Verb(("inspect", "run")),
-    "compare": Verb(("compare", "run", "twin")),
+    "compare": Verb(("compare", "run", "twin"), needs_twin=True),
 }
 # Commands that a signal lets finish a step.
 LONG = ("run", "predict", "evaluate")
