@@ -63,6 +63,13 @@ def test_an_output_that_cannot_be_written_is_exit_code_4(place):
 
 
 @pytest.mark.slow
+def test_an_export_hides_what_tensorflow_logs_of_absent_gpus(trained, tmp_path):
+    result = vl3d("export", trained.root, "--output", tmp_path / "kernels", "--quiet")
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+@pytest.mark.slow
 def test_quiet_logs_nothing_and_logs_never_reach_stdout(trained, place, tmp_path):
     args = "predict", trained.root, place / "test.laz", "--output", tmp_path / "out"
     result = vl3d(*args, "--quiet")

@@ -9,7 +9,12 @@ import keras
 from vl3d_lite.dataset import impute_constant_features, prepare_file
 from vl3d_lite.evaluation import attention_scores, measure_kernels
 from vl3d_lite.kernels import STATISTICS, export_model_kernels
-from vl3d_lite.model import LayerKernel, kernels_of, load_kernels
+from vl3d_lite.model import (
+    LayerKernel,
+    kernels_of,
+    load_kernels,
+    prepare_backend,
+)
 from vl3d_lite.pipeline.opening import load_network, open_run
 from vl3d_lite.runs import Options, RunFolder
 from vl3d_lite.spec import Spec
@@ -56,6 +61,7 @@ def _export(run: RunFolder, folder: Path, options: Options, cloud: Path | None) 
     spec, scaling = open_run(run)
     if real_path(folder) != real_path(run.kernels) and not options.overwrite:
         _refuse_existing(folder)
+    prepare_backend(spec.seed, options.threads)
     model = load_network(run, spec, scaling)
     kernels = kernels_of(model)
     safe_point(f"{folder}: interrupted; nothing was written")
