@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from tests.fuzz.judging import Judge
 
-SECONDS = 30.0  # for one input, on a busy machine
+SECONDS = 30.0  # of processor time for one input
+WAITING = 10  # times that long an input may take where other processes are busy
 START_SECONDS = 900.0  # for the imports of a child
 BROKEN = "the fuzzer fails"
 MEMORY = 6 << 30  # bytes of address space, so that a bomb is a finding, not an outage
@@ -71,7 +73,8 @@ def fuzz(
         numbers: The inputs to try.
         seed: Of all of them.
         room: An empty folder.
-        seconds: After which an input counts as a hang.
+        seconds: Processor time after which an input counts as a hang; waiting for
+            `WAITING` times that long is one too.
         found: Called with each finding.
     """
     result, shared = Result(), room / "shared"
@@ -103,7 +106,8 @@ def _child(kind, numbers, seed, room, shared, seconds) -> Iterator[dict]:
         os.close(reading)
         _work(kind, numbers, seed, room, shared, writing)
     os.close(writing)
-    limit, began, rest = START_SECONDS, time.monotonic(), b""
+    child, rest = psutil.Process(process), b""
+    limit, began, used = START_SECONDS, time.monotonic(), 0.0
     try:
         while True:
             ready = select.select([reading], [], [], 0.5)[0]
@@ -116,8 +120,11 @@ def _child(kind, numbers, seed, room, shared, seconds) -> Iterator[dict]:
                     event = json.loads(line)
                     if "ready" not in event:
                         yield event
-                    limit, began = seconds, time.monotonic()
-            elif time.monotonic() - began > limit:
+                    limit, began, used = seconds, time.monotonic(), _used(child)
+            elif (
+                _used(child) - used > limit
+                or time.monotonic() - began > WAITING * limit
+            ):
                 os.kill(process, signal.SIGKILL)
                 yield {"findings": [f"hang: more than {limit:.0f} s"]}
                 break
@@ -130,6 +137,13 @@ def _child(kind, numbers, seed, room, shared, seconds) -> Iterator[dict]:
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, -signal.SIGKILL):
         yield {"findings": [f"crash: the process ended with {code}"]}
+
+
+def _used(process: psutil.Process) -> float:
+    """Processor time of a process and its children that ended, in seconds."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return sum(process.cpu_times()[:4])
+    return 0.0
 
 
 def _work(kind, numbers, seed, room, shared, writing) -> None:
