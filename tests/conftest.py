@@ -135,7 +135,7 @@ def handed_on():
 
 @pytest.fixture(autouse=True)
 def _own_logging():
-    """Undo what a command set: with --quiet later tests would see no warning."""
+    """Undo what a command set: with --quiet later tests would see no message."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     yield

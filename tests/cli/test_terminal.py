@@ -32,6 +32,13 @@ def test_logged_messages_are_escaped_and_shortened(capsys):
     assert len(written) < 2200
 
 
+def test_quiet_hides_messages_but_no_warning(capsys):
+    configure_logging(quiet=True)
+    logging.getLogger("vl3d_lite.x").info("progress")
+    logging.getLogger("vl3d_lite.x").warning("outside the domain")
+    assert capsys.readouterr().err == "outside the domain\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [["schema"], ["--help"], ["check", "spec.yaml"]])
 def test_a_full_standard_output_is_exit_code_4(place, command):

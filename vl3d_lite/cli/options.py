@@ -93,7 +93,7 @@ Threads = Annotated[
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Print errors only; hide logs and progress.")
+    bool, typer.Option("--quiet", help="Print warnings and errors; hide progress.")
 ]
 
 
@@ -112,11 +112,11 @@ RenamedProbe = Annotated[
 
 
 def configure_logging(*, quiet: bool) -> None:
-    """Log to stderr as plain messages; errors alone if `quiet`."""
+    """Log to stderr as plain messages; warnings and errors alone if `quiet`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LogFormatter("%(message)s"))
     logging.basicConfig(
-        level=logging.ERROR if quiet else logging.INFO,
+        level=logging.WARNING if quiet else logging.INFO,
         handlers=[handler],
         force=True,
     )
