@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.prediction import outcomes
 from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.outcomes import PredictedCloud, read_outcomes, record_path
 from vl3d_lite.prediction.outputs import Outputs
+from vl3d_lite.runs.shard import Shard
 from vl3d_lite.system.hashing import file_hash
-from vl3d_lite.system.writing import replacing
+from vl3d_lite.system.writing import replacing, write_text
 
 ORIGIN = Origin("town", "w" * 64, "n" * 64, "f" * 64, {"votes": 2}, "", 0.7)
 
@@ -162,6 +164,70 @@ def test_two_processes_share_a_folder_but_no_output(clouds):
         ):
             pass
     assert [item.output for item in read_outcomes(first.folder)] == ["a.laz", "b.laz"]
+
+
+def listed(folder):
+    listing = json.loads((folder / "predictions.json").read_text())
+    return [cloud["output"] for cloud in listing["clouds"]]
+
+
+def test_the_last_shard_lists_the_clouds_of_all(clouds):
+    folder = clouds[0].parents[1] / "out"
+    second = outputs(clouds, shard=Shard(2, 2))
+    assert predict(second) == ["b.laz"]
+    assert list(second.outcomes) == ["b.laz"]
+    assert not (folder / "predictions.json").exists()
+    assert [record.output for record in read_outcomes(folder)] == ["b.laz"]
+    assert predict(outputs(clouds, shard=Shard(1, 2))) == ["a.laz"]
+    assert listed(folder) == ["a.laz", "b.laz"]
+    assert predict(outputs(clouds, resume=True)) == []
+
+
+def test_a_later_command_lists_what_shards_left(clouds):
+    folder = clouds[0].parents[1] / "out"
+    predict(outputs(clouds, shard=Shard(1, 2)))
+    with pytest.raises(KeyboardInterrupt):
+        predict(outputs(clouds, shard=Shard(2, 2)), killed_before="record")
+    assert predict(outputs(clouds, resume=True)) == []
+    assert listed(folder) == ["a.laz", "b.laz"]
+
+
+def test_an_empty_shard_leaves_nothing(clouds):
+    out = outputs(clouds[:1], shard=Shard(1, 2))
+    assert predict(out) == []
+    assert not out.folder.exists()
+
+
+def test_clouds_of_one_name_in_two_shards_are_an_error(clouds, tmp_path):
+    twin = tmp_path / "other/a.laz"
+    twin.parent.mkdir()
+    twin.write_text("another cloud")
+    for number in (1, 2, 3):
+        with pytest.raises(SpecError, match=r"several clouds are named a\.laz"):
+            outputs([*clouds, twin], shard=Shard(number, 3))
+
+
+def test_the_list_is_written_once_for_all_clouds(clouds, monkeypatch):
+    written = []
+    monkeypatch.setattr(outcomes, "write_text", lambda path, text: written.append(path))
+    out = outputs(clouds)
+    predict(out)
+    assert written == [out.folder / "predictions.json"]
+
+
+def test_a_record_that_appears_while_the_list_is_made_gets_into_it(clouds, monkeypatch):
+    folder = clouds[0].parents[1] / "out"
+    predict(outputs(clouds[:1]))
+
+    def write(path, text):
+        monkeypatch.setattr(outcomes, "write_text", write_text)
+        predict(outputs(clouds[1:], shard=Shard(1, 1)))  # in another process
+        write_text(path, text)
+
+    (folder / "predictions.json").unlink()
+    monkeypatch.setattr(outcomes, "write_text", write)
+    assert [record.output for record in outcomes.assemble(folder)] == ["a.laz", "b.laz"]
+    assert listed(folder) == ["a.laz", "b.laz"]
 
 
 def test_a_folder_that_stays_empty_is_removed(clouds):

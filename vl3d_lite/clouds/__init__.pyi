@@ -11,6 +11,7 @@ from .files import find_clouds as find_clouds
 from .files import log_other_name as log_other_name
 from .files import names_cloud as names_cloud
 from .header_check import read_header as read_header
+from .lists import find_listed_clouds as find_listed_clouds
 from .reading import LasSummary as LasSummary
 from .reading import describe_las as describe_las
 from .reading import read_las as read_las

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vl3d_lite.dataset import check_clouds, impute_constant_features, prepare_file
-from vl3d_lite.errors import DataError
+from vl3d_lite.errors import DataError, ResourceError
 from vl3d_lite.evaluation import (
     Disagreement,
     Evaluation,
@@ -29,6 +29,7 @@ from vl3d_lite.prediction import (
     PredictedCloud,
     ReliabilityCounts,
     Temperature,
+    assemble,
     group_classes,
     read_outcomes,
 )
@@ -82,7 +83,7 @@ def evaluate_locked(run: RunFolder, folder: Path) -> Evaluation | None:
 
 def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
     spec, _ = open_run(run)
-    outcomes = read_outcomes(folder)
+    outcomes = _assembled(folder)
     if not outcomes:
         raise DataError(
             f"{folder}: holds no predictions; run `vl3d-lite predict` first"
@@ -112,6 +113,15 @@ def _evaluate(run: RunFolder, folder: Path) -> Evaluation | None:
         run.update_provenance(evaluated=_relative(folder, run))
     write_run_report(target, spec, result, folder, outcomes, disagreements)
     return result
+
+
+def _assembled(folder: Path) -> list[PredictedCloud]:
+    """The records of a folder; also lists them, if several processes wrote them."""
+    try:
+        return assemble(folder)
+    except ResourceError as error:  # the folder of another user
+        logger.warning("warning: %s", error)
+        return read_outcomes(folder)
 
 
 def require_own(

@@ -12,9 +12,14 @@ from .outcomes import PREDICTION_RAW as PREDICTION_RAW
 from .outcomes import REJECTED as REJECTED
 from .outcomes import ClassTotal as ClassTotal
 from .outcomes import PredictedCloud as PredictedCloud
+from .outcomes import assemble as assemble
 from .outcomes import read_outcomes as read_outcomes
 from .outputs import Outputs as Outputs
 from .places import fit_over_places as fit_over_places
+from .record_files import Starts as Starts
+from .record_files import announce as announce
+from .record_files import keep as keep
+from .record_files import settle as settle
 from .votes import CellPrediction as CellPrediction
 from .votes import predict_cells as predict_cells
 from .votes import softmax as softmax

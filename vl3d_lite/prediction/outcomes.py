@@ -1,10 +1,12 @@
 """The record of each predicted cloud, and the list of them."""
 
 import hashlib
+import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +14,15 @@ from pydantic import ConfigDict, Field
 
 from vl3d_lite.errors import DataError
 from vl3d_lite.runs import FileName
-from vl3d_lite.system import is_draft, read_record
+from vl3d_lite.system import is_draft, read_record, write_text
 
 logger = logging.getLogger(__name__)
 
 LISTING = "predictions.json"
 # One file for each output: processes that share a folder never write the same one.
 RECORDS = ".records"
+_SUFFIX = ".json"
+_LARGEST_LISTING = 2**30  # bytes; a record has one or two thousand
 _LONGEST_STEM = 200  # bytes of a name that a suffix and a draft still fit to
 # The dimension of the classes that points below `min_confidence` would have had.
 PREDICTION_RAW = "prediction_raw"
@@ -127,26 +131,118 @@ def record_path(folder: Path, output: str) -> Path:
     if len(name) > _LONGEST_STEM:
         digest = hashlib.sha256(name).hexdigest()[:16].encode()
         name = name[: _LONGEST_STEM - 17] + b"~" + digest
-    return folder / RECORDS / (os.fsdecode(name) + ".json")
+    return folder / RECORDS / (os.fsdecode(name) + _SUFFIX)
+
+
+class Records:
+    """The records in a folder, each read once.
+
+    Args:
+        folder: The folder of the outputs.
+        names: Outputs whose records count; None for all.
+    """
+
+    def __init__(self, folder: Path, names: Collection[str] | None = None):
+        self.folder = folder
+        self._files: frozenset[str] | None = None
+        if names is not None:
+            self._files = frozenset(record_path(folder, n).name for n in names)
+        self._read: dict[str, tuple[tuple[int, ...], PredictedCloud]] = {}
+
+    def read(self) -> list[PredictedCloud]:
+        """The records of outputs that exist or are listed, sorted by output.
+
+        Raises:
+            DataError: The list or a record is damaged, or an earlier version wrote
+                it.
+        """
+        files = self._identified()
+        for name in self._read.keys() - files.keys():
+            del self._read[name]
+        for name, identity in files.items():
+            if name not in self._read or self._read[name][0] != identity:
+                record = read_outcome(self.folder / RECORDS / name)
+                self._read[name] = identity, record
+        records = {record.output: record for _, record in self._read.values()}
+        listed = self._listed(records)
+        there = {entry.name for entry in _entries(self.folder)}
+        found = {
+            **listed,
+            **{n: r for n, r in records.items() if n in listed or n in there},
+        }
+        return [found[name] for name in sorted(found)]
+
+    def changed(self) -> bool:
+        """Whether a record has been added, replaced or removed since `read`."""
+        return self._identified() != {
+            name: identity for name, (identity, _) in self._read.items()
+        }
+
+    def _identified(self) -> dict[str, tuple[int, ...]]:
+        """The files of the records, each with what changes when it is replaced."""
+        found: dict[str, tuple[int, ...]] = {}
+        for entry in _entries(self.folder / RECORDS):
+            counts = self._files is None or entry.name in self._files
+            if counts and entry.name.endswith(_SUFFIX) and not is_draft(Path(entry)):
+                with suppress(FileNotFoundError):
+                    stat = entry.stat()
+                    identity = stat.st_ino, stat.st_size, stat.st_mtime_ns
+                    found[entry.name] = identity
+        return found
+
+    def _listed(self, records: Collection[str]) -> dict[str, PredictedCloud]:
+        """What the list holds; of some names only where a record is missing."""
+        if self._files is not None and len(records) == len(self._files):
+            return {}
+        listed = read_listing(self.folder)
+        if self._files is None:
+            return listed
+        return {
+            name: record
+            for name, record in listed.items()
+            if record_path(self.folder, name).name in self._files
+        }
 
 
 def read_outcomes(folder: Path) -> list[PredictedCloud]:
-    """The records of the clouds in a folder, in the order of ``predictions.json``.
+    """The records of the clouds in a folder, sorted by the names of the outputs.
 
     The records themselves count, where they exist: the list is made from them.
 
     Raises:
         DataError: The list or a record is damaged, or an earlier version wrote it.
     """
-    listed = read_listing(folder)
-    records = {}
-    for path in sorted((folder / RECORDS).glob("*.json")):
-        if is_draft(path):
-            continue
-        record = read_outcome(path)
-        if record.output in listed or (folder / record.output).exists():
-            records[record.output] = record
-    return list({**listed, **records}.values())
+    return Records(folder).read()
+
+
+def assemble(folder: Path) -> list[PredictedCloud]:
+    """Make ``predictions.json`` from the records of all processes.
+
+    Several processes may do so at the same time: the last one that writes the list
+    has seen all records.
+
+    Returns:
+        The records, as `read_outcomes`.
+
+    Raises:
+        DataError: As `read_outcomes`.
+        ResourceError: The list cannot be written.
+    """
+    records = Records(folder)
+    while True:
+        outcomes = records.read()
+        if outcomes and outcomes != list(read_listing(folder).values()):
+            lines = (json.dumps(asdict(one), allow_nan=False) for one in outcomes)
+            text = '{"clouds": [\n' + ",\n".join(lines) + "\n]}\n"
+            write_text(folder / LISTING, text)
+        if not records.changed():
+            return outcomes
+
+
+def all_recorded(folder: Path, outputs: Iterable[str]) -> bool:
+    """Whether each of some outputs has a record; the records are not read."""
+    files = {entry.name for entry in _entries(folder / RECORDS)}
+    return all(record_path(folder, name).name in files for name in outputs)
 
 
 def read_outcome(path: Path) -> PredictedCloud:
@@ -167,11 +263,20 @@ def read_listing(folder: Path) -> dict[str, PredictedCloud]:
     listing = folder / LISTING
     if not listing.is_file():
         return {}
+    remedy = "predict again with --overwrite"
     try:
-        read = read_record(listing, _Listing, "predict again with --overwrite")
+        read = read_record(listing, _Listing, remedy, _LARGEST_LISTING)
     except DataError as error:
-        if not any((folder / RECORDS).glob("*.json")):
+        if not any((folder / RECORDS).glob(f"*{_SUFFIX}")):
             raise
         logger.warning("%s. The records in %s are used instead", error, RECORDS)
         return {}
     return {record.output: record for record in read.clouds}
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []

@@ -1,9 +1,9 @@
 """The folder of predicted clouds: which are to do, and the record of each."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from vl3d_lite.errors import DataError, SpecError
@@ -12,26 +12,24 @@ from vl3d_lite.prediction.outcomes import (
     LISTING,
     RECORDS,
     PredictedCloud,
-    read_listing,
+    Records,
+    all_recorded,
+    assemble,
     read_outcome,
-    read_outcomes,
-    record_path,
 )
+from vl3d_lite.prediction.record_files import announce, keep, settle_all
 from vl3d_lite.prediction.source_hash import source_hash
+from vl3d_lite.runs import Shard
 from vl3d_lite.system import (
     claimed,
-    exclusive,
-    file_hash,
     output_errors,
     remove_leftovers,
     require_free,
     safe_point,
-    write_json,
 )
 
 logger = logging.getLogger(__name__)
 
-_ANNOUNCED = ".new"  # suffix of the record of an output that gets its name next
 _MOST_NAMED = 5  # outputs that a message names; the others are counted
 
 
@@ -40,6 +38,7 @@ class Outputs:
 
     A record is written before its output gets its name and holds the hash of it, so
     that after a kill at any moment the next command knows which outputs are whole.
+    The list of all records is made once, at the end.
 
     Args:
         folder: Created by `claimed`.
@@ -47,10 +46,12 @@ class Outputs:
         resume: Skip clouds that are already predicted.
         overwrite: Replace earlier outputs; with `resume`, only those that differ
             from what would be written.
+        shard: The part of the sources that this process predicts; None for all.
 
     Attributes:
-        targets: The output path of each source.
-        outcomes: The record of each predicted cloud, by output name.
+        targets: The output path of each source of this process.
+        outcomes: The record of each predicted cloud, by output name; of a shard
+            those of its own clouds.
         remaining: Sources that are not predicted yet; all before `decide`.
 
     Raises:
@@ -60,13 +61,25 @@ class Outputs:
     """
 
     def __init__(
-        self, folder: Path, sources: Sequence[Path], *, resume: bool, overwrite: bool
+        self,
+        folder: Path,
+        sources: Sequence[Path],
+        *,
+        resume: bool,
+        overwrite: bool,
+        shard: Shard | None = None,
     ):
         self.folder = folder
-        self.resume, self.overwrite = resume, overwrite
-        self.targets = {source: folder / _output_name(source) for source in sources}
-        self.remaining = list(sources)
+        self.resume, self.overwrite, self.shard = resume, overwrite, shard
+        # The names of all shards: two of them must not write one output.
+        self._names = _output_names(sources)
+        part = shard.part(sources) if shard else list(sources)
+        self.targets = {source: folder / _output_name(source) for source in part}
+        self.remaining = part
         self.outcomes: dict[str, PredictedCloud] = {}
+        own = [target.name for target in self.targets.values()] if shard else None
+        self.claim: Path | None = None  # the file that claims the outputs
+        self._records = Records(folder, own)
         if not overwrite:
             self._read()
         self._refuse()
@@ -75,22 +88,25 @@ class Outputs:
     def claimed(self) -> Iterator[None]:
         """Create the folder, and keep other processes from the outputs for a block.
 
-        What killed processes left is cleaned up. A folder that stays empty is
-        removed.
+        What killed processes left is cleaned up. When the block ends without an
+        error, ``predictions.json`` is made: by a shard, if it is the last one. A
+        folder that stays empty is removed.
 
         Raises:
             ResourceError: Another process writes one of the outputs, or the folder
-                cannot be written to.
+                or the list cannot be written to.
         """
         records, missing = self.folder / RECORDS, not self.folder.exists()
         with output_errors(self.folder):
             records.mkdir(parents=True, exist_ok=True)
         try:
             names = [target.name for target in self.targets.values()]
-            with claimed(records, names, self.folder):
+            with claimed(records, names, self.folder) as self.claim:
                 remove_leftovers(self.folder)
                 remove_leftovers(records)
                 yield
+                if not self.shard or all_recorded(self.folder, self._names):
+                    assemble(self.folder)
         finally:
             with suppress(OSError):
                 records.rmdir()
@@ -111,7 +127,8 @@ class Outputs:
                 the outputs that differ, and how.
             DataError: A source cannot be read.
         """
-        self._settle()
+        settle_all(self.folder, [one.name for one in self.targets.values()])
+        self._read()
         self._refuse()
         self.remaining, changed = [], []
         for source, target in self.targets.items():
@@ -132,50 +149,20 @@ class Outputs:
         Raises:
             ResourceError: The record cannot be written.
         """
-        write_json(self._announced(outcome.output), asdict(outcome))
+        announce(self.folder, outcome)
 
     def record(self, outcome: PredictedCloud) -> None:
-        """Keep the announced record of an output, and list it.
+        """Keep the announced record of an output.
 
         Raises:
-            ResourceError: Record or list cannot be written.
+            ResourceError: The record cannot be written.
         """
-        path = record_path(self.folder, outcome.output)
+        keep(self.folder, outcome.output)
         self.outcomes[outcome.output] = outcome
-        with output_errors(path):
-            self._announced(outcome.output).replace(path)
-            with exclusive(path.parent):
-                self._list({**read_listing(self.folder), outcome.output: outcome})
-
-    def _announced(self, output: str) -> Path:
-        return record_path(self.folder, output).with_suffix(_ANNOUNCED)
-
-    def _settle(self) -> None:
-        """Keep the records that a killed process announced, where the output is there.
-
-        The others are removed: their outputs never got their names.
-        """
-        with output_errors(self.folder):
-            for target in self.targets.values():
-                announced = self._announced(target.name)
-                with suppress(FileNotFoundError, DataError):
-                    record = read_outcome(announced)
-                    if file_hash(target) == record.sha256:
-                        announced.replace(record_path(self.folder, target.name))
-                        continue
-                announced.unlink(missing_ok=True)
-            with exclusive(self.folder / RECORDS):
-                self._read()
-                if self.outcomes != read_listing(self.folder):
-                    self._list(self.outcomes)
-
-    def _list(self, outcomes: dict[str, PredictedCloud]) -> None:
-        clouds = [asdict(item) for item in outcomes.values()]
-        write_json(self.folder / LISTING, {"clouds": clouds})
 
     def _read(self) -> None:
         try:
-            outcomes = read_outcomes(self.folder)
+            outcomes = self._records.read()
         except DataError as error:
             if not self.overwrite:
                 raise
@@ -191,7 +178,7 @@ class Outputs:
             except DataError:
                 path.unlink()
         (self.folder / LISTING).unlink(missing_ok=True)
-        return read_outcomes(self.folder)
+        return self._records.read()
 
     def _differences(self, source: Path, target: Path, origin: Origin) -> Iterator[str]:
         record = self.outcomes.get(target.name)
@@ -216,13 +203,6 @@ class Outputs:
         )
 
     def _refuse(self) -> None:
-        names = [target.name for target in self.targets.values()]
-        repeated = {name for name in names if names.count(name) > 1}
-        if repeated:
-            raise SpecError(
-                f"several clouds are named {', '.join(sorted(repeated))}; predict them "
-                "into separate folders with --output"
-            )
         for source, target in self.targets.items():
             if target.exists() and target.resolve() == source.resolve():
                 raise SpecError(
@@ -236,6 +216,23 @@ class Outputs:
                 remedy="name another folder with --output",
                 resume="skip finished clouds",
             )
+
+
+def _output_names(sources: Sequence[Path]) -> list[str]:
+    """The names of all outputs, each once.
+
+    Raises:
+        SpecError: Two of them are equal.
+    """
+    names = Counter(map(_output_name, sources))
+    if repeated := sorted(name for name, count in names.items() if count > 1):
+        more = len(repeated) - _MOST_NAMED
+        named = ", ".join(repeated[:_MOST_NAMED])
+        raise SpecError(
+            f"several clouds are named {named}{f' and {more} more' * (more > 0)}; "
+            "predict them into separate folders with --output"
+        )
+    return list(names)
 
 
 def _output_name(source: Path) -> str:

@@ -7,7 +7,10 @@ from .history import write_history as write_history
 from .options import Options as Options
 from .provenance import package_versions as package_versions
 from .records import FileName as FileName
+from .shard import Shard as Shard
 from .shipped import OUTPUT as OUTPUT
 from .shipped import find_run as find_run
 from .shipped import is_auto as is_auto
 from .shipped import shipped_runs as shipped_runs
+from .workers import Workers as Workers
+from .workers import workers_of as workers_of

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from vl3d_lite.runs.shard import Shard
+from vl3d_lite.runs.workers import Workers
+
 
 @dataclass(frozen=True)
 class Options:
@@ -13,6 +16,9 @@ class Options:
         resume: Continue an interrupted run.
         overwrite: Replace existing output.
         replace: Replace dimensions of the same name in the input.
+        shard: The part of the clouds that this process predicts; None for all.
+        workers: The processes that predict; None for this one.
+        worker_threads: Processors of each worker, at least 1; None for an equal share.
     """
 
     threads: int
@@ -20,3 +26,6 @@ class Options:
     resume: bool = False
     overwrite: bool = False
     replace: bool = False
+    shard: Shard | None = None
+    workers: Workers | None = None
+    worker_threads: int | None = None

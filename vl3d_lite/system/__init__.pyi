@@ -30,6 +30,10 @@ from .reading import read_record as read_record
 from .reading import read_text as read_text
 from .reading import reading_remedy as reading_remedy
 from .reading import require_regular_file as require_regular_file
+from .remote import STOPPED as STOPPED
+from .remote import call as call
+from .remote import request_stop as request_stop
+from .remote import worker_facts as worker_facts
 from .resources import NVIDIA as NVIDIA
 from .resources import container_memory as container_memory
 from .resources import cpu_limit as cpu_limit

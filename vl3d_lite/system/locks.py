@@ -54,13 +54,16 @@ def locked(path: Path, what: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed(folder: Path, names: Sequence[str], what: Path) -> Iterator[None]:
+def claimed(folder: Path, names: Sequence[str], what: Path) -> Iterator[Path]:
     """Claim names while a block runs, so that no other process uses them.
 
     Args:
         folder: The folder of the claims; it exists.
         names: What is claimed.
         what: What the names are entries of; named in the message.
+
+    Yields:
+        The file of the claim, which exists while the block runs.
 
     Raises:
         ResourceError: Another process has claimed one of the names. The message names
@@ -76,7 +79,7 @@ def claimed(folder: Path, names: Sequence[str], what: Path) -> Iterator[None]:
         assert descriptor is not None  # its name is new
         _write(descriptor, names)
     try:
-        yield
+        yield path
     finally:
         _release(descriptor, path)
 

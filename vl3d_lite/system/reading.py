@@ -147,19 +147,22 @@ def _children(value: Any, allow_nan: bool) -> list[Any]:
     return []
 
 
-def read_record(path: Path, kind: type[Record], remedy: str) -> Record:
+def read_record(
+    path: Path, kind: type[Record], remedy: str, most: int = LARGEST_FILE
+) -> Record:
     """Read a JSON file as a pydantic model, or as another type pydantic validates.
 
     Args:
         path: The file.
         kind: The type of the content.
         remedy: What to do if it cannot be used.
+        most: Largest size in bytes.
 
     Raises:
         DataError: As `read_bytes`, or the content is not of this type. The message
             names the first wrong entry.
     """
-    data = read_bytes(path, remedy)
+    data = read_bytes(path, remedy, most)
     try:
         return parse_record(data, kind)
     except ValueError as error:
