@@ -23,7 +23,10 @@ from vl3d_lite.spec.reader import read_spec
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Pages that need another machine, or data that the project does not ship.
-ELSEWHERE = {"docker.md": "docker ", "results.md": "$D", "ablations.md": "$D"}
+ELSEWHERE = {
+    **{"docker.md": "docker ", "results.md": "$D", "ablations.md": "$D"},
+    "scale.md": "$D",
+}
 SMALL = [
     *("--set", "training.epochs=1", "--set", "training.steps_per_epoch=2"),
     *("--set", "model.stages=[{points: 128, channels: 8, blocks: [kpconvx]}]"),

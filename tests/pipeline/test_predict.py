@@ -272,7 +272,7 @@ def test_an_output_that_cannot_be_written_is_an_error_before_predicting(
     trained, place, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(module("predict"), "Classifier", None)
+    monkeypatch.setattr(module("predict"), "_predict_here", None)
     with pytest.raises(ResourceError, match="cannot be written"):
         pipeline.predict(trained, [place / "test.laz"], tmp_path / "file/out", OPTIONS)
 

@@ -53,7 +53,7 @@ COMMANDS: tuple[tuple[Callable, str, str], ...] = (
     (
         runs.predict,
         "vl3d-lite predict als_dense scans/*.laz --output out/",
-        'vl3d-lite predict runs/town new.laz --classes "ground, above:1=*"',
+        "vl3d-lite predict runs/town @tiles.txt --workers 4",
     ),
     (
         runs.evaluate,

@@ -12,7 +12,7 @@ import typer
 
 from vl3d_lite.cli.terminal import LogFormatter
 from vl3d_lite.errors import SpecError
-from vl3d_lite.runs import Options, RunFolder, find_run
+from vl3d_lite.runs import Options, RunFolder, Shard, find_run, workers_of
 from vl3d_lite.system import (
     require_address_space,
     safe_point,
@@ -89,11 +89,57 @@ Threads = Annotated[
         "--threads",
         metavar="COUNT",
         callback=_at_least_one,
-        help="Number of CPU threads. Default: all that the process may use.",
+        help="Number of CPU threads, of each worker if there are several. Default: all "
+        "that the process may use.",
     ),
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print warnings and errors; hide progress.")
+]
+
+
+Clouds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CLOUD",
+        help="LAS or LAZ files, globs, folders, or lists of files: `@tiles.txt` has "
+        "one file per line.",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="NUMBER/COUNT",
+        help="Classify one part of the clouds, such as 3/40. All parts share a folder.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="COUNT",
+        help="Classify with processes of this machine, one GPU each; with a YAML file "
+        "as --cluster, with as many workers of a batch system.",
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Classify with the workers of a Dask scheduler, such as tcp://node1:8786, "
+        "or of a batch system that a YAML file describes.",
+    ),
+]
+ClassGroups = Annotated[
+    str,
+    typer.Option(
+        "--classes",
+        metavar="NAME[:CODE]=CLASS+CLASS,...",
+        help="Merge classes; their probabilities are summed. `*` stands for all "
+        "other classes.",
+    ),
 ]
 
 
@@ -120,7 +166,7 @@ def configure_logging(*, quiet: bool) -> None:
         handlers=[handler],
         force=True,
     )
-    for noisy in ("h5py", "absl", "matplotlib", "jax"):
+    for noisy in ("h5py", "absl", "matplotlib", "jax", "distributed"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
@@ -187,6 +233,9 @@ def pipeline_options(
     resume: bool = False,
     overwrite: bool = False,
     replace: bool = False,
+    shard: str | None = None,
+    workers: int | None = None,
+    cluster: str | None = None,
 ) -> Options:
     """The options of a command as the pipeline takes them."""
     return Options(
@@ -195,6 +244,9 @@ def pipeline_options(
         resume=resume,
         overwrite=overwrite,
         replace=replace,
+        shard=None if shard is None else Shard.parse(shard),
+        workers=workers_of(workers, cluster),
+        worker_threads=threads,
     )
 
 

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from vl3d_lite.cli.options import (
+    ClassGroups,
+    Clouds,
+    ClusterOption,
     Overrides,
     Overwrite,
     Quiet,
@@ -15,8 +18,10 @@ from vl3d_lite.cli.options import (
     RunOption,
     RunPath,
     RunPaths,
+    ShardOption,
     SpecPath,
     Threads,
+    WorkersOption,
     configure_logging,
     load_pipeline,
     load_spec,
@@ -82,10 +87,7 @@ def train(
 
 def predict(
     run: RunPath,
-    clouds: Annotated[
-        list[str],
-        typer.Argument(metavar="CLOUD", help="LAS or LAZ files, globs or folders."),
-    ],
+    clouds: Clouds,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -95,16 +97,11 @@ def predict(
             "shipped model.",
         ),
     ] = None,
-    classes: Annotated[
-        str,
-        typer.Option(
-            "--classes",
-            metavar="NAME[:CODE]=CLASS+CLASS,...",
-            help="Merge classes; their probabilities are summed. `*` stands for all "
-            "other classes.",
-        ),
-    ] = "",
+    classes: ClassGroups = "",
     set_: Overrides = None,
+    shard: ShardOption = None,
+    workers: WorkersOption = None,
+    cluster: ClusterOption = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     replace: Replace = False,
@@ -121,13 +118,20 @@ def predict(
     written as (default: that of its first class), and the classes to merge.
     """
     configure_logging(quiet=quiet)
-    from vl3d_lite.clouds import find_clouds
+    from vl3d_lite.clouds import find_listed_clouds
 
     folder = None if is_auto(run) else trained_run(run)
-    paths = find_clouds(clouds, Path.cwd())
     options = pipeline_options(
-        threads, quiet, resume=resume, overwrite=overwrite, replace=replace
+        threads,
+        quiet,
+        resume=resume,
+        overwrite=overwrite,
+        replace=replace,
+        shard=shard,
+        workers=workers,
+        cluster=cluster,
     )
+    paths = find_listed_clouds(clouds, Path.cwd())
     target = output or (OUTPUT if folder is None else folder.predictions)
     pipeline = load_pipeline()
     classify = pipeline.predict_with_fitting_models

@@ -125,7 +125,8 @@ def init(
     clouds: Annotated[
         list[str],
         typer.Argument(
-            metavar="CLOUD", help="Labeled LAS or LAZ files, globs or folders."
+            metavar="CLOUD",
+            help="Labeled LAS or LAZ files, globs, folders, or lists (`@tiles.txt`).",
         ),
     ],
     output: Annotated[
@@ -150,11 +151,11 @@ def init(
     blocks are written as new files. Clouds without labels become clouds to predict.
     """
     configure_logging(quiet=quiet)
-    from vl3d_lite.clouds import find_clouds
+    from vl3d_lite.clouds import find_listed_clouds
     from vl3d_lite.guide import propose_spec
 
     propose_spec(
-        find_clouds(clouds, Path.cwd()),
+        find_listed_clouds(clouds, Path.cwd()),
         output,
         split_into=split_into,
         overwrite=overwrite,

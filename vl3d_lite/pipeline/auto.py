@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,14 @@ def predict_with_fitting_models(
         VL3DError: The error of the first cloud that failed.
     """
     # Outputs of two clouds must not meet, whatever their models are.
-    Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
+    outputs = Outputs(
+        folder,
+        paths,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        shard=options.shard,
+    )
+    paths, options = outputs.remaining, replace(options, shard=None)
     candidates = _candidates(overrides)
     chosen, errors = _chosen(paths, candidates, options.threads)
     runs = {candidate.name: candidate.run for candidate in candidates}

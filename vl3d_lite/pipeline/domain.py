@@ -7,6 +7,7 @@ from pathlib import Path
 from vl3d_lite.dataset import (
     RANKING,
     Departure,
+    Domain,
     compare_clouds,
     departure_rows,
     read_domain,
@@ -38,6 +39,20 @@ def outside_domain(
     Raises:
         DataError: ``domain.json`` is damaged, or not the one of the run.
     """
+    domain = warn_of_no_domain(run)
+    if domain is None:
+        return {}
+    found = compare_clouds(domain, paths, spec, threads)
+    log_departures(found, run.root.name)
+    return {path: [one.quantity for one in own] for path, own in found.items()}
+
+
+def warn_of_no_domain(run: RunFolder) -> Domain | None:
+    """The domain of a run; None where it has none, with a warning.
+
+    Raises:
+        DataError: ``domain.json`` is damaged, or not the one of the run.
+    """
     domain = read_domain(run.recorded_domain())
     if domain is None:
         logger.warning(
@@ -46,10 +61,7 @@ def outside_domain(
             run.root,
             run.domain.name,
         )
-        return {}
-    found = compare_clouds(domain, paths, spec, threads)
-    log_departures(found, run.root.name)
-    return {path: [one.quantity for one in own] for path, own in found.items()}
+    return domain
 
 
 def log_departures(found: dict[Path, list[Departure]], model: str) -> None:

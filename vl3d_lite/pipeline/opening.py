@@ -1,7 +1,7 @@
 """Opening a trained run: its spec, scaling, calibration and network."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,17 @@ import keras
 
 from vl3d_lite.dataset import FeatureScaling, batch_spec
 from vl3d_lite.errors import DataError, SpecError
-from vl3d_lite.model import load_model
-from vl3d_lite.prediction import Origin, Temperature
-from vl3d_lite.runs import RunFolder, provenance
+from vl3d_lite.model import load_model, prepare_backend
+from vl3d_lite.prediction import (
+    Classifier,
+    Inference,
+    Origin,
+    Temperature,
+    group_classes,
+)
+from vl3d_lite.runs import Options, RunFolder, provenance
 from vl3d_lite.spec import Spec, feature_columns, read_spec
-from vl3d_lite.system import file_hash, read_text
+from vl3d_lite.system import Interrupts, file_hash, read_text
 from vl3d_lite.training import require_same_features
 
 logger = logging.getLogger(__name__)
@@ -147,6 +153,81 @@ def load_network(run: RunFolder, spec: Spec, scaling: FeatureScaling) -> keras.M
             "Restore both from one run, or train again"
         )
     return model
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A trained run, opened to predict clouds; its network is not loaded yet.
+
+    Attributes:
+        run: The run folder.
+        spec: Its spec, with the settings of the prediction.
+        scaling: The scaling of its features.
+        temperature: The calibration.
+        class_groups: The groups that classes are merged into; empty for none.
+        grouped: The spec of the classes that are written.
+        origin: What the predictions are made with.
+    """
+
+    run: RunFolder
+    spec: Spec
+    scaling: FeatureScaling
+    temperature: Temperature
+    class_groups: str
+    grouped: Spec
+    origin: Origin
+
+    def classifier(
+        self,
+        options: Options,
+        interrupts: Interrupts,
+        outside: Mapping[Path, Sequence[str]],
+    ) -> Classifier:
+        """Load the network.
+
+        Args:
+            options: Options of the command.
+            interrupts: Checked for a signal.
+            outside: For clouds outside the domain of the run what lies outside.
+
+        Raises:
+            DataError: The network cannot be loaded, or is not the one of the run.
+        """
+        prepare_backend(self.spec.seed, options.threads)
+        network = load_network(self.run, self.spec, self.scaling)
+        return Classifier(
+            Inference(network, self.spec),
+            self.spec,
+            self.scaling,
+            options,
+            interrupts,
+            self.temperature,
+            self.class_groups,
+            self.origin,
+            outside,
+        )
+
+
+def open_to_predict(
+    run: RunFolder, overrides: Sequence[str], class_groups: str
+) -> OpenedRun:
+    """Open a trained run to predict clouds with it.
+
+    Args:
+        run: The run folder.
+        overrides: Changes of the spec, ``key=value`` each.
+        class_groups: Groups to merge the classes into; empty for none.
+
+    Raises:
+        SpecError: An override or a group is invalid.
+        DataError: The folder is not a trained run of this version.
+    """
+    spec, scaling = open_run(run, overrides)
+    temperature = open_calibration(run, spec)
+    # Invalid groups are an error before anything is done.
+    grouped = group_classes(spec, class_groups)[0] if class_groups else spec
+    origin = origin_of(run, spec, temperature, class_groups)
+    return OpenedRun(run, spec, scaling, temperature, class_groups, grouped, origin)
 
 
 @dataclass(frozen=True)

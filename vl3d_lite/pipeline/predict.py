@@ -11,11 +11,13 @@ from vl3d_lite.errors import DataError, SpecError, VL3DError
 from vl3d_lite.model import prepare_backend
 from vl3d_lite.pipeline.cloud_queue import CloudQueue
 from vl3d_lite.pipeline.domain import outside_domain
+from vl3d_lite.pipeline.on_workers import predict_on_workers
 from vl3d_lite.pipeline.opening import (
+    OpenedRun,
     load_network,
     open_calibration,
     open_run,
-    origin_of,
+    open_to_predict,
 )
 from vl3d_lite.prediction import (
     Classifier,
@@ -24,7 +26,6 @@ from vl3d_lite.prediction import (
     Outputs,
     PredictedCloud,
     class_column,
-    group_classes,
 )
 from vl3d_lite.report import write_color_files
 from vl3d_lite.runs import Options, RunFolder
@@ -59,7 +60,8 @@ def predict(
             `group_classes` reads them; empty for none.
 
     Returns:
-        The record of each cloud that was predicted, now or before.
+        The record of each cloud in the folder, predicted now or before; of a shard
+        the records of its own clouds.
 
     Raises:
         SpecError: An override or a group is invalid, or an output exists that may
@@ -68,32 +70,44 @@ def predict(
             done. The errors of the others are logged as they occur.
     """
     _require_allowed(overrides)
-    spec, scaling = open_run(run, overrides)
-    temperature = open_calibration(run, spec)
-    # Invalid groups are an error before anything is done.
-    grouped = group_classes(spec, class_groups)[0] if class_groups else spec
-    outputs = Outputs(folder, paths, resume=options.resume, overwrite=options.overwrite)
-    origin = origin_of(run, spec, temperature, class_groups)
+    opened = open_to_predict(run, overrides, class_groups)
+    outputs = Outputs(
+        folder,
+        paths,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        shard=options.shard,
+    )
     with outputs.claimed():
-        outputs.decide(origin)
+        outputs.decide(opened.origin)
         if not outputs.remaining:
+            if options.shard and not outputs.targets:
+                logger.info("shard %s holds no clouds", options.shard)
             return list(outputs.outcomes.values())
-        if warning := exclusion_warning(spec, outputs.remaining):
+        if warning := exclusion_warning(opened.spec, outputs.remaining):
             logger.warning("warning: %s", warning)
-        outside = outside_domain(run, spec, outputs.remaining, options.threads)
-        prepare_backend(spec.seed, options.threads)
-        inference = Inference(load_network(run, spec, scaling), spec)
-        with Interrupts() as interrupts:
-            made_with = (temperature, class_groups, origin, outside)
-            classifier = Classifier(
-                inference, spec, scaling, options, interrupts, *made_with
-            )
-            errors = CloudQueue(classifier, outputs).predict()
-        if outputs.outcomes and class_column(spec):
-            write_color_files(folder, grouped, class_column(spec))
+        if options.workers:
+            errors = predict_on_workers(opened, overrides, outputs, options)
+        else:
+            errors = _predict_here(opened, outputs, options)
+        column = class_column(opened.spec)
+        if outputs.outcomes and column:
+            write_color_files(folder, opened.grouped, column)
     if errors:
-        raise _first_of(errors, len(paths))
+        raise _first_of(errors, len(outputs.targets))
     return list(outputs.outcomes.values())
+
+
+def _predict_here(
+    opened: OpenedRun, outputs: Outputs, options: Options
+) -> list[VL3DError]:
+    """Predict the remaining clouds in this process; return the errors of some."""
+    outside = outside_domain(
+        opened.run, opened.spec, outputs.remaining, options.threads
+    )
+    with Interrupts() as interrupts:
+        classifier = opened.classifier(options, interrupts, outside)
+        return CloudQueue(classifier, outputs).predict()
 
 
 def _require_allowed(overrides: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vl3d_lite.clouds import find_clouds
+from vl3d_lite.clouds import find_listed_clouds
 from vl3d_lite.errors import SpecError
 from vl3d_lite.evaluation import Evaluation
 from vl3d_lite.pipeline.auto import predict_with_fitting_models
@@ -92,7 +92,7 @@ def predict(
     Args:
         run_folder: Folder of a trained run, the name of a shipped model, or
             ``auto``: each cloud then has the shipped model whose domain fits.
-        clouds: A file, glob or folder, or several.
+        clouds: A file, glob, folder or list (``@tiles.txt``), or several.
         output: Folder of the classified copies; ``predictions`` in the run
             folder by default.
         class_groups: Groups of classes whose probabilities are summed, such as
@@ -125,7 +125,7 @@ def predict(
     classify, target = _classify_with(Path(run_folder))
     patterns = [clouds] if isinstance(clouds, str | Path) else clouds
     return classify(
-        find_clouds([str(pattern) for pattern in patterns], Path.cwd()),
+        find_listed_clouds([str(pattern) for pattern in patterns], Path.cwd()),
         target if output is None else Path(output),
         _options(threads, quiet, resume, overwrite, replace),
         overrides,
