@@ -161,6 +161,18 @@ def test_each_batch_system_is_one_of_dask_jobqueue(system):
     assert kind is not jobqueue.JobQueueCluster
 
 
+def test_a_machine_that_submits_no_jobs_is_an_error(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = tmp_path / "slurm.yaml"
+    path.write_text("system: slurm\ncores: 1\nmemory: 1GB\n")
+    with (
+        pytest.raises(ResourceError, match=r"slurm\.yaml: `sbatch` is not found; run"),
+        pool.worker_pool(Workers(None, str(path))),
+    ):
+        pass
+
+
 def test_the_processors_of_a_job_are_those_of_its_workers(tmp_path):
     path = tmp_path / "slurm.yaml"
     path.write_text("system: slurm\ncores: 8\nprocesses: 2\n")

@@ -112,14 +112,14 @@ class Dispatcher:
             key=f"vl3d-{self.campaign}-{self._sent}",
             pure=False,
         )
-        self._flying[future.key] = future, key
+        self._flying[str(future.key)] = future, key
         future.add_done_callback(self._done.put)
 
     def _take(self, future: "Future") -> tuple[str, dict | None]:
         """Key and answer of a task; an empty key where the answer is still to come."""
         from distributed import KilledWorker
 
-        _, key = self._flying[future.key]
+        _, key = self._flying[str(future.key)]
         answer = None
         try:
             answer = future.result(timeout=_GATHER)
@@ -138,7 +138,7 @@ class Dispatcher:
             self._check(ended=future.status in ("cancelled", "lost"))
             raise
         # At once: an answer that a worker still holds is computed again if it ends.
-        del self._flying[future.key]
+        del self._flying[str(future.key)]
         future.release()
         return key, answer
 

@@ -3,6 +3,8 @@
 import importlib
 import logging
 import os
+import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -124,19 +126,39 @@ def _batch(workers: Workers) -> Any:
     system, jobs = settings.pop("system"), workers.count or settings.pop("workers", 1)
     settings.pop("workers", None)
     kind = batch_class(system)
+    _require_command(path, kind)
     extra = [*settings.pop("worker_extra_args", []), "--nthreads", "1"]
     try:
-        cluster = kind(worker_extra_args=extra, **settings)
+        cluster: Any = kind(worker_extra_args=extra, **settings)
     except (TypeError, ValueError) as error:
         raise SpecError(
             f"{path}: dask-jobqueue does not accept it ({error}); its documentation "
             f"lists the options of {kind.__name__}"
         ) from error
-    cluster.scale(n=jobs)
+    try:
+        cluster.scale(n=jobs)
+        cluster.sync(cluster._correct_state)  # until all jobs are submitted
+    except Exception as error:
+        with suppress(Exception):
+            cluster.close(timeout=_STOPPING)
+        raise ResourceError(
+            f"{path}: jobs cannot be submitted to {system} ({error}); run the command "
+            "where jobs can be submitted, and check the options"
+        ) from error
     return cluster
 
 
-def batch_class(system: str) -> type:
+def _require_command(path: Path, kind: Any) -> None:
+    """Check that the command that submits jobs exists."""
+    command = getattr(kind.job_cls, "submit_command", None)
+    if command and shutil.which(shlex.split(command)[0]) is None:
+        raise ResourceError(
+            f"{path}: `{command}` is not found; run vl3d-lite where jobs can be "
+            "submitted, or correct `system`"
+        )
+
+
+def batch_class(system: str) -> Any:
     """The class of dask-jobqueue for a batch system, by its name in lower case."""
     module = importlib.import_module(f"dask_jobqueue.{system}")
     return {name.lower(): value for name, value in vars(module).items()}[
@@ -191,7 +213,7 @@ def _log_dashboard(client: "Client") -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the messages of Dask to itself: what they mean is reported elsewhere."""
-    names = ("distributed", "dask_jobqueue", "tornado", "bokeh")
+    names = ("distributed", "dask_jobqueue", "tornado", "bokeh", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     before = [one.level for one in loggers]
     for one in loggers:

@@ -102,6 +102,10 @@ class _Stop(Interrupts):
     def received(self) -> signal.Signals | None:
         return signal.SIGTERM if self.campaign in STOPPED else None
 
+    @received.setter
+    def received(self, number: signal.Signals) -> None:
+        STOPPED.add(self.campaign)
+
 
 class _Loaded:
     """The network of a job in the memory of this worker."""
