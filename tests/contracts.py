@@ -7,6 +7,8 @@ results are NumPy arrays.
 
 import functools
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -240,10 +242,15 @@ def _jax_gradients(layer, inputs, call, mode, cotangents):
         slopes, output = jax.grad(loss, argnums=(0, 1), has_aux=True)(weights, floats)
         return output, *slopes
 
-    if mode != "eager":
-        step = jax.jit(step)
     weights = [variable.value for variable in layer.trainable_variables]
-    return step(weights, _floats(inputs))
+    if mode == "eager":
+        return step(weights, _floats(inputs))
+    name = "jax_disable_most_optimizations"  # tests/conftest.py sets its variable
+    jax.config.update(name, False)
+    try:
+        return jax.jit(step)(weights, _floats(inputs))
+    finally:
+        jax.config.update(name, os.environ.get(name.upper()) == "1")
 
 
 def _positional(inputs, floats):
