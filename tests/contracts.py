@@ -6,7 +6,6 @@ results are NumPy arrays.
 """
 
 import functools
-
 import os
 
 import keras
