@@ -1,5 +1,7 @@
 """Lists of cloud files on the command line."""
 
+import os
+
 import pytest
 
 from vl3d_lite.clouds.lists import find_listed_clouds
@@ -59,3 +61,31 @@ def test_a_list_that_is_no_text_is_an_error(tiles):
     (tiles / "tiles.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=r"tiles\.txt: is not UTF-8"):
         found(tiles, "@tiles.txt")
+
+
+def test_links_in_a_list_are_the_files_they_lead_to(tiles):
+    (tiles / "link.laz").symlink_to("a.laz")
+    (tiles / "folder").symlink_to(tiles)
+    (tiles / "tiles.txt").write_text("link.laz\nfolder/a.laz\na.laz\nfolder/b.laz\n")
+    assert found(tiles, "@tiles.txt") == ["link.laz", "b.laz"]
+    (tiles / "lost.laz").symlink_to("absent.laz")
+    (tiles / "tiles.txt").write_text("lost.laz\n")
+    with pytest.raises(DataError, match=r"tiles\.txt:1: lost\.laz is no file"):
+        found(tiles, "@tiles.txt")
+
+
+def test_each_file_of_a_list_is_looked_at_once(tiles, monkeypatch):
+    (tiles / "tiles.txt").write_text("a.laz\nb.laz\nc.las\n")
+    looks = []
+    for name in ("stat", "lstat"):
+        plain = getattr(os, name)
+
+        def look(path, *args, plain=plain, **options):
+            looks.append(os.path.basename(path))
+            return plain(path, *args, **options)
+
+        monkeypatch.setattr(os, name, look)
+    found(tiles, "@tiles.txt")
+    assert [name for name in looks if name.endswith((".laz", ".las"))] == [
+        *("a.laz", "b.laz", "c.las")
+    ]

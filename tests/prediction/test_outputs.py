@@ -215,6 +215,30 @@ def test_the_list_is_written_once_for_all_clouds(clouds, monkeypatch):
     assert written == [out.folder / "predictions.json"]
 
 
+def test_shards_renew_the_list_of_a_folder_without_records(clouds):
+    folder = clouds[0].parents[1] / "out"
+    predict(outputs(clouds))
+    before = (folder / "predictions.json").read_bytes()
+    for record in (folder / ".records").iterdir():
+        record.unlink()
+    clouds[0].write_text("a new cloud")
+    shard = outputs(clouds, resume=True, overwrite=True, shard=Shard(1, 2))
+    assert predict(shard) == ["a.laz"]
+    assert listed(folder) == ["a.laz", "b.laz"]
+    assert (folder / "predictions.json").read_bytes() != before
+
+
+def test_a_list_in_another_order_is_not_written_again(clouds):
+    folder = clouds[0].parents[1] / "out"
+    predict(outputs(clouds))
+    path = folder / "predictions.json"
+    listing = json.loads(path.read_text())
+    path.write_text(json.dumps({"clouds": listing["clouds"][::-1]}))
+    before = path.read_bytes()
+    assert [one.output for one in outcomes.assemble(folder)] == ["a.laz", "b.laz"]
+    assert path.read_bytes() == before
+
+
 def test_a_record_that_appears_while_the_list_is_made_gets_into_it(clouds, monkeypatch):
     folder = clouds[0].parents[1] / "out"
     predict(outputs(clouds[:1]))

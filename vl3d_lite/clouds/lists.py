@@ -1,6 +1,9 @@
 """Lists of cloud files: ``@tiles.txt`` stands for the files that it names."""
 
+import os
+import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vl3d_lite.clouds.files import SUFFIXES, find_clouds, log_other_name
@@ -36,14 +39,27 @@ def find_listed_clouds(patterns: Sequence[str], base: Path) -> list[Path]:
     """
     lists = [pattern for pattern in patterns if pattern.startswith(SIGN)]
     named = [pattern for pattern in patterns if not pattern.startswith(SIGN)]
-    found = {real_path(path): path for path in find_clouds(named, base)}
+    found = {str(real_path(path)): path for path in find_clouds(named, base)}
+    folders: dict[str, str] = {}
     for name in lists:
-        for path in _listed(name.removeprefix(SIGN), Path(base)):
-            log_other_name(path, found.setdefault(real_path(path), path))
+        for path, is_link in _listed(name.removeprefix(SIGN), Path(base)):
+            real = str(real_path(path)) if is_link else _real_name(path, folders)
+            used = found.setdefault(real, path)
+            if used is not path:
+                log_other_name(path, used)
     return list(found.values())
 
 
-def _listed(name: str, base: Path) -> list[Path]:
+def _real_name(path: Path, folders: dict[str, str]) -> str:
+    """The real path of a file that is no link; that of its folder is looked up once."""
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
+
+
+def _listed(name: str, base: Path) -> list[tuple[Path, bool]]:
+    """The clouds of a list, and whether each is a link."""
     require_usable_path(name)
     text = read_text(
         base / expand_home(name), "name a text file with one cloud per line after @"
@@ -60,20 +76,23 @@ def _listed(name: str, base: Path) -> list[Path]:
     return paths
 
 
-def _cloud(line: str, base: Path, place: str) -> Path:
+def _cloud(line: str, base: Path, place: str) -> tuple[Path, bool]:
     try:
         require_usable_path(line)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
-    path = base / expand_home(line)
+    path = base / (expand_home(line) if line.startswith("~") else line)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(
             f"{place}: must name a .las or .laz file, relative to {base}. "
             f"Received: {line}"
         )
-    if not path.is_file():
-        raise DataError(
-            f"{place}: {line} is no file, relative to {base}; correct the line, or "
-            "remove it"
-        )
-    return path
+    # One look at each file: a list may have many thousands, for many processes.
+    with suppress(OSError):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and path.is_file()):
+            return path, stat.S_ISLNK(mode)
+    raise DataError(
+        f"{place}: {line} is no file, relative to {base}; correct the line, or "
+        "remove it"
+    )

@@ -20,6 +20,7 @@ _AHEAD = 2  # tasks that wait at the workers, beside one for each of them
 _TICK = 0.5  # seconds between two looks at signals and workers
 _LOOK = 5.0  # seconds for which the number of workers is not asked again
 _GATHER = 60  # seconds for an answer to arrive
+_STOPPING = 2  # seconds for workers that still import Keras to take a message
 STOPPED = "interrupted; predict the other clouds with --resume"
 
 
@@ -126,6 +127,8 @@ class Dispatcher:
         except KilledWorker:
             pass
         except TimeoutError:
+            if future.status == "error":
+                raise  # the error of the task itself
             # Its worker ended before the answer had arrived, so it is done again.
             future.add_done_callback(self._done.put)
             return "", {}
@@ -164,5 +167,11 @@ class Dispatcher:
         """End the tasks: those that wait now, those that run at a safe point."""
         with suppress(Exception):
             self.client.cancel([future for future, _ in self._flying.values()])
-            self.client.run(request_stop, self.campaign, on_error="ignore")
+            self.client.sync(
+                self.client._run,
+                request_stop,
+                self.campaign,
+                on_error="ignore",
+                callback_timeout=_STOPPING,
+            )
         self._flying.clear()

@@ -231,7 +231,8 @@ def assemble(folder: Path) -> list[PredictedCloud]:
     records = Records(folder)
     while True:
         outcomes = records.read()
-        if outcomes and outcomes != list(read_listing(folder).values()):
+        # Earlier versions listed in another order, which is no reason to write.
+        if {one.output: one for one in outcomes} != read_listing(folder):
             lines = (json.dumps(asdict(one), allow_nan=False) for one in outcomes)
             text = '{"clouds": [\n' + ",\n".join(lines) + "\n]}\n"
             write_text(folder / LISTING, text)
@@ -240,9 +241,18 @@ def assemble(folder: Path) -> list[PredictedCloud]:
 
 
 def all_recorded(folder: Path, outputs: Iterable[str]) -> bool:
-    """Whether each of some outputs has a record; the records are not read."""
+    """Whether each of some outputs has a record or is listed; no record is read.
+
+    Raises:
+        DataError: The list is damaged, and no records replace it.
+    """
     files = {entry.name for entry in _entries(folder / RECORDS)}
-    return all(record_path(folder, name).name in files for name in outputs)
+    missing = (name for name in outputs if record_path(folder, name).name not in files)
+    first = next(missing, None)
+    if first is None:
+        return True
+    listed = read_listing(folder)
+    return first in listed and all(name in listed for name in missing)
 
 
 def read_outcome(path: Path) -> PredictedCloud:

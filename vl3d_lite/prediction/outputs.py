@@ -176,7 +176,7 @@ class Outputs:
             try:
                 read_outcome(path)
             except DataError:
-                path.unlink()
+                path.unlink(missing_ok=True)  # another shard may have done it
         (self.folder / LISTING).unlink(missing_ok=True)
         return self._records.read()
 

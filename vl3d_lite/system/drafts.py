@@ -72,9 +72,9 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
         name: Only drafts of targets with this name; by default all.
     """
     with suppress(OSError):
-        for path in list(folder.iterdir()):
-            if is_draft(path) and (not name or path.name.endswith(f".part-{name}")):
-                _remove_if_abandoned(path)
+        for found in os.listdir(folder):
+            if _DRAFT.match(found) and (not name or found.endswith(f".part-{name}")):
+                _remove_if_abandoned(folder / found)
 
 
 def _remove_if_abandoned(path: Path) -> None:

@@ -32,6 +32,8 @@ def require_usable_path(path: str | Path) -> None:
             it is too long. The message names the remedy.
     """
     text = str(path)
+    if text.isascii() and "\0" not in text and len(text) <= LONGEST_NAME:
+        return
     if "\0" in text:
         raise DataError(f"{text!r}: a path cannot contain a null character; remove it")
     try:
