@@ -24,7 +24,7 @@ from vl3d_lite.pipeline.worker_task import (
     absent,
     unlike,
 )
-from vl3d_lite.prediction import Outputs, PredictedCloud, Starts
+from vl3d_lite.prediction import RECORDS, Outputs, PredictedCloud, Starts
 from vl3d_lite.runs import Options, Workers
 from vl3d_lite.system import (
     Interrupts,
@@ -80,6 +80,7 @@ def predict_on_workers(
     finally:
         # Of workers that ended with this command.
         remove_leftovers(outputs.folder)
+        remove_leftovers(outputs.folder / RECORDS)
         for task in tasks:
             Starts(outputs.folder, task.output, job.campaign).remove()
     log_departures(campaign.departures, opened.run.root.name)

@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,6 +72,8 @@ def worker_pool(workers: Workers) -> Iterator["Client"]:
             yield client
             patience = _CLOSING
         finally:
+            if cluster is not None and patience == _STOPPING:
+                _kill_processes(cluster)
             with suppress(Exception):  # a scheduler that has ended
                 client.close(timeout=patience)
             if cluster is not None:
@@ -117,6 +120,17 @@ def _local(workers: Workers) -> Any:
             },
         },
     )
+
+
+def _kill_processes(cluster: Any) -> None:
+    """End the workers of this machine at once, whatever they are doing.
+
+    One that imports Keras takes no message for seconds, and would outlive the command.
+    """
+    for worker in cluster.workers.values():
+        with suppress(Exception):  # it is starting, ending, or no process of ours
+            worker.close_gracefully()  # or it starts another one
+            os.kill(worker.process.pid, signal.SIGKILL)
 
 
 def _batch(workers: Workers) -> Any:
@@ -212,14 +226,15 @@ def _log_dashboard(client: "Client") -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the messages of Dask to itself: what they mean is reported elsewhere."""
+    """Keep the messages of Dask to itself: what they mean is reported elsewhere.
+
+    After an error Dask may still be closing, so its messages stay off.
+    """
     names = ("distributed", "dask_jobqueue", "tornado", "bokeh", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     before = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+    yield
+    for one, level in zip(loggers, before, strict=True):
+        one.setLevel(level)

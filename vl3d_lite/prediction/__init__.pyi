@@ -9,6 +9,7 @@ from .inference import Inference as Inference
 from .origin import Origin as Origin
 from .origin import described as described
 from .outcomes import PREDICTION_RAW as PREDICTION_RAW
+from .outcomes import RECORDS as RECORDS
 from .outcomes import REJECTED as REJECTED
 from .outcomes import ClassTotal as ClassTotal
 from .outcomes import PredictedCloud as PredictedCloud
