@@ -86,16 +86,22 @@ def predict(
             return list(outputs.outcomes.values())
         if warning := exclusion_warning(opened.spec, outputs.remaining):
             logger.warning("warning: %s", warning)
-        if options.workers:
-            errors = predict_on_workers(opened, overrides, outputs, options)
-        else:
-            errors = _predict_here(opened, outputs, options)
+        errors = _predict_remaining(opened, overrides, outputs, options)
         column = class_column(opened.spec)
         if outputs.outcomes and column:
             write_color_files(folder, opened.grouped, column)
     if errors:
         raise _first_of(errors, len(outputs.targets))
     return list(outputs.outcomes.values())
+
+
+def _predict_remaining(
+    opened: OpenedRun, overrides: Sequence[str], outputs: Outputs, options: Options
+) -> list[VL3DError]:
+    """Predict the remaining clouds, here or on workers; return the errors of some."""
+    if options.workers:
+        return predict_on_workers(opened, overrides, outputs, options)
+    return _predict_here(opened, outputs, options)
 
 
 def _predict_here(
