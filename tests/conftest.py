@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["VL3D_LITE_CACHE"] = "off"  # tests of the cache name a folder of their own
 
 SPEC = """\
 seed: 3

@@ -122,6 +122,20 @@ def lock(descriptor: int) -> bool:
     return True
 
 
+def share(descriptor: int) -> bool:
+    """Lock an open file together with others; whether no process has it for itself.
+
+    On a file system without locks nobody has.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _TAKEN
+    return True
+
+
 def is_at(descriptor: int, path: Path) -> bool:
     """Whether an open file is still the one at `path`."""
     try:

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from vl3d_lite.errors import ResourceError
@@ -226,6 +227,19 @@ def peak_memory() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files to the most that this process may have.
+
+    A file that is mapped into memory counts as open.
+    """
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS allows less than it names
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:

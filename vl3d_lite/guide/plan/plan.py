@@ -15,7 +15,7 @@ from vl3d_lite.guide.plan.cloud_facts import (
     CloudFacts,
     ReadCloudFacts,
     header_facts,
-    read_facts,
+    recall_facts,
 )
 from vl3d_lite.guide.plan.timing import Timing, measure_timing, swept_fields
 from vl3d_lite.guide.plan.warnings import cost_warnings
@@ -92,7 +92,7 @@ def plan_run(
     for group, paths in loaded.clouds.items():
         check_clouds(paths, spec, count_classes=group == "train")
     read = [
-        read_facts(path, group, spec, threads)
+        recall_facts(path, group, spec, threads)
         for group in ("train", "validation")
         for path in loaded.clouds[group]
     ]

@@ -43,7 +43,14 @@ def _clouds(plan: Plan) -> str:
             ]
         )
     more = len(plan.clouds) - MAX_CLOUDS
-    return table(rows) + (f"\nand {more} more" if more > 0 else "")
+    text = table(rows) + (f"\nand {more} more" if more > 0 else "")
+    known = [one.recalled for one in plan.clouds if isinstance(one, ReadCloudFacts)]
+    if any(known):
+        text += (
+            f"\nCounts of {sum(known)} of {len(known)} training and validation clouds "
+            "are from the cache; these files have not changed."
+        )
+    return text
 
 
 def _classes(plan: Plan) -> str:
