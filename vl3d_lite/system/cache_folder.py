@@ -168,9 +168,8 @@ class CacheFolder:
         remove_leftovers(self.root / kind)
         entries = sorted(self.entries(), key=lambda entry: entry.last_use)
         total = sum(entry.size for entry in entries) + size
-        disk = shutil.disk_usage(self.root)
-        reserve = min(LARGEST_RESERVE, RESERVED_SHARE * disk.total)
-        lacking = max(total - self.most, size + reserve - disk.free)
+        free = _free_bytes(self.root)
+        lacking = max(total - self.most, size - free)
         for entry in entries if size < self.most else ():
             if lacking <= 0:
                 break
@@ -185,9 +184,21 @@ class CacheFolder:
                 self.root,
                 size / 1e9,
                 self.most / 1e9,
-                disk.free / 1e9,
+                max(free, 0) / 1e9,
             )
         return lacking <= 0
+
+    def can_hold(self, size: float) -> bool:
+        """Whether entries of this size fit, if all others are removed.
+
+        Args:
+            size: Bytes of all of them together.
+        """
+        own = sum(entry.size for entry in self.entries())
+        try:
+            return size <= min(self.most, _free_bytes(self.root) + own)
+        except OSError:
+            return False
 
     def entries(self) -> Iterator[CacheEntry]:
         """All entries, in no order."""
@@ -219,6 +230,14 @@ class CacheFolder:
 
     def _path(self, kind: Kind, key: str) -> Path:
         return self.root / kind / f"{key}{SUFFIX}"
+
+
+def _free_bytes(folder: Path) -> float:
+    """Bytes that a cache may take of the disk of a folder, which need not exist."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    disk = shutil.disk_usage(folder)
+    return disk.free - min(LARGEST_RESERVE, RESERVED_SHARE * disk.total)
 
 
 def remove_unused(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """What a plan prints before a run, and which runs it refuses."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,17 @@ def test_a_second_plan_reads_no_points(mine, tmp_path, monkeypatch):
         return [one for one in text.splitlines() if "RAM" not in one]
 
     assert [one for one in lines(second) if line not in one] == lines(first)
+
+
+def test_clouds_that_the_cache_holds_take_no_memory(mine, tmp_path, monkeypatch):
+    without = planned(mine)
+    monkeypatch.setenv("VL3D_LITE_CACHE", str(tmp_path / "cache"))
+    held = planned(mine)
+    assert without.cached == 0
+    assert 0.5 * held.cached < without.memory.clouds - held.memory.clouds < held.cached
+    assert re.search(r"^cache +about .* of prepared clouds$", plan_text(held), re.M)
+    small = planned(mine, "cache.max_gigabytes=0.000001")
+    assert small.memory.clouds == without.memory.clouds
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):

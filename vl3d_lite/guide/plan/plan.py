@@ -1,14 +1,16 @@
 """`vl3d-lite plan`: estimate what a run needs before it starts, and warn."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from vl3d_lite.clouds import describe_las
 from vl3d_lite.dataset import (
     CloudSize,
     check_clouds,
+    cloud_bytes,
     cloud_warnings,
     labeled_warnings,
+    open_cache,
 )
 from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.plan.cloud_facts import (
@@ -47,6 +49,8 @@ class Plan:
         jit: Whether XLA compiles the training on a CPU.
         memory: Estimated memory.
         disk: Bytes of predictions and run folder.
+        cached: Bytes of the prepared clouds in the cache; 0 where it is off, or cannot
+            hold them: they count in `memory` then.
         warnings: One sentence each.
         timing: Estimated seconds, if steps were measured.
     """
@@ -59,6 +63,7 @@ class Plan:
     jit: bool
     memory: Memory
     disk: float
+    cached: float = 0.0
     warnings: list[str] = field(default_factory=list)
     timing: Timing | None = None
 
@@ -99,6 +104,10 @@ def plan_run(
     predict = [header_facts(path, spec, read) for path in loaded.clouds["predict"]]
     clouds = [*read, *predict]
     sizes = _sizes(clouds, spec)
+    cached = _cached_bytes(sizes, spec)
+    if cached:
+        for group in ("train", "validation"):
+            sizes[group] = [replace(size, mapped=True) for size in sizes[group]]
     steps = steps_per_epoch(spec, sum(size.cells[0] for size in sizes["train"]))
     columns = len(feature_columns(spec.features))
     parameters = count_parameters(spec.model, columns, len(spec.classes))
@@ -119,6 +128,7 @@ def plan_run(
             accelerator=accelerator,
         ),
         disk=_disk_bytes(loaded, parameters),
+        cached=cached,
         warnings=_warnings(loaded, read, steps, threads),
         timing=measure_timing(loaded, clouds, steps, threads) if measure else None,
     )
@@ -144,6 +154,17 @@ def _sizes(clouds: Sequence[CloudFacts], spec: Spec) -> dict[str, list[CloudSize
     }
     sizes["train"] *= spec.training.augmentation.grids
     return sizes
+
+
+def _cached_bytes(sizes: Mapping[str, Sequence[CloudSize]], spec: Spec) -> float:
+    """Bytes of the prepared clouds in the cache; 0 unless it can hold all of them."""
+    cache = open_cache(spec)
+    total = sum(
+        cloud_bytes(spec, size)
+        for group in ("train", "validation")
+        for size in sizes[group]
+    )
+    return total if cache is not None and cache.can_hold(total) else 0.0
 
 
 def _disk_bytes(loaded: LoadedSpec, parameters: int) -> float:

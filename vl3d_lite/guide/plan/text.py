@@ -161,6 +161,9 @@ def _cost(plan: Plan) -> dict[str, str]:
         "GPU memory": f"about {_size(memory.device)} if a GPU is used; computed, not "
         "measured",
         "disk": f"about {_size(plan.disk)}",
+        "cache": f"about {_size(plan.cached)} of prepared clouds"
+        if plan.cached
+        else "",
     }
     timing = plan.timing
     if timing is None:
