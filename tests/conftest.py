@@ -1,6 +1,7 @@
 """A small labeled place that the tests of whole commands share."""
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
@@ -15,6 +16,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["VL3D_LITE_CACHE"] = "off"  # tests of the cache name a folder of their own
+# JAX compiles each operation that runs eagerly; without the expensive passes that takes
+# 40 % less time. `tests.contracts` compiles whole layers as users do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 SPEC = """\
 seed: 3
@@ -119,6 +123,56 @@ def trained(trained_once, tmp_path_factory):
 
     own = tmp_path_factory.mktemp("runs") / "place"
     return RunFolder(shutil.copytree(trained_once, own))
+
+
+@pytest.fixture(scope="session")
+def made_before():
+    """Networks, their traced views, and plots of histories, by what they come from."""
+    return {}, {}, {}
+
+
+@pytest.fixture
+def nothing_twice(made_before, monkeypatch):
+    """Load and trace each network once, and plot each history once.
+
+    The results depend on the content of a file or a table only. No command may change
+    a network that it loads: its weights are compared before each use.
+    """
+    from vl3d_lite.pipeline import opening
+    from vl3d_lite.prediction import Inference
+    from vl3d_lite.report import content, run_page
+    from vl3d_lite.runs.provenance import array_hash
+
+    networks, views, plots = made_before
+    load_model, view = opening.load_model, Inference.view
+
+    def load_once(path):
+        digest = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else ""
+        if digest not in networks:
+            model = load_model(path)
+            networks[digest] = model, array_hash(model.get_weights())
+        model, weights = networks[digest]
+        assert array_hash(model.get_weights()) == weights
+        return model
+
+    def traced_once(self, n_batches):
+        if any(self.model is model for model, _ in networks.values()):
+            self._views = views.setdefault(id(self.model), self._views)
+        return view(self, n_batches)
+
+    def drawn_once(draw):
+        def drawn(rows):
+            key = draw.__name__, repr(rows)
+            if key not in plots:
+                plots[key] = draw(rows)
+            return plots[key]
+
+        return drawn
+
+    monkeypatch.setattr(opening, "load_model", load_once)
+    monkeypatch.setattr(Inference, "view", traced_once)
+    monkeypatch.setattr(content, "plot_curves", drawn_once(content.plot_curves))
+    monkeypatch.setattr(run_page, "plot_history", drawn_once(run_page.plot_history))
 
 
 @pytest.fixture

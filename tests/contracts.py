@@ -5,6 +5,9 @@
 results are NumPy arrays.
 """
 
+import functools
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +20,10 @@ MODES = {
     "torch": ("eager",),
 }[keras.backend.backend()]
 HALF = ("mixed_float16", "mixed_bfloat16")
+# Modes that a test meets one after another: the compiled ones share a trace.
+MODE_GROUPS = [pytest.param(("eager",), id="eager")]
+if MODES[1:]:
+    MODE_GROUPS.append(pytest.param(MODES[1:], id="compiled", marks=pytest.mark.slow))
 
 
 def slow_but(values, *quick):
@@ -156,25 +163,59 @@ def _floats(inputs):
 
 
 def _tensorflow_gradients(layer, inputs, call, mode, cotangents):
+    names = tuple(inputs) if isinstance(inputs, dict) else type(inputs)
+    drawn = cotangents is None or isinstance(cotangents, str)
+    given = [] if drawn else outputs_of(cotangents)
+    step = {"eager": _eager_step, "graph": _graph_step, "jit": _jit_step}[mode](
+        layer, names, call.get("training"), "none" if cotangents is None else len(given)
+    )
+    values = [ops.convert_to_tensor(leaf) for leaf in leaves(inputs)]
+    return step(values, [ops.convert_to_tensor(value) for value in given])
+
+
+def _eager_step(layer, names, training, count):
+    """Make a function of the inputs and of `count` cotangents; 0 draws them."""
     import tensorflow as tf
 
-    def step(*floats):
+    call = {} if training is None else {"training": training}
+
+    def step(values, cotangents):
+        floats = [value for value in values if is_float(value)]
         weights = [weight.value for weight in layer.trainable_weights]
+        if isinstance(names, tuple):
+            inputs = dict(zip(names, values, strict=True))
+        else:
+            inputs = names(values)
         with tf.GradientTape() as tape:
             tape.watch(floats)
-            output = outputs_of(apply(layer, _fill(inputs, floats), **call))
-            if cotangents is None:
+            output = outputs_of(apply(layer, inputs, **call))
+            if count == "none":
                 return output, [None] * len(weights), [None] * len(floats)
-            loss = _loss(output, cotangents)
-        by_weight, by_input = tape.gradient(loss, [weights, list(floats)])
+            loss = _loss(output, cotangents if count else "random")
+        by_weight, by_input = tape.gradient(loss, [weights, floats])
         dense = tf.convert_to_tensor
         by_weight = [None if g is None else dense(g) for g in by_weight]
         by_input = [None if g is None else dense(g) for g in by_input]
         return output, by_weight, by_input
 
-    if mode != "eager":
-        step = tf.function(step, jit_compile=mode == "jit")
-    return step(*_floats(inputs))
+    return step
+
+
+# Calls with the same shapes share a trace, and so do both compiled modes. Keras, too,
+# traces without AutoGraph.
+@functools.lru_cache(maxsize=4)
+def _graph_step(*key):
+    import tensorflow as tf
+
+    return tf.function(_eager_step(*key), autograph=False)
+
+
+@functools.lru_cache(maxsize=4)
+def _jit_step(*key):
+    import tensorflow as tf
+
+    step = _graph_step(*key)
+    return tf.function(lambda *given: step(*given), autograph=False, jit_compile=True)
 
 
 def _jax_gradients(layer, inputs, call, mode, cotangents):
@@ -200,10 +241,15 @@ def _jax_gradients(layer, inputs, call, mode, cotangents):
         slopes, output = jax.grad(loss, argnums=(0, 1), has_aux=True)(weights, floats)
         return output, *slopes
 
-    if mode != "eager":
-        step = jax.jit(step)
     weights = [variable.value for variable in layer.trainable_variables]
-    return step(weights, _floats(inputs))
+    if mode == "eager":
+        return step(weights, _floats(inputs))
+    name = "jax_disable_most_optimizations"  # tests/conftest.py sets its variable
+    jax.config.update(name, False)
+    try:
+        return jax.jit(step)(weights, _floats(inputs))
+    finally:
+        jax.config.update(name, os.environ.get(name.upper()) == "1")
 
 
 def _positional(inputs, floats):
@@ -288,6 +334,13 @@ def check_layer(
         modes: Modes to compare, "eager" first; without it, eager outputs alone are
             compared.
     """
+    check_form(layer, inputs, tmp_path, relative)
+    check_modes(layer, inputs, relative, random, modes)
+    check_half(layer, inputs, half)
+
+
+def check_form(layer, inputs, tmp_path, relative=1e-5):
+    """Check shapes, configurations, and outputs after saving and loading."""
     assert not layer.built
     kind = type(layer)
     assert kind.from_config(layer.get_config()).get_config() == layer.get_config()
@@ -308,9 +361,11 @@ def check_layer(
     again = loaded([ops.convert_to_tensor(leaf) for leaf in leaves(inputs)])
     assert_same([numpy_of(value) for value in outputs_of(again)], output, relative)
 
-    check_modes(layer, inputs, relative, random, modes)
+
+def check_half(layer, inputs, half=HALF):
+    """Check that outputs and gradients are finite in mixed precision."""
     for policy in half:
-        mixed = kind.from_config({**layer.get_config(), "dtype": policy})
+        mixed = type(layer).from_config({**layer.get_config(), "dtype": policy})
         # Eager JAX would compile every operation for the type.
         mode = "jit" if keras.backend.backend() == "jax" else "eager"
         values, by_weight, by_input = gradients(mixed, inputs, True, mode)
@@ -333,11 +388,20 @@ def _promised_shapes(layer, shapes):
 
 
 def check_modes(layer, inputs, relative=1e-5, random=False, modes=MODES):
-    """Check that eager, graph and jit agree and that every weight learns."""
-    for training in (False, True) if takes_training(layer) and not random else (False,):
-        results = {mode: gradients(layer, inputs, training, mode) for mode in modes}
-        output, by_weight, by_input = results.get("eager", results[modes[-1]])
-        if "eager" not in modes:  # its slopes would compile every operation
+    """Check that eager, graph and jit agree and that every weight learns.
+
+    A layer that runs the same in training and in inference, to the last bit of eager
+    outputs and gradients, is compiled once.
+    """
+    flags = (True, False) if takes_training(layer) and not random else (False,)
+    compiled = None
+    for training in flags:
+        first = gradients(layer, inputs, training, modes[0])
+        if modes[0] == "eager" and _same_bits(first, compiled):
+            continue
+        compiled = first
+        output, by_weight, by_input = first
+        if modes[0] != "eager":  # its slopes would compile every operation
             assert_same(run(layer, inputs, training), output, relative)
         assert_finite(output)
         missing = {weight.path for weight in layer.trainable_weights} - set(by_weight)
@@ -345,9 +409,23 @@ def check_modes(layer, inputs, relative=1e-5, random=False, modes=MODES):
         assert_finite(list(by_weight.values()))
         assert_finite([slope for slope in by_input if slope is not None])
         for mode in modes[1:]:
-            other = results[mode]
+            other = gradients(layer, inputs, training, mode)
             assert_same(other[0], output, relative)
             assert_same_slopes(other[1], by_weight, 10 * relative)
+
+
+def _same_bits(one, other):
+    """Return whether two results of `gradients` are equal."""
+    if other is None or one[1].keys() != other[1].keys():
+        return False
+    pairs = zip(
+        [*outputs_of(one[0]), *one[1].values(), *one[2]],
+        [*outputs_of(other[0]), *other[1].values(), *other[2]],
+        strict=True,
+    )
+    return all(
+        left is right is None or np.array_equal(left, right) for left, right in pairs
+    )
 
 
 def check_garbage(layer, clean, dirty, real, training, mode, relative=1e-5):

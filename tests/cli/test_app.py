@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.cli.processes import vl3d
+from tests.cli.processes import exit_code, vl3d
 from vl3d_lite.cli import app
 from vl3d_lite.system import remove_drafts, resources
 from vl3d_lite.system.version import __version__
@@ -219,10 +219,21 @@ SLOW = pytest.mark.slow
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_mistake_ends_with_one_message_and_an_exit_code(place, args, code, message):
-    result = vl3d(*args, cwd=place)
-    assert result.returncode == code
-    assert message in result.stderr
+def test_a_mistake_ends_with_one_message_and_an_exit_code(
+    place, args, code, message, monkeypatch, capsys
+):
+    monkeypatch.chdir(place)
+    assert exit_code(*args) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_mistake_ends_the_program_with_one_message_and_an_exit_code(tmp_path):
+    result = vl3d("check", "nowhere.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "nowhere.yaml" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -1,4 +1,4 @@
-"""Try hostile inputs: `python -m tests.fuzz KIND --count N --seed S`.
+"""Try hostile inputs: `python -m tests.fuzz KINDS --count N --seed S`.
 
 An input is wrong where it leaves a traceback, an exit code of an internal error, a
 message that is missing, too long or steers the terminal, a changed input, an output
@@ -16,12 +16,13 @@ from pathlib import Path
 
 from tests.fuzz.harness import SECONDS, fuzz
 from tests.fuzz.kinds import KINDS
+from vl3d_lite.cli import app  # noqa: F401 - once, instead of in each child
 
 
 def main() -> int:
     """Run the fuzzer; 1 where something was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("kind", choices=[*KINDS, "all"])
+    parser.add_argument("kinds", nargs="+", choices=[*KINDS, "all"])
     parser.add_argument("--count", type=int, default=100, help="inputs of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, metavar="NUMBER", help="repeat one input")
@@ -34,7 +35,7 @@ def main() -> int:
     if args.only is not None:
         numbers = range(args.only, args.only + 1)
     found = 0
-    for name in KINDS if args.kind == "all" else [args.kind]:
+    for name in KINDS if "all" in args.kinds else args.kinds:
         began = time.monotonic()
         room = Path(tempfile.mkdtemp(prefix=f"fuzz_{name}_"))
         if args.base:  # instead of training a run

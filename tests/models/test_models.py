@@ -25,9 +25,12 @@ MODELS = sorted(path.parent for path in (ROOT / "models").glob("*/run.json"))
 OPTIONS = Options(threads=2, quiet=True)
 LARGEST = 25_000_000  # bytes of a model's folder
 
-pytestmark = pytest.mark.skipif(
-    not MODELS, reason="models/ holds no run, as in a source distribution"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not MODELS, reason="models/ holds no run, as in a source distribution"
+    ),
+    pytest.mark.usefixtures("nothing_twice"),
+]
 
 
 def test_the_models_of_the_table_ship():

@@ -31,14 +31,19 @@ SMALL = [
 ]
 # Each combination is a run; together they hold every value of every choice.
 COMBINATIONS = {
-    "sphere": [
+    "sphere, farthest sampling": [
         "fields.shape=sphere",
         "fields.training_centers=grid",
+        "fields.sampling=farthest",
         "training.optimizer=adam",
         "training.schedule=cosine",
+        "training.precision=mixed_float16",
+        "training.weight_averaging=0.5",
+        "training.gradient_clipping=null",
+        "model.gva.weights=channels",
+        "model.gva.positional_multiplier=true",
         "model.stages.0.blocks=[gva]",
-        "model.stages.1.blocks=[]",
-        "model.kpconvx.influence=constant",
+        "model.stages.1.blocks=[envelope]",
     ],
     "2D box": [
         "fields={shape: box, size: [12, 14], grid_size: 0.5}",
@@ -47,59 +52,47 @@ COMBINATIONS = {
         "training.schedule=exponential",
         "training.class_weights=none",
         "model.stages.0.neighbor_radius=1.5",
+        "model.kpconvx.influence=constant",
         "model.symmetry=D1",
     ],
-    "3D box": [
+    "3D box, interpolated": [
         "fields={shape: box, size: [12, 14, 8], grid_size: 0.5}",
         "fields.training_centers=farthest",
         "fields.prediction_centers=farthest",
+        "fields.sampling=farthest",
         "training.schedule=plateau",
         "training.early_stopping=1",
         "clouds.validation=[val.laz]",
         "training.class_weights={building: 3}",
         "training.label_smoothing=0.1",
+        "training.tensorboard=true",
+        "training.jit=auto",
+        "model.upsampling=interpolated",
+        "model.downsampling=strided",
         "model.kpconvx.order=apple",
         "model.kpconvx.influence=gaussian",
         "prediction.write=[classification, entropy]",
         "prediction.keep_codes=[6]",
     ],
-    "nearest": [
-        "fields={shape: nearest, grid_size: 0.5}",
-        "training.schedule=constant",
-        "training.precision=mixed_bfloat16",
-        "model.kpconvx.deformable=true",
-        "export.kernels=false",
-    ],
-    "farthest sampling": [
-        "fields.sampling=farthest",
-        "training.precision=mixed_float16",
-        "training.weight_averaging=0.5",
-        "training.gradient_clipping=null",
-        "model.gva.weights=channels",
-        "model.gva.positional_multiplier=true",
-        "model.stages.1.blocks=[envelope]",
-    ],
     "nearest interlevel neighbors": [
         "fields.interlevel_neighbors=nearest",
         "training.jit=on",
         "model.stages.0.blocks=[kpconvd]",
-        "model.stages.1.blocks=[kpconvd]",
+        "model.stages.1.blocks=[]",
         "model.symmetry=C2",
+        "export.kernels=false",
     ],
-    "interpolated": [
-        "fields.sampling=farthest",
-        "model.upsampling=interpolated",
-        "model.downsampling=strided",
-        "training.tensorboard=true",
-        "training.jit=auto",
-    ],
-    "noise": [
+    "nearest, noise": [
+        "fields={shape: nearest, grid_size: 0.5}",
         "features=[height, height_above_ground, vertical, {name: density, radius: 2}, "
         "intensity, "
         "{name: planarity, radii: [1, 2]}, {name: linearity, radius: 1}, "
         "{name: verticality, radius: 1}, {name: curvature, radius: 1}]",
+        "training.schedule=constant",
+        "training.precision=mixed_bfloat16",
         "training.augmentation={rotation: false, flip: false, scale: 0, jitter: 0.3, "
         "point_dropout: 0.5, feature_dropout: 0.5, intensity_shift: 0.5}",
+        "model.kpconvx.deformable=true",
         "model.kpconvx.drop_path=0.5",
         "model.gva.drop_path=0.5",
         "model.gva.dropout=0.2",

@@ -20,6 +20,8 @@ from vl3d_lite.prediction.outcomes import read_outcomes
 from vl3d_lite.runs.options import Options
 from vl3d_lite.system.interrupts import Interrupts
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 class Vote:
     pass

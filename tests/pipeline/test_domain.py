@@ -17,6 +17,8 @@ from vl3d_lite.system import file_hash
 
 OPTIONS = Options(threads=2, quiet=True)
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 @pytest.mark.slow
 def test_a_run_stores_what_its_training_looked_like(trained):

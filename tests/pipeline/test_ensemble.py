@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import shutil
 
@@ -15,12 +14,13 @@ from click.testing import CliRunner
 from scipy.special import softmax
 from typer.main import get_command
 
+from tests.pipeline.commands import module
 from vl3d_lite import pipeline
 from vl3d_lite.cli.app import app
 from vl3d_lite.dataset.batches import SweepBatches
 from vl3d_lite.dataset.files import prepare_file
 from vl3d_lite.dataset.scaling import FeatureScaling
-from vl3d_lite.errors import DataError, ResourceError, SpecError
+from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError, SpecError
 from vl3d_lite.evaluation.rotations import with_symmetry
 from vl3d_lite.model.ensemble import combine_networks
 from vl3d_lite.model.files import load_model, save_model
@@ -40,6 +40,9 @@ OPTIONS = Options(threads=1, quiet=True)
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "export.kernels=false"]
 
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
+
 @pytest.fixture(scope="module")
 def other(place, tmp_path_factory):
     """A run with another seed, another training cloud and so another scaling."""
@@ -57,6 +60,12 @@ def both(trained, other, tmp_path_factory):
     folder = RunFolder(tmp_path_factory.mktemp("both") / "both")
     ensemble([trained.root, other.root], folder, OPTIONS)
     return folder
+
+
+@pytest.fixture
+def uncalibrated(monkeypatch):
+    """An ensemble gets a temperature without a prediction of its validation clouds."""
+    monkeypatch.setattr(module("ensemble"), "calibrate", lambda *_: Temperature(1.3))
 
 
 def open_network(run):
@@ -309,6 +318,7 @@ def test_what_is_not_a_single_trained_run_is_refused(trained, both, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncalibrated")
 def test_a_temperature_in_the_spec_of_a_member_is_not_that_of_the_ensemble(
     trained, other, tmp_path
 ):
@@ -333,16 +343,18 @@ def test_clouds_that_another_member_was_trained_on_are_found(other, place):
 
 @pytest.mark.slow
 def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
-    trained, place, both, tmp_path
+    trained, place, both, tmp_path, monkeypatch
 ):
-    settings = [*SHORT[:2], "training.learning_rate=1e-12"]
+    def stopped(*_, **__):
+        raise InterruptedRunError("the kernels are stored", 143)
+
+    monkeypatch.setattr(module("train"), "TrainingLoop", stopped)
     kernels = []
     for number, start in enumerate((trained, both)):
-        loaded = read_spec(
-            place / "spec.yaml", [f"training.initial_weights={start.root}", *settings]
-        )
+        weights = f"training.initial_weights={start.root}"
         run = RunFolder(tmp_path / str(number))
-        pipeline.train(loaded, run, OPTIONS)
+        with pytest.raises(InterruptedRunError, match="the kernels are stored"):
+            pipeline.train(read_spec(place / "spec.yaml", [weights]), run, OPTIONS)
         kernels.append(np.load(run.initial_kernels))
     alone, combined = kernels
     assert set(alone) == set(combined)
@@ -351,6 +363,7 @@ def test_initial_weights_of_an_ensemble_are_those_of_its_first_member(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncalibrated")
 def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_path):
     run = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
     (run.root / "notes.txt").write_text("mine")
@@ -372,20 +385,21 @@ def test_a_folder_in_use_is_replaced_only_on_request(trained, other, both, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncalibrated")
 def test_a_failure_leaves_no_files(trained, other, tmp_path, monkeypatch):
     def full(path, content):
         if path.name == "run.json":
             raise ResourceError("disk full")
         path.write_text(json.dumps(content))
 
-    module = importlib.import_module("vl3d_lite.pipeline.ensemble")
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr(module("ensemble"), "write_json", full)
     with pytest.raises(ResourceError, match="disk full"):
         ensemble([trained.root, other.root], RunFolder(tmp_path / "run"), OPTIONS)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("uncalibrated")
 def test_the_command_prints_what_it_wrote(trained, other, both, tmp_path):
     words = ("combine", trained.root, other.root, "--run", tmp_path / "run", "--quiet")
     result = vl3d(*words)

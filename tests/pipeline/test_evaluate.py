@@ -21,6 +21,8 @@ from vl3d_lite.prediction.origin import Origin
 from vl3d_lite.prediction.outcomes import read_outcomes, record_path
 from vl3d_lite.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 def test_scores_are_those_of_the_files(trained, place):
     before, after = laspy.read(place / "test.laz"), predicted(trained.predictions)

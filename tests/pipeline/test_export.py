@@ -13,6 +13,8 @@ from vl3d_lite.kernels.files import read_kernel
 from vl3d_lite.kernels.page import kernel_page
 from vl3d_lite.runs.options import Options
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 def test_kernels_are_exported_every_so_many_epochs(trained):
     stages = {path.name.rsplit("_kpconv", 1)[0] for path in trained.kernels.glob("*_*")}

@@ -20,6 +20,8 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.system import file_hash
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 @pytest.fixture(scope="module")
 def loaded(place):

@@ -36,6 +36,9 @@ def write_trusted(path, seed, trust):
     las.write(path)
 
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trusted")

@@ -28,6 +28,8 @@ from vl3d_lite.spec.reader import read_spec
 from vl3d_lite.system.hashing import file_hash
 from vl3d_lite.system.version import __version__
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 def test_every_point_gets_a_class_and_keeps_the_rest(trained, place):
     before, after = laspy.read(place / "test.laz"), predicted(trained.predictions)

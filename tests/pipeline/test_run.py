@@ -60,36 +60,31 @@ def test_the_network_learns_the_place(trained):
 
 
 @pytest.mark.slow
-def test_a_bad_cloud_keeps_none_of_the_others_from_being_scored(place, tmp_path):
+def test_an_existing_dimension_is_an_error_and_a_bad_cloud_stops_no_other(
+    place, tmp_path
+):
     (tmp_path / "bad.laz").write_text("not a cloud")
-    clouds = f"clouds.predict=['{tmp_path / 'bad.laz'}', '{place / 'test.laz'}']"
-    loaded = read_spec(
-        place / "spec.yaml",
-        [clouds, *SMALL],
-    )
-    run = RunFolder(tmp_path / "run")
-    with pytest.raises(DataError, match=r"1 of 2 clouds.*bad\.laz"):
-        pipeline.run(loaded, run, OPTIONS)
-    assert list(json.loads(run.metrics.read_text())["clouds"]) == ["test.laz"]
-    assert run.report.is_file()
-
-
-@pytest.mark.slow
-def test_an_existing_dimension_is_an_error_before_training(place, tmp_path):
     las = laspy.read(place / "test.laz")
     las.add_extra_dim(laspy.ExtraBytesParams("prediction", np.uint8))
     las.write(tmp_path / "taken.laz")
-    loaded = read_spec(
-        place / "spec.yaml", [f"clouds.predict=['{tmp_path / 'taken.laz'}']", *SHORT]
+    taken, both = (
+        read_spec(
+            place / "spec.yaml",
+            [f"clouds.predict={[str(tmp_path / name) for name in names]}", *SMALL],
+        )
+        for names in (["taken.laz"], ["bad.laz", "taken.laz"])
     )
     run = RunFolder(tmp_path / "run")
     with pytest.raises(
         DataError, match=r"already has a dimension `prediction`.*--replace"
     ):
-        pipeline.run(loaded, run, OPTIONS)
+        pipeline.run(taken, run, OPTIONS)
     assert not run.root.exists()
     replace = Options(threads=2, quiet=True, replace=True)
-    assert pipeline.run(loaded, run, replace).clouds
+    with pytest.raises(DataError, match=r"1 of 2 clouds.*bad\.laz"):
+        pipeline.run(both, run, replace)
+    assert list(json.loads(run.metrics.read_text())["clouds"]) == ["taken.laz"]
+    assert run.report.is_file()
 
 
 def test_clouds_of_the_same_name_are_an_error_before_training(place, tmp_path):

@@ -57,11 +57,17 @@ def test_a_training_from_the_cache_gives_the_weights_of_memory(
     assert len(list((tmp_path / "cache/clouds").iterdir())) == 3
 
 
-@pytest.mark.slow
-def test_a_cloud_that_trains_and_validates_is_a_warning(place, tmp_path, caplog):
+def test_a_cloud_that_trains_and_validates_is_a_warning(
+    place, tmp_path, monkeypatch, caplog
+):
+    def stopped(*_):
+        raise InterruptedRunError("the clouds are read", 143)
+
     shared = f"clouds.validation=['{place / 'train.laz'}']"
     loaded = read_spec(place / "spec.yaml", [shared, *SHORT])
-    pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
+    monkeypatch.setattr(module("train"), "build_training", stopped)
+    with pytest.raises(InterruptedRunError):
+        pipeline.train(loaded, RunFolder(tmp_path / "run"), OPTIONS)
     assert "this validation cloud is also in `clouds.train`" in caplog.text
 
 
@@ -170,11 +176,18 @@ def test_a_run_that_holds_its_own_inputs_is_not_replaced(trained, place, tmp_pat
     assert copy.model.is_file()
 
 
-@pytest.mark.slow
-def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
+@pytest.fixture(scope="module")
+def short(place, tmp_path_factory):
+    """A short training with exported kernels, and its spec."""
     spec = read_spec(place / "spec.yaml", [*SMALL, "export.plots=false"])
-    run = RunFolder(tmp_path / "run")
+    run = RunFolder(tmp_path_factory.mktemp("short") / "run")
     pipeline.train(spec, run, OPTIONS)
+    return run, spec
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_at_its_beginning_starts_again(short, tmp_path):
+    run, spec = copy_of(short[0], tmp_path / "run"), short[1]
     gone = (run.model, run.initial_kernels, run.features, *run.checkpoint_files())
     for path in gone:
         path.unlink()
@@ -186,10 +199,8 @@ def test_a_run_interrupted_at_its_beginning_starts_again(place, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_resumes_without_its_best_weights(place, tmp_path):
-    spec = read_spec(place / "spec.yaml", SHORT)
-    run = RunFolder(tmp_path / "run")
-    pipeline.train(spec, run, OPTIONS)
+def test_a_training_resumes_without_its_best_weights(short, tmp_path):
+    run, spec = copy_of(short[0], tmp_path / "run"), short[1]
     for path in (run.model, run.best_weights, run.calibration):
         path.unlink()
     pipeline.train(spec, run, Options(threads=2, quiet=True, resume=True))

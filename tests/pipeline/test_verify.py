@@ -15,6 +15,8 @@ from vl3d_lite.runs.folder import RunFolder
 from vl3d_lite.system.hashing import file_hash
 from vl3d_lite.system.writing import write_json
 
+pytestmark = pytest.mark.usefixtures("nothing_twice")
+
 
 @pytest.fixture
 def copy(trained, tmp_path):

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from vl3d_lite.cli import looks, runs, specs
 from vl3d_lite.cli.terminal import echo_error, output_error, prepare_streams
-from vl3d_lite.errors import InterruptedRunError, ResourceError, VL3DError
+from vl3d_lite.errors import DataError, InterruptedRunError, ResourceError, VL3DError
 from vl3d_lite.system import __version__, is_out_of_memory, safe_point
 
 NAME = "vl3d-lite"
@@ -195,6 +195,8 @@ def main() -> None:
             _leave(OUT_OF_MEMORY, ResourceError.exit_code)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _leave(str(output_error(error)), ResourceError.exit_code)
+        if problem := _unusable_path(error):
+            _leave(problem, DataError.exit_code)
         if isinstance(error, Exception):
             _report_internal_error()
         raise
@@ -208,6 +210,21 @@ def _run() -> None:
         if end.code:
             raise
     safe_point("interrupted; the command itself is finished")
+
+
+def _unusable_path(error: BaseException) -> str:
+    """The message for a path that no system call takes; empty for other errors."""
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+        error = error.__context__ or error  # `Path.resolve` before Python 3.13
+    remedies = {
+        errno.ENAMETOOLONG: "give a shorter path",
+        errno.ELOOP: "its links lead back to itself; give the path of the file",
+    }
+    if isinstance(error, OSError) and error.errno in remedies:
+        name = str(error.filename)
+        name = name if len(name) <= 80 else f"{name[:77]}..."
+        return f"{name}: {error.strerror}; {remedies[error.errno]}"
+    return ""
 
 
 def _report_internal_error() -> None:

@@ -1,15 +1,18 @@
 """Read point records in chunks."""
 
 import io
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
 
 import lazrs
 import numpy as np
 
 from vl3d_lite.clouds.header import LASZIP, FileHeader
 from vl3d_lite.clouds.layout import standard_length
+from vl3d_lite.clouds.laz_process import decompressing
+from vl3d_lite.clouds.laz_worker import Job, is_short, problem_of
 from vl3d_lite.errors import DataError
 
 # A chunk of LAS fits the cache of a processor. LAZ is compressed in chunks of 50,000
@@ -17,8 +20,6 @@ from vl3d_lite.errors import DataError
 LAS_CHUNK = 100_000
 LAZ_CHUNK = 500_000
 SPAN = 50_000
-# The parallel decompressor holds a whole LAZ chunk for each of its calls.
-LARGEST_LAZ_CHUNK = 5_000_000
 # Layers of a chunk without extra bytes, which add one each (LASzip version 3).
 LAYERS = {6: 9, 7: 10, 8: 11, 9: 10, 10: 12}
 
@@ -136,52 +137,31 @@ def _system_read(header: FileHeader, file: io.FileIO, view: memoryview) -> int:
 def _unpack(
     header: FileHeader, names: frozenset[str] | None, spans: Spans
 ) -> Iterator[tuple[int, np.ndarray]]:
-    size = min(LAZ_CHUNK, header.point_count)
-    buffer = np.empty((size, header.record_length), np.uint8)
-    data = header.data(LASZIP)
-    with open(header.path, "rb") as file:
-        file.seek(header.data_start)
+    size, length = min(LAZ_CHUNK, header.point_count), header.record_length
+    with open(header.path, "rb") as file, ExitStack() as stack:
+        most = max(os.fstat(file.fileno()).st_size, header.point_count * length)
         with _laz_errors(header):
-            laz = lazrs.LazVlr(data)
-            _check_chunks(header, file, laz)
-            parallel = (
-                laz.uses_variable_size_chunks()
-                or 0 < laz.chunk_size() <= LARGEST_LAZ_CHUNK
+            memory, read = stack.enter_context(
+                decompressing(file, _job(header, names), size * length, most)
             )
-            kind = lazrs.ParLasZipDecompressor if parallel else lazrs.LasZipDecompressor
-            unpacker = kind(file, data, lazrs.DecompressionSelection(_layers(names)))
-        following = 0
+        buffer = np.frombuffer(memory, np.uint8).reshape(size, length)
         for start, count in _steps(spans, size):
-            records = buffer[:count]
             with _laz_errors(header):
-                if start != following:
-                    unpacker.seek(start)
-                following = start + count
-                unpacker.decompress_many(records.reshape(-1))
-            yield start, records
+                read(start, count)
+            yield start, buffer[:count]
 
 
-def _check_chunks(header: FileHeader, file: BinaryIO, laz: lazrs.LazVlr) -> None:
-    """Raise an error where chunks or layers claim more bytes than the file has.
-
-    The decompressor allocates what they claim, up to 4 GB per layer, before it reads
-    a byte. The position of `file` does not change.
-    """
-    table = lazrs.read_chunk_table(file, laz)
-    first = start = file.tell()
-    left = header.path.stat().st_size - first
-    if sum(length for _, length in table) > left:
-        raise _unreadable(header, "its chunks claim more bytes than there are")
-    if header.point_format in LAYERS:
-        layers = LAYERS[header.point_format]
+def _job(header: FileHeader, names: frozenset[str] | None) -> Job:
+    layers = LAYERS.get(header.point_format, 0)
+    if layers:
         layers += header.record_length - standard_length(header.point_format)
-        for _, length in table:
-            file.seek(start + header.record_length)
-            sizes = np.frombuffer(file.read(4 * (layers + 1)), "<u4")[1:]
-            if sizes.sum(dtype=np.int64) > length:
-                raise _unreadable(header, "a chunk claims more bytes than it has")
-            start += length
-    file.seek(first - 8)
+    return {
+        "record": (header.data(LASZIP) or b"").hex(),
+        "start": header.data_start,
+        "record_length": header.record_length,
+        "layers": layers,
+        "selection": _layers(names),
+    }
 
 
 def _layers(names: frozenset[str] | None) -> int:
@@ -202,12 +182,11 @@ def _layers(names: frozenset[str] | None) -> int:
 def _laz_errors(header: FileHeader) -> Iterator[None]:
     try:
         yield
-    except (lazrs.LazrsError, ValueError, OSError) as error:
-        raise _unreadable(header, str(error)) from error
     except BaseException as error:
-        # A panic of the Rust code is a BaseException of a class of its own.
-        if type(error).__name__ == "PanicException":
-            raise _unreadable(header, "its compressed points are damaged") from error
+        if (problem := problem_of(error)) is not None:
+            raise _unreadable(header, problem) from error
+        if is_short(error):
+            raise MemoryError from error
         raise
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.contracts import (
+    MODE_GROUPS,
     MODES,
     assert_finite,
     assert_same,
@@ -210,8 +211,8 @@ def test_gradients_match_differences_of_the_formula(form, training):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("mode", slow_but(MODES, "eager"))
-def test_values_of_padding_have_no_effect(mode, training):
+@pytest.mark.parametrize("modes", MODE_GROUPS)
+def test_values_of_padding_have_no_effect(modes, training):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, deformable=True), [X, F, N])
     dirty = [X.copy(), F.copy(), N.copy()]
@@ -219,21 +220,17 @@ def test_values_of_padding_have_no_effect(mode, training):
         dirty[0][:, row] = garbage
         dirty[1][:, row] = garbage
     dirty[2][N == -1] = ROWS + 5
-    check_garbage(layer, [X, F, N], dirty, REAL, training, mode)
+    for mode in modes:
+        check_garbage(layer, [X, F, N], dirty, REAL, training, mode)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize(
-    ("order", "mode"),
-    [
-        ("vl3d", "eager"),
-        ("apple", "eager"),
-        *(pytest.param("vl3d", mode, marks=pytest.mark.slow) for mode in MODES[1:]),
-    ],
+    ("order", "modes"), [("vl3d", MODES), ("apple", ("eager",))], ids=["vl3d", "apple"]
 )
 def test_appended_missing_neighbors_and_padded_points_have_no_effect(
-    order, mode, training
+    order, modes, training
 ):
     X, F, N = field()
     layer = randomized(KPConvXLayer(**SMALL, order=order), [X, F, N])
@@ -246,15 +243,16 @@ def test_appended_missing_neighbors_and_padded_points_have_no_effect(
     more[2][:, :, COUNT] = ROWS + 3
     cotangent = np.random.default_rng(1).normal(size=F.shape)
     longer = np.pad(cotangent, ((0, 0), (0, 3), (0, 0)))
-    one = gradients(layer, [X, F, N], training, mode, [cotangent])
-    other = gradients(layer, more, training, mode, [longer])
-    assert_same(other[0][:, :ROWS], one[0])
-    assert (other[0][:, ROWS:] == 0).all()
-    scale = max(np.abs(slope).max() for slope in one[1].values())
-    for path, slope in one[1].items():
-        np.testing.assert_allclose(other[1][path], slope, rtol=0, atol=1e-5 * scale)
-    assert_same(other[2][1][:, :ROWS], one[2][1])
-    assert (other[2][1][:, ROWS:] == 0).all()
+    for mode in modes:
+        one = gradients(layer, [X, F, N], training, mode, [cotangent])
+        other = gradients(layer, more, training, mode, [longer])
+        assert_same(other[0][:, :ROWS], one[0])
+        assert (other[0][:, ROWS:] == 0).all()
+        scale = max(np.abs(slope).max() for slope in one[1].values())
+        for path, slope in one[1].items():
+            np.testing.assert_allclose(other[1][path], slope, rtol=0, atol=1e-5 * scale)
+        assert_same(other[2][1][:, :ROWS], one[2][1])
+        assert (other[2][1][:, ROWS:] == 0).all()
 
 
 @pytest.mark.slow

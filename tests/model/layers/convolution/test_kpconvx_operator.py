@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import MODES, assert_same, gradients, slow_but
+from tests.contracts import MODE_GROUPS, MODES, assert_same, gradients, slow_but
 from tests.oracles import operator_by_loops, slope_along
 from vl3d_lite.model.layers.convolution.kpconvx_operator import CHUNK, kpconvx_operator
 
 BATCH, ROWS, CHANNELS, POINTS, WIDTH = 2, 6, 4, 5, 2
 # Eager JAX compiles every operation again for every shape.
 JAX = keras.backend.backend() == "jax"
-OWN_MODES = MODES[-1:] if JAX else MODES
+OWN_MODES = [(MODES[-1],)] if JAX else MODE_GROUPS
 COUNTS = [CHUNK + 1] if JAX else [1, CHUNK, CHUNK + 1, 2 * CHUNK + 1]
 NAMES = ("features", "influence", "weights", "modulations")
 
@@ -56,20 +56,23 @@ def by_loops(neighbors, nearest, features, influence, *tables):
     return operator_by_loops(features, neighbors, nearest, influence, *tables)
 
 
-@pytest.mark.parametrize("mode", slow_but(OWN_MODES, OWN_MODES[0]))
+@pytest.mark.parametrize("modes", OWN_MODES)
 @pytest.mark.parametrize("finite", [False, True], ids=["any features", "finite"])
 @pytest.mark.parametrize("modulated", [False, True], ids=["depthwise", "modulated"])
 @pytest.mark.parametrize("count", slow_but(COUNTS, 9))
 def test_output_and_gradients_are_the_formula_and_its_slopes(
-    count, modulated, finite, mode
+    count, modulated, finite, modes
 ):
     neighbors, nearest, values = make_case(count, modulated)
     expected = by_loops(neighbors, nearest, *values)
     rng = np.random.default_rng(1)
     cotangent = rng.normal(size=expected.shape).astype("float32")
     layer = Operator(neighbors, nearest, finite)
-    output, _, slopes = gradients(layer, values, mode=mode, cotangents=[cotangent])
-    assert_same(output, expected)
+    found = []
+    for mode in modes:
+        output, _, slopes = gradients(layer, values, mode=mode, cotangents=[cotangent])
+        assert_same(output, expected)
+        found.append(slopes)
     for index, name in enumerate(NAMES[: len(values)]):
         direction = rng.normal(size=values[index].shape)
         if name == "influence":  # that of a missing neighbor is a constant 0
@@ -80,24 +83,26 @@ def test_output_and_gradients_are_the_formula_and_its_slopes(
             return np.sum(by_loops(neighbors, nearest, *changed) * cotangent)
 
         wanted = slope_along(total, values[index].astype("float64"), direction)
-        found = np.sum(slopes[index] * direction)
-        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-4), name
+        for slopes in found:
+            slope = np.sum(slopes[index] * direction)
+            assert slope == pytest.approx(wanted, rel=1e-4, abs=1e-4), name
 
 
-@pytest.mark.parametrize("mode", slow_but(OWN_MODES, OWN_MODES[0]))
-def test_values_of_unlisted_rows_have_no_effect(mode):
+@pytest.mark.parametrize("modes", OWN_MODES)
+def test_values_of_unlisted_rows_have_no_effect(modes):
     neighbors, nearest, values = make_case(9, modulated=True)
     neighbors[neighbors == ROWS - 1] = -1
     values[1][neighbors < 0] = 0
     dirty = [values[0].copy(), *values[1:]]
     dirty[0][:, -1] = np.nan
     layer = Operator(neighbors, nearest)
-    clean = gradients(layer, values, mode=mode)
-    other = gradients(layer, dirty, mode=mode)
-    assert_same(other[0], clean[0])
-    for found, wanted in zip(other[2], clean[2], strict=True):
-        assert_same(found, wanted)
-    assert (other[2][0][:, -1] == 0).all()
+    for mode in modes:
+        clean = gradients(layer, values, mode=mode)
+        other = gradients(layer, dirty, mode=mode)
+        assert_same(other[0], clean[0])
+        for found, wanted in zip(other[2], clean[2], strict=True):
+            assert_same(found, wanted)
+        assert (other[2][0][:, -1] == 0).all()
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 2e-2), ("float16", 3e-3)])

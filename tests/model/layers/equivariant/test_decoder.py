@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.contracts import restore, slow_but, snapshot
+from tests.contracts import restore, snapshot
 from tests.oracles_equivariant import (
     GROUPS,
     JAX,
@@ -132,11 +132,11 @@ def test_commutes_with_the_group_in_training_too(name, norm, norm_first, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_but(KINDS, "float32"))
 @pytest.mark.parametrize(
     ("name", "attentions"), [("C8", ("local", "full")), ("D4", ("full", "local"))]
 )
-def test_positions_and_neighbors_rotate_with_the_field(name, attentions, kind):
+def test_positions_and_neighbors_rotate_with_the_field(name, attentions):
+    kind = KINDS[-1]
     layer = make(
         name,
         self_attn=attentions[0],
@@ -205,7 +205,7 @@ def test_stays_equivariant_through_training_and_saving(tmp_path):
     model = keras.Model(ports, layer(**ports))
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.05)
     optimizer.build(model.trainable_variables)  # or the step is traced twice
-    model.compile(optimizer, loss="mse", jit_compile=True)
+    model.compile(optimizer, loss="mse", jit_compile=False)
     target = np.random.default_rng(0).normal(size=inputs["tgt"].shape)
     losses = [float(model.train_on_batch(inputs, target)) for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
@@ -358,7 +358,8 @@ def test_given_attention_is_trained_and_saved(foreign, tmp_path):
     model = keras.Model(ports, layer(*ports))
     given = [ops.convert_to_numpy(weight) for weight in own.weights]
     assert len(given) == 4
-    model.compile("adam", loss="mse")
+    model.compile("adam", loss="mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)  # or the step is traced twice
     model.train_on_batch(list(inputs.values()), inputs["tgt"])
     for weight, before in zip(own.weights, given, strict=True):
         if "in_bias" not in weight.path:
