@@ -136,6 +136,48 @@ def test_the_draft_of_a_killed_process_is_removed(tmp_path):
     assert not draft.exists()
 
 
+@pytest.mark.parametrize("name", ["loop/cache", "n" * 300])
+def test_a_folder_that_cannot_be_looked_at_is_one_warning(tmp_path, caplog, name):
+    (tmp_path / "loop").symlink_to("loop")
+    cache = open_cache_folder(tmp_path / name, ROOM)
+    assert not put(cache, "a")
+    assert cache.read("clouds", "a") is None
+    assert len(caplog.records) == 1
+
+
+def test_entries_are_removed_where_locks_need_files_open_for_writing(
+    tmp_path, monkeypatch
+):
+    fcntl = pytest.importorskip("fcntl")
+    flock = fcntl.flock
+
+    def as_on_nfs(descriptor, operation):
+        mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if operation & fcntl.LOCK_EX and mode == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    cache = CacheFolder(tmp_path, ROOM)
+    put(cache, "a")
+    draft = tmp_path / "clouds" / ".123-0a1b2c3d.part-b.npys"
+    draft.write_bytes(b"half")
+    assert cache.clear() == (1, 0)
+    assert not list((tmp_path / "clouds").iterdir())
+
+
+def test_where_few_files_may_open_entries_are_held_in_memory(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    cache = CacheFolder(tmp_path, ROOM)
+    put(cache, "a")
+    assert not cache.read("clouds", "a").arrays["a"].flags.writeable
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    found = cache.read("clouds", "a").arrays["a"]
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, np.arange(1000.0))
+    assert cache.clear() == (1, 0)
+
+
 WORKER = """
 import sys
 import numpy as np
@@ -181,3 +223,11 @@ def test_the_place_is_named_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
         assert default_cache_folder() == Path(tmp_path, "vl3d-lite")
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    monkeypatch.delenv(cache_folder.VARIABLE)
+    monkeypatch.setattr(
+        cache_folder.platformdirs, "user_cache_dir", lambda *_, **__: "~/.cache/x"
+    )
+    assert default_cache_folder() is None

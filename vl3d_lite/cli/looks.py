@@ -140,7 +140,12 @@ def cache(
         echo(cache_text(found), nl=False)
         return
     removed, kept = found.clear()
-    in_use = f"; {kept} in use or not removable" if kept else ""
+    in_use = (
+        f"; {kept} are kept, which a process uses, or whose file system has no locks: "
+        "remove the folder yourself when nothing uses it"
+        if kept
+        else ""
+    )
     echo(f"{root}: {removed} entries removed{in_use}")
 
 

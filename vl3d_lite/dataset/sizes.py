@@ -36,7 +36,9 @@ class CloudSize:
 def size_of(cloud: PreparedCloud) -> CloudSize:
     """Measure a prepared cloud."""
     cells = tuple(len(level.xyz) for level in cloud.hierarchy.levels)
-    return CloudSize(len(cloud.cell_of_point), cells, cloud.stored is not None)
+    # An array of the cache that is not mapped, for want of open files, is writeable.
+    mapped = cloud.stored is not None and not cloud.features.flags.writeable
+    return CloudSize(len(cloud.cell_of_point), cells, mapped)
 
 
 def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:

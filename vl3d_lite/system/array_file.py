@@ -11,6 +11,7 @@ import struct
 import time
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -129,7 +130,8 @@ def map_arrays(path: Path, *, verify: bool = False) -> ArrayFile | None:
             name: _array(mapping, place) for name, place in index["arrays"].items()
         }
         if not unchanged:
-            touch(path, index["written"])
+            with suppress(OSError):  # a folder of another user
+                touch(path, index["written"])
     return ArrayFile(arrays, index["record"])
 
 

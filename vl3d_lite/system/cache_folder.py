@@ -16,9 +16,9 @@ import platformdirs
 from vl3d_lite.errors import SpecError, VL3DError
 from vl3d_lite.system.array_file import ArrayFile, map_arrays, touch, write_arrays
 from vl3d_lite.system.drafts import is_draft, remove_leftovers
-from vl3d_lite.system.locks import lock
+from vl3d_lite.system.locks import lock, open_to_lock
 from vl3d_lite.system.paths import expand_home
-from vl3d_lite.system.resources import allow_open_files
+from vl3d_lite.system.resources import allow_open_files, few_files_may_open
 from vl3d_lite.system.writing import replacing
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def default_cache_folder() -> Path | None:
     """The folder for caches; None where the environment turns them off.
 
     It is that of ``VL3D_LITE_CACHE``, or the one of the operating system for caches of
-    the user.
+    the user; None for a user without a home.
     """
     named = os.environ.get(VARIABLE, "").strip()
     if named.lower() == "off":
@@ -48,8 +48,9 @@ def default_cache_folder() -> Path | None:
     return expand_home(Path(named)) if named else _user_folder()
 
 
-def _user_folder() -> Path:
-    return Path(platformdirs.user_cache_dir("vl3d-lite", appauthor=False))
+def _user_folder() -> Path | None:
+    folder = Path(platformdirs.user_cache_dir("vl3d-lite", appauthor=False))
+    return folder if folder.is_absolute() else None  # as `~` without a home is not
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class CacheFolder:
         try:
             found = map_arrays(path, verify=verify or kind == "facts")
             if found is not None:
-                if kind == "facts":  # without a file that stays open
+                if kind == "facts" or few_files_may_open():  # no file stays open
                     arrays = {name: one.copy() for name, one in found.arrays.items()}
                     found = replace(found, arrays=arrays)
                 with suppress(OSError):  # a folder of another user
@@ -234,7 +235,7 @@ class CacheFolder:
 
 def _free_bytes(folder: Path) -> float:
     """Bytes that a cache may take of the disk of a folder, which need not exist."""
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     disk = shutil.disk_usage(folder)
     return disk.free - min(LARGEST_RESERVE, RESERVED_SHARE * disk.total)
@@ -243,7 +244,7 @@ def _free_bytes(folder: Path) -> float:
 def remove_unused(path: Path) -> bool:
     """Remove an entry unless a process has mapped it; whether it was removed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_to_lock(path)
     except FileNotFoundError:
         return True
     except OSError:
@@ -270,7 +271,8 @@ def open_cache_folder(root: Path, most: int) -> CacheFolder:
     Raises:
         SpecError: It is not a folder.
     """
-    if root.exists() and not root.is_dir():
+    # Methods of `Path` raise an error for a folder that the user may not enter.
+    if os.path.exists(root) and not os.path.isdir(root):
         raise SpecError(
             f"{root}: is not a folder, so it cannot hold the cache; name a folder in "
             f"`cache.folder` or {VARIABLE}, or set `cache: off`"

@@ -105,6 +105,20 @@ def exclusive(folder: Path) -> Iterator[None]:
         _release(descriptor, path)
 
 
+def open_to_lock(path: Path) -> int:
+    """Open a file or folder for `lock`; on NFS only files open for writing have locks.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | OPEN_FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a folder, or a file of another user
+        return os.open(path, os.O_RDONLY | OPEN_FLAGS)
+
+
 def lock(descriptor: int) -> bool:
     """Lock an open file without waiting; whether no other process has locked it.
 
