@@ -300,7 +300,7 @@ def test_facts_about_a_cloud_are_those_of_memory(folder):
 
 def test_another_version_of_the_code_finds_nothing(folder, monkeypatch):
     first = prepared(folder)[0].stored.key
-    monkeypatch.setattr(known_facts, "code_version", lambda: "another")
+    monkeypatch.setattr(known_facts, "code_version", lambda *_: "another")
     assert prepared(folder)[0].stored.key != first
 
 
@@ -311,3 +311,7 @@ def test_the_folder_is_relative_to_the_spec(folder):
     assert known_facts.open_cache(spec_of(folder)).root == folder / "here"
     assert known_facts.open_cache(spec).root == Path(os.environ["VL3D_LITE_CACHE"])
     assert known_facts.open_cache(spec_of(folder, "cache=off")) is None
+
+
+def test_facts_of_other_code_have_a_version_of_their_own():
+    assert known_facts.code_version("guide") != known_facts.code_version()

@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -47,11 +47,13 @@ class Kind(NamedTuple, Generic[Value]):
         name: Part of the key.
         pack: Convert a value to JSON and arrays.
         unpack: Convert it back.
+        folders: Further folders of the code that finds it.
     """
 
     name: str
     pack: Callable[[Value], Packed]
     unpack: Callable[[dict[str, Any], Arrays], Value]
+    folders: tuple[str, ...] = ()
 
 
 def open_cache(spec: Spec) -> CacheFolder | None:
@@ -70,10 +72,14 @@ def open_cache(spec: Spec) -> CacheFolder | None:
 
 
 @functools.cache
-def code_version() -> str:
-    """A hash of the code that prepares clouds, and the versions of its packages."""
-    package = Path(__file__).parents[1]
-    paths = [path for name in _FOLDERS for path in (package / name).rglob("*.py")]
+def code_version(*more: str) -> str:
+    """A hash of the code that prepares clouds, and the versions of its packages.
+
+    Args:
+        more: Further folders of code.
+    """
+    package, folders = Path(__file__).parents[1], (*_FOLDERS, *more)
+    paths = [path for name in folders for path in (package / name).rglob("*.py")]
     hashes = [(str(path.relative_to(package)), file_hash(path)) for path in paths]
     versions = []
     for name in _PACKAGES:
@@ -110,9 +116,9 @@ class Source:
         self._identity = _identity(path)
         self.digest = cached_hash(path, cache)
 
-    def key(self, name: str, *settings: object) -> str:
+    def key(self, name: str, *settings: object, folders: Sequence[str] = ()) -> str:
         """The key of what follows from the cloud with these settings."""
-        return text_hash(repr((name, self.digest, code_version(), settings)))
+        return text_hash(repr((name, self.digest, code_version(*folders), settings)))
 
     def is_unchanged(self) -> bool:
         """Whether the file is still the one that was hashed."""
@@ -150,7 +156,7 @@ def recall(
         source = Source(path, cache)
     except OSError:  # whatever reads the cloud names the error
         return find(), False
-    key = source.key(kind.name, settings)
+    key = source.key(kind.name, settings, folders=kind.folders)
     stored = cache.read("facts", key)
     if stored is not None:
         try:

@@ -98,7 +98,8 @@ def recall_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudF
         DataError: The file cannot be used.
         ResourceError: It does not fit into memory.
     """
-    kind = Kind("plan", _pack, functools.partial(_unpack, path, group))
+    unpack = functools.partial(_unpack, path, group)
+    kind = Kind("plan", _pack, unpack, folders=("guide",))
     settings = (
         reading_settings(spec, path),
         spec.fields,
