@@ -1,6 +1,6 @@
 """`vl3d-lite plan`: estimate what a run needs before it starts, and warn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from vl3d_lite.clouds import describe_las
@@ -103,11 +103,7 @@ def plan_run(
     ]
     predict = [header_facts(path, spec, read) for path in loaded.clouds["predict"]]
     clouds = [*read, *predict]
-    sizes = _sizes(clouds, spec)
-    cached = _cached_bytes(sizes, spec)
-    if cached:
-        for group in ("train", "validation"):
-            sizes[group] = [replace(size, mapped=True) for size in sizes[group]]
+    sizes, cached = _cached(_sizes(clouds, spec), spec)
     steps = steps_per_epoch(spec, sum(size.cells[0] for size in sizes["train"]))
     columns = len(feature_columns(spec.features))
     parameters = count_parameters(spec.model, columns, len(spec.classes))
@@ -156,15 +152,20 @@ def _sizes(clouds: Sequence[CloudFacts], spec: Spec) -> dict[str, list[CloudSize
     return sizes
 
 
-def _cached_bytes(sizes: Mapping[str, Sequence[CloudSize]], spec: Spec) -> float:
-    """Bytes of the prepared clouds in the cache; 0 unless it can hold all of them."""
+def _cached(
+    sizes: dict[str, list[CloudSize]], spec: Spec
+) -> tuple[dict[str, list[CloudSize]], float]:
+    """The sizes, mapped where the cache can hold all prepared clouds, and its bytes."""
     cache = open_cache(spec)
-    total = sum(
-        cloud_bytes(spec, size)
-        for group in ("train", "validation")
-        for size in sizes[group]
-    )
-    return total if cache is not None and cache.can_hold(total) else 0.0
+    prepared = {group: sizes[group] for group in ("train", "validation")}
+    total = sum(cloud_bytes(spec, one) for group in prepared.values() for one in group)
+    if cache is None or not cache.can_hold(total):
+        return sizes, 0.0
+    mapped = {
+        group: [replace(size, mapped=True) for size in own]
+        for group, own in prepared.items()
+    }
+    return {**sizes, **mapped}, total
 
 
 def _disk_bytes(loaded: LoadedSpec, parameters: int) -> float:
