@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["VL3D_LITE_CACHE"] = "off"  # tests of the cache name a folder of their own
 # JAX compiles each operation that runs eagerly; without the expensive passes that takes
 # 40 % less time. `tests.contracts` compiles whole layers as users do.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

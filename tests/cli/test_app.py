@@ -27,6 +27,7 @@ NAMES = [
     "verify",
     "export",
     "models",
+    "cache",
     "inspect",
     "convert",
     "doctor",

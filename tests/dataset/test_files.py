@@ -10,8 +10,8 @@ from vl3d_lite.dataset.files import (
     check_clouds,
     fits_beside,
     prepare_file,
-    prepare_training_files,
 )
+from vl3d_lite.dataset.prepared_files import prepare_training_files
 from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.errors import DataError
 from vl3d_lite.spec.reader import read_spec

@@ -39,6 +39,24 @@ def test_an_interrupted_calibration_loses_no_training(place, tmp_path, monkeypat
     assert run.model.is_file()
 
 
+@pytest.mark.slow
+def test_a_training_from_the_cache_gives_the_weights_of_memory(
+    place, tmp_path, monkeypatch
+):
+    more = ["training.augmentation.grids=2", "training.augmentation.thinning=0.2"]
+    loaded = read_spec(place / "spec.yaml", [*SHORT, *more])
+    found = []
+    for number, cache in enumerate(["off", tmp_path / "cache", tmp_path / "cache"]):
+        monkeypatch.setenv("VL3D_LITE_CACHE", str(cache))
+        run = RunFolder(tmp_path / f"run{number}")
+        pipeline.train(loaded, run, OPTIONS)
+        files = [run.features, run.domain, run.calibration, run.spec]
+        content = [path.read_bytes() for path in files]
+        found.append((run.read_provenance()["weights_sha256"], content))
+    assert found[0] == found[1] == found[2]
+    assert len(list((tmp_path / "cache/clouds").iterdir())) == 3
+
+
 def test_a_cloud_that_trains_and_validates_is_a_warning(
     place, tmp_path, monkeypatch, caplog
 ):

@@ -76,6 +76,11 @@ COMMANDS: tuple[tuple[Callable, str, str], ...] = (
         "vl3d-lite models | less",
     ),
     (
+        looks.cache,
+        "vl3d-lite cache",
+        "vl3d-lite cache --folder scratch/cache --clear",
+    ),
+    (
         looks.inspect,
         "vl3d-lite inspect scan.laz",
         "vl3d-lite inspect runs/town --html kernels.html",

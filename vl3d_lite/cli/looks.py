@@ -11,8 +11,17 @@ from vl3d_lite.cli.options import (
     configure_logging,
 )
 from vl3d_lite.cli.terminal import echo
+from vl3d_lite.errors import SpecError
 from vl3d_lite.runs import RunFolder
-from vl3d_lite.system import find_shipped, require_free, write_text
+from vl3d_lite.system import (
+    VARIABLE,
+    default_cache_folder,
+    expand_home,
+    find_shipped,
+    open_cache_folder,
+    require_free,
+    write_text,
+)
 
 
 def inspect(
@@ -97,6 +106,47 @@ def models():
     from vl3d_lite.guide import describe_models
 
     echo(describe_models())
+
+
+def cache(
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            metavar="FOLDER",
+            help="Folder of the cache, as `cache.folder` of a spec names it. Default: "
+            "VL3D_LITE_CACHE, or the user's cache folder.",
+        ),
+    ] = None,
+    clear: Annotated[
+        bool,
+        typer.Option("--clear", help="Remove all entries that no process uses."),
+    ] = False,
+):
+    """List the cache of prepared clouds, or clear it.
+
+    Training stores prepared clouds there. Of each the command prints size, last use
+    and source, and of the facts about clouds (hashes, class counts, densities) number
+    and size. Cleared entries are made again when they are needed.
+    """
+    configure_logging(quiet=False)
+    from vl3d_lite.report import cache_text
+
+    root = expand_home(folder) if folder else default_cache_folder()
+    if root is None:
+        raise SpecError(f"the cache is off ({VARIABLE}); name its folder with --folder")
+    found = open_cache_folder(root, 0)
+    if not clear:
+        echo(cache_text(found), nl=False)
+        return
+    removed, kept = found.clear()
+    in_use = (
+        f"; {kept} are kept, which a process uses, or whose file system has no locks: "
+        "remove the folder yourself when nothing uses it"
+        if kept
+        else ""
+    )
+    echo(f"{root}: {removed} entries removed{in_use}")
 
 
 def doctor():

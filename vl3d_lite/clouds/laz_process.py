@@ -67,7 +67,7 @@ def decompressing(
             return
         try:
             memory = mapped(shared.fileno(), size)
-            helper.open(file, job, size, most, shared)
+            helper.begin(file, job, size, most, shared)
             yield memory, helper.read
         finally:
             helper.leave()
@@ -111,7 +111,7 @@ class _Helper:
             theirs.close()
         _helpers.add(self)
 
-    def open(
+    def begin(
         self, file: BinaryIO, job: Job, size: int, most: int, shared: io.FileIO
     ) -> None:
         """Begin with another file, whose records are put into shared memory."""

@@ -8,8 +8,10 @@ from .centers import TrainingCenters as TrainingCenters
 from .class_counts import count_by_class as count_by_class
 from .cloud_facts import LabeledFacts as LabeledFacts
 from .cloud_facts import labeled_facts as labeled_facts
+from .cloud_facts import pack_facts as pack_facts
 from .cloud_facts import quick_to_prepare as quick_to_prepare
 from .cloud_facts import read_labeled_facts as read_labeled_facts
+from .cloud_facts import unpack_facts as unpack_facts
 from .data_warnings import cloud_warnings as cloud_warnings
 from .data_warnings import labeled_warnings as labeled_warnings
 from .departures import RANKING as RANKING
@@ -32,9 +34,11 @@ from .features import required_dimensions as required_dimensions
 from .files import check_clouds as check_clouds
 from .files import fits_beside as fits_beside
 from .files import prepare_file as prepare_file
-from .files import prepare_files as prepare_files
-from .files import prepare_training_files as prepare_training_files
 from .files import read_cloud as read_cloud
+from .known_facts import Kind as Kind
+from .known_facts import open_cache as open_cache
+from .known_facts import reading_settings as reading_settings
+from .known_facts import recall as recall
 from .overlap import Extent as Extent
 from .overlap import Overlap as Overlap
 from .overlap import OverlapFinder as OverlapFinder
@@ -46,6 +50,8 @@ from .partial_labels import scored_labels as scored_labels
 from .prepared import PreparedCloud as PreparedCloud
 from .prepared import prepare_cloud as prepare_cloud
 from .prepared import reduce_cloud as reduce_cloud
+from .prepared_files import prepare_files as prepare_files
+from .prepared_files import prepare_training_files as prepare_training_files
 from .scaling import FeatureScaling as FeatureScaling
 from .scaling import impute_constant_features as impute_constant_features
 from .sizes import BYTES_PER_POINT as BYTES_PER_POINT

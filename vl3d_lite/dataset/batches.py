@@ -71,7 +71,7 @@ class FieldSource:
         scaling.require(prepared)
         self.prepared, self.spec = prepared, spec
         self.extractor = FieldExtractor(prepared, spec)
-        self.scaled = scaling.apply(prepared.features)
+        self.scaling = scaling
         self.vertical = None
         if "vertical" in scaling.names:
             column = scaling.names.index("vertical")
@@ -99,7 +99,8 @@ class FieldSource:
         """
         field = self.extractor.extract(center, rows)
         xyz = field.xyz
-        features = self.scaled.take(field.indices, axis=0)
+        # Scaled field by field: scaled features of all clouds would fill the memory.
+        features = self.scaling.apply(self.prepared.features.take(field.indices, 0))
         if rng is not None:
             xyz = self._augment(field, rng)
         if self.vertical is not None:

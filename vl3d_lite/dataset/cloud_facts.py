@@ -1,11 +1,17 @@
 """Facts about labeled clouds, from which warnings follow."""
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vl3d_lite.clouds import read_header
+from vl3d_lite.dataset.cloud_cache import preparation_settings
 from vl3d_lite.dataset.files import prepare_file
+from vl3d_lite.dataset.known_facts import Arrays, Kind, Packed, open_cache, recall
 from vl3d_lite.dataset.partial_labels import count_labels
 from vl3d_lite.dataset.prepared import PreparedCloud
 from vl3d_lite.geometry import horizontal_density, nearest_distance
@@ -42,10 +48,37 @@ class LabeledFacts:
     class_cells: np.ndarray
 
 
+def pack_facts(facts: LabeledFacts) -> Packed:
+    """Facts as JSON and arrays, without the file and its group."""
+    values = {one.name: getattr(facts, one.name) for one in fields(facts)}
+    del values["path"], values["group"]
+    arrays = {k: v for k, v in values.items() if isinstance(v, np.ndarray)}
+    return {k: v for k, v in values.items() if k not in arrays}, arrays
+
+
+def unpack_facts(
+    path: Path, group: str, record: dict[str, Any], arrays: Arrays
+) -> LabeledFacts:
+    """Convert back from `pack_facts`.
+
+    Raises:
+        TypeError: A value is missing, or there is one too many.
+    """
+    values: dict[str, Any] = {**record, **arrays}
+    return LabeledFacts(path=path, group=group, **values)
+
+
+def _recall(
+    path: Path, group: str, spec: Spec, settings: object, find: Callable
+) -> LabeledFacts:
+    kind = Kind("labeled", pack_facts, functools.partial(unpack_facts, path, group))
+    return recall(open_cache(spec), kind, path, settings, find)[0]
+
+
 def labeled_facts(
     path: Path, group: str, cloud: PreparedCloud, spec: Spec
 ) -> LabeledFacts:
-    """Measure a prepared cloud.
+    """Measure a prepared cloud; facts about one from the cache are stored there.
 
     Args:
         path: Its file.
@@ -53,6 +86,18 @@ def labeled_facts(
         cloud: Prepared on its first grid.
         spec: The spec of the run.
     """
+    if cloud.stored is None:
+        return _measure(path, group, cloud, spec)
+    return _recall(
+        path,
+        group,
+        spec,
+        (cloud.stored.key, len(spec.classes)),
+        lambda: _measure(path, group, cloud, spec),
+    )
+
+
+def _measure(path: Path, group: str, cloud: PreparedCloud, spec: Spec) -> LabeledFacts:
     means, deviations = _moments(cloud.features)
     return LabeledFacts(
         path=path,
@@ -87,9 +132,14 @@ def read_labeled_facts(
         ResourceError: It does not fit into memory.
     """
     quick = quick_to_prepare(spec)
-    return labeled_facts(
-        path, group, prepare_file(path, quick, threads, quiet=quiet), spec
-    )
+
+    def find() -> LabeledFacts:
+        cloud = prepare_file(path, quick, threads, quiet=quiet)
+        return _measure(path, group, cloud, spec)
+
+    read_header(path)  # its errors name the file and the remedy
+    settings = preparation_settings(quick, path), len(spec.classes)
+    return _recall(path, group, spec, settings, find)
 
 
 def quick_to_prepare(spec: Spec) -> Spec:

@@ -13,6 +13,7 @@ import numpy as np
 
 from vl3d_lite.clouds import differing_systems, read_crs, read_header
 from vl3d_lite.dataset.cloud_facts import LabeledFacts
+from vl3d_lite.dataset.known_facts import open_cache
 from vl3d_lite.dataset.overlap import overlap_warnings
 from vl3d_lite.dataset.scaling import least_spread
 from vl3d_lite.errors import DataError
@@ -57,7 +58,7 @@ def labeled_warnings(spec: Spec, facts: Facts) -> list[str]:
 
 
 def _overlaps(spec: Spec, clouds: Clouds) -> Iterator[str]:
-    yield from overlap_warnings(clouds, spec.clouds.unit)
+    yield from overlap_warnings(clouds, spec.clouds.unit, open_cache(spec))
 
 
 def _systems(spec: Spec, clouds: Clouds) -> Iterator[str]:

@@ -17,6 +17,7 @@ from vl3d_lite.clouds import read_header
 from vl3d_lite.dataset.exclusion import exclusion
 from vl3d_lite.dataset.features import compute_features, required_dimensions
 from vl3d_lite.dataset.files import read_cloud
+from vl3d_lite.dataset.known_facts import Kind, open_cache, recall
 from vl3d_lite.dataset.places import Place, joined, place_of
 from vl3d_lite.dataset.prepared import reduce_cloud
 from vl3d_lite.errors import VL3DError
@@ -81,6 +82,11 @@ class Profile(_Frozen):
 
 
 PROFILES: FileCache[Profile] = FileCache(1024)
+PROFILE: Kind[Profile] = Kind(
+    "profile",
+    pack=lambda profile: (profile.model_dump(mode="json"), {}),
+    unpack=lambda record, _: Profile.model_validate(record),
+)
 
 
 class Limits(_Frozen):
@@ -218,10 +224,13 @@ def profile_cloud(path: Path, spec: Spec, threads: int = 1) -> Profile:
     with open(path, "rb") as file:
         began, identity = time.time(), identity_of(path, file.fileno())
     settings = _settings(path, spec)
-    profile = PROFILES.get(identity, settings)
-    if profile is None:
-        profile = _measure(path, spec, threads)
-        PROFILES.put(identity, profile, settings, began=began)
+    known = PROFILES.get(identity, settings)
+    if known is not None:
+        return known
+    profile, _ = recall(
+        open_cache(spec), PROFILE, path, settings, lambda: _measure(path, spec, threads)
+    )
+    PROFILES.put(identity, profile, settings, began=began)
     return profile
 
 

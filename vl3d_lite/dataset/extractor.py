@@ -85,7 +85,8 @@ class FieldExtractor:
         self.grid_size = spec.fields.grid_size
         # A square of this half edge holds the points of a surface without gaps.
         self.first_reach = spec.fields.grid_size * np.sqrt(self.stages[0].points) / 2
-        self.tree = BoxTree(prepared.xyz, prepared.hierarchy.keys)
+        axes = prepared.stored.axes if prepared.stored else None
+        self.tree = BoxTree(prepared.xyz, prepared.hierarchy.keys, axes)
         self._memory = threading.local()
 
     def inside(self, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

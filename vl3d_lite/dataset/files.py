@@ -3,22 +3,22 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vl3d_lite.clouds import (
-    LasSummary,
     PointCloud,
     describe_las,
     meters_per_unit,
     read_header,
     read_las,
 )
-from vl3d_lite.dataset.augmentation import thin, tilt
 from vl3d_lite.dataset.class_counts import require_classes
 from vl3d_lite.dataset.exclusion import exclusion
 from vl3d_lite.dataset.features import nan_dimensions
+from vl3d_lite.dataset.known_facts import Kind, open_cache, recall
 from vl3d_lite.dataset.prepared import PreparedCloud, prepare_cloud
 from vl3d_lite.dataset.sizes import BYTES_PER_POINT, CloudSize, cloud_bytes
 from vl3d_lite.dataset.source_weights import dimensions_to_read
@@ -27,6 +27,12 @@ from vl3d_lite.spec import COMPUTED_FEATURES, Spec, cloud_labels, did_you_mean
 from vl3d_lite.system import ProgressBar, memory_limit, require_memory, safe_point
 
 logger = logging.getLogger(__name__)
+
+CODE_COUNTS: Kind[dict[int, int]] = Kind(
+    "code counts",
+    pack=lambda counts: ({"counts": list(counts.items())}, {}),
+    unpack=lambda record, _: {code: count for code, count in record["counts"]},
+)
 
 
 def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> None:
@@ -43,33 +49,55 @@ def check_clouds(paths: Sequence[Path], spec: Spec, *, count_classes: bool) -> N
             coordinates in degrees; or a class has no point.
     """
     counts: dict[Path, dict[int, int]] = {}
-    errors = []
+    errors, recalled = [], 0
     for path in paths:
         safe_point()
         try:
-            summary = _summary(path, spec, count_classes)
+            found = _code_counts(path, spec) if count_classes else None
+            _require_dimensions(path, spec)
         except DataError as error:
             errors.append(str(error))
         else:
-            if summary.code_counts is not None:
-                counts[path] = summary.code_counts
+            if found is not None:
+                counts[path] = found[0]
+                recalled += found[1]
     if errors:
         raise DataError("\n".join(errors))
+    if recalled:
+        logger.info(
+            "class counts of %d of %d training clouds are from the cache, since these "
+            "files have not changed",
+            recalled,
+            len(counts),
+        )
     if counts:
         require_classes(spec, counts)
 
 
-def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
+def _code_counts(path: Path, spec: Spec) -> tuple[dict[int, int], bool]:
+    """Points of each code of a cloud, and whether they are from the cache."""
     meters_per_unit(read_header(path), spec.clouds.unit)
     labels = cloud_labels(spec, path)
-    summary = describe_las(
-        path,
-        count_codes=count_classes,
-        label_dimension=labels.dimension,
-        ignored=spec.ignored_flags,
-        excluded=exclusion(spec, labels),
-        unit=spec.clouds.unit,
-    )
+    excluded = exclusion(spec, labels)
+
+    def count() -> dict[int, int]:
+        summary = describe_las(
+            path,
+            count_codes=True,
+            label_dimension=labels.dimension,
+            ignored=spec.ignored_flags,
+            excluded=excluded,
+            unit=spec.clouds.unit,
+        )
+        return summary.code_counts or {}
+
+    settings = labels.dimension, spec.ignored_flags, excluded
+    return recall(open_cache(spec), CODE_COUNTS, path, settings, count)
+
+
+def _require_dimensions(path: Path, spec: Spec) -> None:
+    meters_per_unit(read_header(path), spec.clouds.unit)
+    summary = describe_las(path, unit=spec.clouds.unit)
     for name, key in dimensions_to_read(spec).items():
         if name not in summary.dimensions:
             computed = COMPUTED_FEATURES if key.startswith("features") else ()
@@ -78,13 +106,13 @@ def _summary(path: Path, spec: Spec, count_classes: bool) -> LasSummary:
                 f"{path}: no dimension `{name}`, which `{key}` needs{hint} It has: "
                 f"{', '.join(summary.dimensions)}"
             )
-    return summary
 
 
 @contextlib.contextmanager
-def _progress_bar(
+def point_bar(
     description: str, quiet: bool, check: Callable[[], None] = safe_point
 ) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar of points, as a function of the points done and of all points."""
     with ProgressBar(
         desc=description, unit="point", unit_scale=True, leave=False, quiet=quiet
     ) as bar:
@@ -131,7 +159,7 @@ def read_cloud(
     labels = cloud_labels(spec, path)
     has_codes = with_codes and labels.dimension in describe_las(path).dimensions
     codes = [labels.dimension] if has_codes else []
-    with _progress_bar(f"reading {path.name}", quiet, check) as update:
+    with point_bar(f"reading {path.name}", quiet, check) as update:
         return read_las(
             path,
             dimensions=list(dict.fromkeys([*dimensions_to_read(spec), *codes])),
@@ -146,24 +174,54 @@ def read_cloud(
         )
 
 
-def _report_points(path: Path, cloud: PointCloud) -> None:
-    """Log how many points are excluded, and how many lack the value of a feature."""
-    if cloud.excluded is not None:
-        logger.info(
-            "%s: %s of %s points are excluded from features and loss, as noise or "
-            "withheld (`excluded_points`)",
-            path,
-            f"{np.count_nonzero(cloud.excluded):,}",
-            f"{len(cloud):,}",
+@dataclass(frozen=True)
+class PointReport:
+    """What is reported of the points of a cloud.
+
+    Attributes:
+        points: Points of the file.
+        excluded: How many of them are excluded.
+        missing: Of each feature without a value at some points how many there are.
+    """
+
+    points: int
+    excluded: int
+    missing: dict[str, int]
+
+    @classmethod
+    def of(cls, cloud: PointCloud) -> "PointReport":
+        """Count the points of a cloud that is read."""
+        excluded = cloud.excluded
+        counts = {
+            name: int(np.count_nonzero(np.isnan(cloud.attributes[name])))
+            for name in sorted(cloud.missing.intersection(cloud.attributes))
+        }
+        return cls(
+            points=len(cloud),
+            excluded=0 if excluded is None else int(np.count_nonzero(excluded)),
+            missing={name: count for name, count in counts.items() if count},
         )
-    for name in sorted(cloud.missing.intersection(cloud.attributes)):
-        count = np.count_nonzero(np.isnan(cloud.attributes[name]))
-        if count:
+
+    def log(self, path: Path) -> None:
+        """Log how many points are excluded, and how many lack the value of a feature.
+
+        Args:
+            path: The file.
+        """
+        if self.excluded:
+            logger.info(
+                "%s: %s of %s points are excluded from features and loss, as noise or "
+                "withheld (`excluded_points`)",
+                path,
+                f"{self.excluded:,}",
+                f"{self.points:,}",
+            )
+        for name, count in self.missing.items():
             logger.warning(
                 "%s: %.1f %% of the points have no value of `%s` (no-data or NaN); "
                 "grid cells without any take the mean of the training clouds",
                 path,
-                100 * count / len(cloud),
+                100 * count / self.points,
                 name,
             )
 
@@ -193,77 +251,9 @@ def prepare_file(
     """
     cloud = read_cloud(path, spec, quiet=quiet, check=check)
     if grid == 0:  # the other grids have the same points
-        _report_points(path, cloud)
-    with _progress_bar(f"preparing {path.name}", quiet, check) as update:
+        PointReport.of(cloud).log(path)
+    with point_bar(f"preparing {path.name}", quiet, check) as update:
         return prepare_cloud(cloud, spec, grid=grid, threads=threads, progress=update)
-
-
-def prepare_files(
-    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool, role: str
-) -> list[PreparedCloud]:
-    """Read and prepare several clouds.
-
-    Args:
-        paths: LAS or LAZ files.
-        spec: The spec of the run.
-        threads: Threads of the neighbor search.
-        quiet: Whether to show no progress bars.
-        role: What the clouds are for, such as "validation clouds", for the bar.
-
-    Raises:
-        DataError: A cloud cannot be used.
-        ResourceError: A cloud does not fit into memory.
-    """
-    return [
-        prepare_file(path, spec, threads, quiet=quiet)
-        for path in ProgressBar(
-            paths, desc=f"preparing {role}", unit="cloud", quiet=quiet or not paths
-        )
-    ]
-
-
-def prepare_training_files(
-    paths: Sequence[Path], spec: Spec, threads: int, *, quiet: bool
-) -> list[PreparedCloud]:
-    """Read and prepare the training clouds, each on every grid of the augmentation.
-
-    On all grids but the first, a cloud is thinned and tilted before its reduction.
-
-    Args:
-        paths: LAS or LAZ files.
-        spec: The spec with the augmentation.
-        threads: Threads of the neighbor search.
-        quiet: Whether to show no progress bars.
-
-    Returns:
-        All grids of the first cloud, then those of the second.
-
-    Raises:
-        DataError: A cloud cannot be used.
-        ResourceError: A cloud does not fit into memory.
-    """
-    augmentation = spec.training.augmentation
-    result = []
-    for number, path in enumerate(
-        ProgressBar(paths, desc="preparing training clouds", unit="cloud", quiet=quiet)
-    ):
-        cloud = read_cloud(path, spec, quiet=quiet)
-        _report_points(path, cloud)
-        cloud = cloud.without_excluded()
-        for grid in range(augmentation.grids):
-            rng = np.random.default_rng([spec.seed, number, grid])
-            changed = cloud
-            if grid:
-                changed = thin(cloud, augmentation.thinning, rng)
-                if augmentation.slope:
-                    changed = tilt(changed, augmentation.slope, rng)
-            with _progress_bar(f"preparing {path.name}", quiet) as update:
-                result.append(
-                    prepare_cloud(
-                        changed, spec, grid=grid, threads=threads, progress=update
-                    )
-                )
-    return result
 
 
 def fits_beside(path: Path, spec: Spec) -> bool:

@@ -14,9 +14,10 @@ from vl3d_lite.clouds import (
     read_header,
     sample_points,
 )
+from vl3d_lite.dataset.known_facts import Kind, recall
 from vl3d_lite.errors import DataError
 from vl3d_lite.geometry import square_of_point
-from vl3d_lite.system import file_hash, safe_point
+from vl3d_lite.system import CacheFolder, cached_hash, safe_point
 
 # Adjacent tiles share points on their border line: 1 in 1000 of a square tile.
 SHARED_POINTS = 0.005
@@ -26,6 +27,14 @@ SHARED_PLACE = 0.05
 POINTS_PER_SQUARE = 16  # of the squares that show which land a sample covers
 FEWEST_IN_SQUARE = 4
 MOST_LISTED = 10  # clouds of a group; the others are counted
+
+SAMPLE: Kind[PointSample] = Kind(
+    "sample of points",
+    pack=lambda one: ({"one_in": one.one_in}, {"keys": one.keys, "xy": one.xy}),
+    unpack=lambda record, arrays: PointSample(
+        arrays["keys"], arrays["xy"], record["one_in"]
+    ),
+)
 
 _Measured = tuple[Path, str | None]  # a cloud, and the unit of its coordinates
 
@@ -111,10 +120,13 @@ class OverlapFinder:
 
     Args:
         unit: The unit of coordinates (`clouds.unit`), or None.
+        cache: Where hashes and samples of earlier commands are stored.
     """
 
-    def __init__(self, unit: str | None = None) -> None:
-        self._unit = unit
+    def __init__(
+        self, unit: str | None = None, cache: CacheFolder | None = None
+    ) -> None:
+        self._unit, self._cache = unit, cache
         self._real: dict[Path, Path] = {}
         self._sizes: dict[Path, int] = {}
         self._hashes: dict[Path, str] = {}
@@ -144,7 +156,7 @@ class OverlapFinder:
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file, computed once."""
         if path not in self._hashes:
-            self._hashes[path] = file_hash(path)
+            self._hashes[path] = cached_hash(path, self._cache)
         return self._hashes[path]
 
     def _find_one(
@@ -200,7 +212,13 @@ class OverlapFinder:
 
     def _sample(self, cloud: _Measured) -> PointSample:
         if cloud not in self._samples:
-            self._samples[cloud] = sample_points(*cloud)
+            self._samples[cloud], _ = recall(
+                self._cache,
+                SAMPLE,
+                cloud[0],
+                cloud[1],
+                lambda: sample_points(*cloud),
+            )
         return self._samples[cloud]
 
 
@@ -249,15 +267,18 @@ _CONSEQUENCES = {
 
 
 def overlap_warnings(
-    clouds: Mapping[str, Sequence[Path]], unit: str | None = None
+    clouds: Mapping[str, Sequence[Path]],
+    unit: str | None = None,
+    cache: CacheFolder | None = None,
 ) -> Iterator[str]:
     """Name the clouds of a spec that are not independent, and what follows.
 
     Args:
         clouds: The clouds of ``train``, ``validation`` and ``predict``.
         unit: The unit of their coordinates, if it is not that of their headers.
+        cache: Where hashes and samples of earlier commands are stored.
     """
-    finder = OverlapFinder(unit)
+    finder = OverlapFinder(unit, cache)
     for (use, other), consequence in _CONSEQUENCES.items():
         found = finder.find(clouds.get(use, ()), clouds.get(other, ()))
         by_path = itertools.groupby(found, lambda overlap: overlap.path)

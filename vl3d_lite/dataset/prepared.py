@@ -28,6 +28,19 @@ VERTICAL_BLOCK = 64  # cells along an edge of a block where fields have no radiu
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What is stored with a prepared cloud, and would otherwise be held in memory.
+
+    Attributes:
+        key: Key of the cloud in the cache.
+        axes: ``(3, N)`` float64, the coordinates of the finest level axis by axis.
+    """
+
+    key: str
+    axes: np.ndarray
+
+
+@dataclass(frozen=True)
 class PreparedCloud:
     """A cloud reduced to grid cells, from which receptive fields are extracted.
 
@@ -52,6 +65,8 @@ class PreparedCloud:
             ignored or unlabeled.
         meters_per_unit: ``(3,)`` float64, meters in one unit of the file.
         crs: Name of the file's reference system; empty where it has none.
+        stored: What was stored with a cloud from the cache, whose arrays are mapped
+            into memory and read-only; None for one that is held in memory.
     """
 
     name: str
@@ -68,6 +83,7 @@ class PreparedCloud:
     excluded: np.ndarray | None = None
     meters_per_unit: np.ndarray = field(default_factory=lambda: np.ones(3))
     crs: str = ""
+    stored: "Stored | None" = None
 
     @property
     def frame(self) -> Frame:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -109,10 +109,18 @@ class FeatureScaling:
         constant = (high - low <= least_spread(low, wide)) & (self.std != 1)
         return {self.names[i]: float(low[i]) for i in np.flatnonzero(constant)}
 
-    def impute(self, cloud: PreparedCloud, names: Sequence[str]) -> None:
-        """Replace features of a cloud by their training mean, in place."""
+    def impute(self, cloud: PreparedCloud, names: Sequence[str]) -> PreparedCloud:
+        """Replace features of a cloud by their training mean.
+
+        Returns:
+            The cloud, changed in place; one from the cache is replaced by another one.
+        """
         columns = [self.names.index(name) for name in names]
-        cloud.features[:, columns] = self.mean[columns]
+        if columns and not cloud.features.flags.writeable:
+            cloud = replace(cloud, features=cloud.features.copy())
+        if columns:
+            cloud.features[:, columns] = self.mean[columns]
+        return cloud
 
     def to_json(self) -> str:
         """Convert to a JSON object: name to mean and std."""
@@ -180,7 +188,7 @@ def impute_constant_features(
     scaling: FeatureScaling,
     *,
     warn: bool = True,
-) -> None:
+) -> PreparedCloud:
     """Replace features that a file does not hold by their training mean.
 
     Writers fill a dimension that they do not know with one value: a feature read from
@@ -188,10 +196,14 @@ def impute_constant_features(
 
     Args:
         source: The file, for the warning.
-        cloud: The prepared cloud; its features are changed in place.
+        cloud: The prepared cloud; its features are changed in place, unless it is
+            mapped from the cache.
         spec: The spec of the run.
         scaling: The scaling fitted in training.
         warn: Whether to log a warning that names the features.
+
+    Returns:
+        The cloud to use.
     """
     read = {entry.name for entry in spec.features if required_dimensions([entry])}
     found = {k: v for k, v in scaling.constants(cloud).items() if k in read}
@@ -204,4 +216,4 @@ def impute_constant_features(
             source,
             values,
         )
-    scaling.impute(cloud, list(found))
+    return scaling.impute(cloud, list(found))

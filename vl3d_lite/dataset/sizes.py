@@ -11,6 +11,9 @@ from vl3d_lite.spec import Spec, feature_columns
 # (an estimate; benchmarks/bench_prediction.py measures the peak).
 BYTES_PER_POINT = 150
 SHRINKING = 0.4  # cells of a level per cell of the finer one, where not counted
+# Bytes per cell of a mapped cloud that stay in memory: the lookup of one thread, and
+# the boxes of the search tree.
+MAPPED = 6.0
 FIELDS_PER_CELL = 1.7  # fields that hold a cell in a sweep
 
 
@@ -21,16 +24,21 @@ class CloudSize:
     Attributes:
         points: Points of the file.
         cells: Cells of each level; of the finest alone where others are not known.
+        mapped: Whether the cloud is mapped from the cache: the system takes back the
+            memory of mapped files where it is short.
     """
 
     points: int
     cells: tuple[int, ...]
+    mapped: bool = False
 
 
 def size_of(cloud: PreparedCloud) -> CloudSize:
     """Measure a prepared cloud."""
     cells = tuple(len(level.xyz) for level in cloud.hierarchy.levels)
-    return CloudSize(len(cloud.cell_of_point), cells)
+    # An array of the cache that is not mapped, for want of open files, is writeable.
+    mapped = cloud.stored is not None and not cloud.features.flags.writeable
+    return CloudSize(len(cloud.cell_of_point), cells, mapped)
 
 
 def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
@@ -49,14 +57,18 @@ def cloud_bytes(spec: Spec, size: CloudSize, *, swept: bool = False) -> float:
     cells = list(size.cells)
     while len(cells) < len(stages):
         cells.append(round(cells[-1] * SHRINKING))
-    total = 4.0 * size.points
-    columns = len(feature_columns(spec.features))
-    # Features, scaled ones, labels, counts, keys, and coordinates in order.
-    total += cells[0] * (8 * columns + 4 + 4 + 8 + 24)
-    for number, stage in enumerate(stages):
-        total += cells[number] * (24 + 4 * stage.neighbors + 4)
-        if number + 1 < len(stages):
-            total += cells[number + 1] * 4 * down[number] + cells[number] * 4 * (up + 1)
+    if size.mapped:
+        total = MAPPED * sum(cells)
+    else:
+        total = 4.0 * size.points
+        columns = len(feature_columns(spec.features))
+        # Features, labels, counts, keys, and coordinates in order.
+        total += cells[0] * (4 * columns + 4 + 4 + 8 + 24)
+        for number, stage in enumerate(stages):
+            total += cells[number] * (24 + 4 * stage.neighbors + 4)
+            if number + 1 < len(stages):
+                total += cells[number + 1] * 4 * down[number]
+                total += cells[number] * 4 * (up + 1)
     if swept:
         total += cells[0] * (8 * FIELDS_PER_CELL + 8 * len(spec.classes) + 8)
     else:

@@ -71,8 +71,24 @@ def point_weights(cloud: PointCloud, spec: SourceWeightsSpec) -> np.ndarray:
                 "`model.source_weights.zero_weight_values`"
             )
         weights = values.astype(np.float32)
-    if len(weights) and not weights.any():
-        logger.warning(
-            "%s gives every point the weight 0; attention has no keys there", where
-        )
+    report_weightless(cloud.name, weights, spec)
     return weights
+
+
+def report_weightless(
+    name: str, weights: np.ndarray | None, section: SourceWeightsSpec | None
+) -> None:
+    """Warn where every point or cell of a cloud has the source weight 0.
+
+    Args:
+        name: Name of the cloud.
+        weights: ``(n,)``; None where the spec has none.
+        section: The section of the spec; None where there is none.
+    """
+    if weights is not None and section and len(weights) and not weights.any():
+        logger.warning(
+            "%s: dimension `%s`, `model.source_weights`, gives every point the weight "
+            "0; attention has no keys there",
+            name or "the cloud",
+            section.dimension,
+        )

@@ -66,10 +66,13 @@ class BoxTree:
     Args:
         xyz: ``(n, 3)`` points.
         keys: ``(n,)`` their Morton keys, ascending.
+        axes: ``(3, n)`` contiguous, the same points axis by axis, if that is known.
     """
 
-    def __init__(self, xyz: np.ndarray, keys: np.ndarray):
-        self.axes = [np.ascontiguousarray(axis) for axis in xyz.T]
+    def __init__(
+        self, xyz: np.ndarray, keys: np.ndarray, axes: np.ndarray | None = None
+    ):
+        self.axes = [np.ascontiguousarray(a) for a in (xyz.T if axes is None else axes)]
         # From the largest boxes: (low, high, starts, counts).
         self.tiers: list[
             tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]

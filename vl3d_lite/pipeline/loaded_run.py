@@ -110,7 +110,7 @@ class LoadedRun:
         prepared = prepare_cloud(
             cloud, self.spec, grid=grid, threads=self.classifier.options.threads
         )
-        impute_constant_features(
+        prepared = impute_constant_features(
             source, prepared, self.spec, self.classifier.scaling, warn=grid == 0
         )
         return self.classifier.sweep(source, grid, prepared)

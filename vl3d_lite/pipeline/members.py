@@ -17,7 +17,7 @@ from vl3d_lite.spec import Spec, differing
 from vl3d_lite.system import cached_hash
 
 # Sections in which members may differ: inputs and outputs do not depend on them.
-FREE = {"seed", "clouds", "training", "prediction", "evaluation", "export"}
+FREE = {"seed", "clouds", "training", "prediction", "evaluation", "export", "cache"}
 
 
 @dataclass(frozen=True)

@@ -179,14 +179,11 @@ def labeled_clouds(
 
     Features that a file does not carry are imputed, as they are in prediction.
     """
-    labeled = [
-        (path, cloud)
+    return [
+        (path, impute_constant_features(path, cloud, spec, scaling))
         for path, cloud in zip(paths, clouds, strict=True)
         if np.any(cloud.labels >= 0)
     ]
-    for path, cloud in labeled:
-        impute_constant_features(path, cloud, spec, scaling)
-    return labeled
 
 
 def shared_files(some: Sequence[Path], others: Sequence[Path]) -> list[Path]:

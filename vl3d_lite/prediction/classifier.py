@@ -133,7 +133,7 @@ class Classifier:
                 ),
             )
             # All grids of a cloud lack the same features, so one warning suffices.
-            impute_constant_features(
+            cloud = impute_constant_features(
                 source, cloud, self.spec, self.scaling, warn=grid == 0
             )
         return SweepBatches(

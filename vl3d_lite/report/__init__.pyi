@@ -1,3 +1,4 @@
+from .cache_table import cache_text as cache_text
 from .color_files import write_color_files as write_color_files
 from .comparison_pages import comparison_text as comparison_text
 from .comparison_pages import comparison_writer as comparison_writer

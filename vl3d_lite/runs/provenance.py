@@ -46,7 +46,7 @@ def network_hash(text: str) -> str:
     """
     try:
         content = yaml.safe_load(text)
-        for free in ("clouds", "prediction", "evaluation", "export"):
+        for free in ("clouds", "prediction", "evaluation", "export", "cache"):
             content.pop(free, None)
         return text_hash(json.dumps(content, sort_keys=True))
     # A date that does not exist, a key of another type, a scalar for a mapping, ...

@@ -99,6 +99,7 @@ def read_spec(
             require_clouds(reader, section, needs)
         clouds = find_cloud_files(reader, section, check_files)
         _find_initial_weights(reader, section, check_files)
+        _find_cache_folder(reader, section)
     if errors or section is None:
         lines = dict.fromkeys(str(error) for error in sorted(errors))
         raise SpecError("\n".join(lines))
@@ -114,12 +115,15 @@ def read_spec(
 def dump_spec(spec: Spec, relative_to: Path | None = None) -> str:
     """Write a spec as YAML with all defaults; `read_spec` reads it back.
 
+    The section `cache` is left out: no result depends on it.
+
     Args:
         spec: A spec from `read_spec`.
         relative_to: The folder that will hold the text; paths of clouds become
             relative to it. None leaves the paths unchanged.
     """
     content = _plain(spec)
+    del content["cache"]
     if relative_to is not None:
         for name in CLOUD_GROUPS:
             content["clouds"][name] = [
@@ -154,6 +158,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def _find_cache_folder(reader: SectionReader, section: Section) -> None:
+    """Make the path of `cache.folder` absolute in `section`."""
+    cache = vars(section).get("cache")
+    folder = cast("str | None", vars(cache).get("folder")) if cache else None
+    if folder is not None:
+        base = reader.positions["cache", "folder"].base
+        object.__setattr__(cache, "folder", absolute(base, folder))
 
 
 def _find_initial_weights(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vl3d_lite.system.locks import OPEN_FLAGS, is_at, lock
+from vl3d_lite.system.locks import OPEN_FLAGS, is_at, lock, open_to_lock
 from vl3d_lite.system.paths import LONGEST_NAME
 
 _DRAFT = re.compile(r"\.\d+(-[0-9a-f]+)?\.part-", re.DOTALL)
@@ -79,7 +79,7 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
 def _remove_if_abandoned(path: Path) -> None:
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS)
+        descriptor = open_to_lock(path)
         try:
             if not lock(descriptor):
                 return

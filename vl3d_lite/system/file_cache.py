@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 # File systems count time in ticks of up to 10 ms. A file that changed just now may
 # change again within the tick, which its times do not show.
 SETTLED_SECONDS = 0.1
+# Of file systems that count whole seconds, or two of them.
+SETTLED_WHOLE_SECONDS = 4.0
 
 Identity = tuple[str, int, int, int, int, int]
 Value = TypeVar("Value")
@@ -61,7 +63,7 @@ class FileCache(Generic[Value]):
             began: When the reading began, by `time.time`; just now by default.
         """
         began = time.time() if began is None else began
-        if abs(began - max(identity[-2:]) / 1e9) < SETTLED_SECONDS:
+        if not is_settled(identity, began):
             return
         with self._lock:
             self._values[identity, settings] = value
@@ -92,3 +94,16 @@ def identity_of(path: Path, descriptor: int) -> Identity:
         # Copying over a file may restore the time of its content, not this one.
         stat.st_ctime_ns,
     )
+
+
+def is_settled(identity: Identity, began: float) -> bool:
+    """Whether a later change of a file would show in its identity.
+
+    Args:
+        identity: That of the file before it was read.
+        began: When the reading began, by `time.time`.
+    """
+    changed = max(identity[-2:])
+    whole = not any(moment % 10**9 for moment in identity[-2:])
+    needed = SETTLED_WHOLE_SECONDS if whole else SETTLED_SECONDS
+    return abs(began - changed / 1e9) >= needed

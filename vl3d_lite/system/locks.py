@@ -108,6 +108,20 @@ def exclusive(folder: Path) -> Iterator[None]:
         _release(descriptor, path)
 
 
+def open_to_lock(path: Path) -> int:
+    """Open a file or folder for `lock`; on NFS only files open for writing have locks.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | OPEN_FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a folder, or a file of another user
+        return os.open(path, os.O_RDONLY | OPEN_FLAGS)
+
+
 def lock(descriptor: int) -> bool:
     """Lock an open file without waiting; whether no other process has locked it.
 
@@ -122,6 +136,20 @@ def lock(descriptor: int) -> bool:
         if error.errno in _TAKEN:
             return False
         raise
+    return True
+
+
+def share(descriptor: int) -> bool:
+    """Lock an open file together with others; whether no process has it for itself.
+
+    On a file system without locks nobody has.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _TAKEN
     return True
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from vl3d_lite.errors import ResourceError
@@ -27,6 +28,7 @@ MEMORY_FILES = (
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 # Bytes that NumPy, laspy and pydantic take before a command begins, with a reserve.
 LEAST_ADDRESS_SPACE = 512 << 20
+MOST_FILES_OF_MACOS = 10240
 _OUT_OF_MEMORY = (
     "failed to map segment",
     "cannot allocate memory",
@@ -226,6 +228,42 @@ def peak_memory() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files to the most that this process may have.
+
+    A file that is mapped into memory counts as open.
+    """
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # macOS allows less than it names
+        with suppress(ValueError, OSError):
+            most = max(soft, MOST_FILES_OF_MACOS)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def few_files_may_open() -> bool:
+    """Whether a quarter or less is left of the files that this process may open.
+
+    The rest of the program needs some, such as logs, clouds that are read, and drafts.
+    """
+    if resource is None:
+        return False
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if most == resource.RLIM_INFINITY:
+        return False
+    try:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return True
+    os.close(descriptor)
+    return descriptor >= 0.75 * most  # it is the lowest number that is free
 
 
 def require_memory(needed: int, purpose: str, remedy: str) -> None:

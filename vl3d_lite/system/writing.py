@@ -69,7 +69,11 @@ def output_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(
-    path: Path, *, make_folder: bool = True, overwrite: bool = True
+    path: Path,
+    *,
+    make_folder: bool = True,
+    overwrite: bool = True,
+    durable: bool = True,
 ) -> Iterator[Path]:
     """Replace one file by what a block writes.
 
@@ -82,6 +86,8 @@ def replacing(
         path: The file.
         make_folder: Whether missing folders above `path` are created.
         overwrite: Whether a file at `path` is replaced that was not there before.
+        durable: Whether the content is on the disk when the file appears. Without it
+            a crash of the machine may leave an incomplete file.
 
     Yields:
         The path of the draft.
@@ -96,9 +102,9 @@ def replacing(
         with new_draft(path.parent, path.name) as draft, _unfinished(draft):
             try:
                 yield draft
-                # Without it a crash of the machine may leave an empty file.
-                with draft.open("rb+") as written:
-                    os.fsync(written.fileno())
+                if durable:
+                    with draft.open("rb+") as written:
+                        os.fsync(written.fileno())
                 _publish(draft, path, overwrite)
             finally:
                 # The error that ended the block matters more than one of removing.

@@ -1,6 +1,7 @@
 """What a plan prints before a run, and which runs it refuses."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ from vl3d_lite.guide.plan.plan import plan_run
 from vl3d_lite.guide.plan.text import plan_text
 from vl3d_lite.guide.plan.timing import prediction_batches
 from vl3d_lite.spec.reader import read_spec
+from vl3d_lite.system import file_cache
+from vl3d_lite.system.file_cache import FileCache
 from vl3d_lite.training import memory, remedies
 
 ENVELOPE = Path(__file__).parents[3] / "configs/envelope.yaml"
@@ -101,6 +104,35 @@ def test_the_dimension_of_source_weights_is_read():
     codes, counts = np.unique(las.classification, return_counts=True)
     assert found.codes == dict(zip(codes.tolist(), counts.tolist(), strict=True))
     assert (found.points, found.excluded, found.flagged) == (len(las), 0, 0)
+
+
+def test_a_second_plan_reads_no_points(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_cache, "SETTLED_SECONDS", 0)
+    monkeypatch.setenv("VL3D_LITE_CACHE", str(tmp_path / "cache"))
+    first = plan_text(planned(mine))
+    assert "are from the cache" not in first
+    for module in ("points", "reading", "sampling"):
+        monkeypatch.setattr(f"vl3d_lite.clouds.{module}.read_records", None)
+    monkeypatch.setattr("vl3d_lite.dataset.domain.PROFILES", FileCache(8))
+    second = plan_text(planned(mine))
+    line = "Counts of 2 of 2 training and validation clouds are from the cache"
+    assert line in second
+
+    def lines(text):  # free memory changes from one plan to the next
+        return [one for one in text.splitlines() if "RAM" not in one]
+
+    assert [one for one in lines(second) if line not in one] == lines(first)
+
+
+def test_clouds_that_the_cache_holds_take_no_memory(mine, tmp_path, monkeypatch):
+    without = planned(mine)
+    monkeypatch.setenv("VL3D_LITE_CACHE", str(tmp_path / "cache"))
+    held = planned(mine)
+    assert without.cached == 0
+    assert 0.5 * held.cached < without.memory.clouds - held.memory.clouds < held.cached
+    assert re.search(r"^cache +about .* of prepared clouds$", plan_text(held), re.M)
+    small = planned(mine, "cache.max_gigabytes=0.000001")
+    assert small.memory.clouds == without.memory.clouds
 
 
 def test_steps_and_parameters_are_those_of_the_run(place, trained, usual):

@@ -1,21 +1,29 @@
 """The facts about a cloud that a plan uses, and their measurement."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vl3d_lite.clouds import PointCloud, describe_las
 from vl3d_lite.dataset import (
     FIELDS_PER_CELL,
+    Kind,
     LabeledFacts,
     PreparedCloud,
     count_by_class,
     labeled_facts,
+    open_cache,
+    pack_facts,
     prepare_cloud,
     quick_to_prepare,
     read_cloud,
+    reading_settings,
+    recall,
+    unpack_facts,
 )
 from vl3d_lite.guide.init.sizing import (
     sample_field_sizes,
@@ -60,6 +68,7 @@ class ReadCloudFacts(CloudFacts):
         fields: ``(F, stages)`` points of sampled training fields; None for a
             validation cloud.
         footprint: Width of the widest building in meters; 0 if there is none.
+        recalled: Whether all this is from the cache, and the points were not read.
     """
 
     codes: dict[int, int]
@@ -68,11 +77,86 @@ class ReadCloudFacts(CloudFacts):
     labeled: LabeledFacts
     fields: np.ndarray | None
     footprint: float
+    recalled: bool = False
 
     @property
     def density(self) -> float:
         """Horizontal density in points/m2."""
         return self.labeled.density
+
+
+def recall_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFacts:
+    """The facts about a training or validation cloud, from the cache or read anew.
+
+    Args:
+        path: The file.
+        group: ``train`` or ``validation``.
+        spec: The run.
+        threads: CPU threads.
+
+    Raises:
+        DataError: The file cannot be used.
+        ResourceError: It does not fit into memory.
+    """
+    unpack = functools.partial(_unpack, path, group)
+    kind = Kind("plan", _pack, unpack, folders=("guide",))
+    settings = (
+        reading_settings(spec, path),
+        spec.fields,
+        spec.model,
+        spec.classes,
+        spec.seed,
+        group,
+    )
+    facts, recalled = recall(
+        open_cache(spec),
+        kind,
+        path,
+        settings,
+        lambda: read_facts(path, group, spec, threads),
+    )
+    return replace(facts, recalled=recalled)
+
+
+def _pack(facts: ReadCloudFacts) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    labeled, arrays = pack_facts(facts.labeled)
+    named = {f"labeled_{name}": array for name, array in arrays.items()}
+    for name in ("fields", "swept"):
+        if (array := getattr(facts, name)) is not None:
+            named[name] = array
+    record = {
+        "points": facts.points,
+        "cells": list(facts.cells),
+        "codes": list(facts.codes.items()),
+        "flagged": facts.flagged,
+        "excluded": facts.excluded,
+        "footprint": float(facts.footprint),
+        "labeled": labeled,
+    }
+    return record, named
+
+
+def _unpack(
+    path: Path, group: str, record: dict[str, Any], arrays: Mapping[str, np.ndarray]
+) -> ReadCloudFacts:
+    own = {
+        name.removeprefix("labeled_"): array
+        for name, array in arrays.items()
+        if name.startswith("labeled_")
+    }
+    return ReadCloudFacts(
+        path=path,
+        group=group,
+        points=record["points"],
+        cells=tuple(record["cells"]),
+        codes={code: count for code, count in record["codes"]},
+        flagged=record["flagged"],
+        excluded=record["excluded"],
+        footprint=record["footprint"],
+        labeled=unpack_facts(path, group, record["labeled"], own),
+        fields=arrays.get("fields"),
+        swept=arrays.get("swept"),
+    )
 
 
 def read_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFacts:

@@ -1,21 +1,23 @@
 """`vl3d-lite plan`: estimate what a run needs before it starts, and warn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vl3d_lite.clouds import describe_las
 from vl3d_lite.dataset import (
     CloudSize,
     check_clouds,
+    cloud_bytes,
     cloud_warnings,
     labeled_warnings,
+    open_cache,
 )
 from vl3d_lite.guide.domain import domain_warning
 from vl3d_lite.guide.plan.cloud_facts import (
     CloudFacts,
     ReadCloudFacts,
     header_facts,
-    read_facts,
+    recall_facts,
 )
 from vl3d_lite.guide.plan.timing import Timing, measure_timing, swept_fields
 from vl3d_lite.guide.plan.warnings import cost_warnings
@@ -47,6 +49,8 @@ class Plan:
         jit: Whether XLA compiles the training on a CPU.
         memory: Estimated memory.
         disk: Bytes of predictions and run folder.
+        cached: Bytes of the prepared clouds in the cache; 0 where it is off, or cannot
+            hold them: they count in `memory` then.
         warnings: One sentence each.
         timing: Estimated seconds, if steps were measured.
     """
@@ -59,6 +63,7 @@ class Plan:
     jit: bool
     memory: Memory
     disk: float
+    cached: float = 0.0
     warnings: list[str] = field(default_factory=list)
     timing: Timing | None = None
 
@@ -92,13 +97,13 @@ def plan_run(
     for group, paths in loaded.clouds.items():
         check_clouds(paths, spec, count_classes=group == "train")
     read = [
-        read_facts(path, group, spec, threads)
+        recall_facts(path, group, spec, threads)
         for group in ("train", "validation")
         for path in loaded.clouds[group]
     ]
     predict = [header_facts(path, spec, read) for path in loaded.clouds["predict"]]
     clouds = [*read, *predict]
-    sizes = _sizes(clouds, spec)
+    sizes, cached = _cached(_sizes(clouds, spec), spec)
     steps = steps_per_epoch(spec, sum(size.cells[0] for size in sizes["train"]))
     columns = len(feature_columns(spec.features))
     parameters = count_parameters(spec.model, columns, len(spec.classes))
@@ -119,6 +124,7 @@ def plan_run(
             accelerator=accelerator,
         ),
         disk=_disk_bytes(loaded, parameters),
+        cached=cached,
         warnings=_warnings(loaded, read, steps, threads),
         timing=measure_timing(loaded, clouds, steps, threads) if measure else None,
     )
@@ -144,6 +150,22 @@ def _sizes(clouds: Sequence[CloudFacts], spec: Spec) -> dict[str, list[CloudSize
     }
     sizes["train"] *= spec.training.augmentation.grids
     return sizes
+
+
+def _cached(
+    sizes: dict[str, list[CloudSize]], spec: Spec
+) -> tuple[dict[str, list[CloudSize]], float]:
+    """The sizes, mapped where the cache can hold all prepared clouds, and its bytes."""
+    cache = open_cache(spec)
+    prepared = {group: sizes[group] for group in ("train", "validation")}
+    total = sum(cloud_bytes(spec, one) for group in prepared.values() for one in group)
+    if cache is None or not cache.can_hold(total):
+        return sizes, 0.0
+    mapped = {
+        group: [replace(size, mapped=True) for size in own]
+        for group, own in prepared.items()
+    }
+    return {**sizes, **mapped}, total
 
 
 def _disk_bytes(loaded: LoadedSpec, parameters: int) -> float:

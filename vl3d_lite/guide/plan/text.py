@@ -43,7 +43,14 @@ def _clouds(plan: Plan) -> str:
             ]
         )
     more = len(plan.clouds) - MAX_CLOUDS
-    return table(rows) + (f"\nand {more} more" if more > 0 else "")
+    text = table(rows) + (f"\nand {more} more" if more > 0 else "")
+    known = [one.recalled for one in plan.clouds if isinstance(one, ReadCloudFacts)]
+    if any(known):
+        text += (
+            f"\nCounts of {sum(known)} of {len(known)} training and validation clouds "
+            "are from the cache; these files have not changed."
+        )
+    return text
 
 
 def _classes(plan: Plan) -> str:
@@ -154,6 +161,9 @@ def _cost(plan: Plan) -> dict[str, str]:
         "GPU memory": f"about {_size(memory.device)} if a GPU is used; computed, not "
         "measured",
         "disk": f"about {_size(plan.disk)}",
+        "cache": f"about {_size(plan.cached)} of prepared clouds"
+        if plan.cached
+        else "",
     }
     timing = plan.timing
     if timing is None:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vl3d_lite.spec.base import KeyPath, Section, Violation
+from vl3d_lite.spec.schema.cache import CacheSpec
 from vl3d_lite.spec.schema.clouds import (
     ClassSpec,
     CloudsSpec,
@@ -55,6 +56,7 @@ class Spec(Section):
     prediction: PredictionSpec = PredictionSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     export: ExportSpec = ExportSpec()
+    cache: CacheSpec = CacheSpec()
 
     def violations(self) -> list[Iterator[Violation]]:
         return [
