@@ -224,17 +224,31 @@ def _log_dashboard(client: "Client") -> None:
         logger.info("dashboard of the workers: %s%s", address, missing)
 
 
+def _top(name: str) -> str:
+    return name.split(".")[0]
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the messages of Dask to itself: what they mean is reported elsewhere.
 
-    After an error Dask may still be closing, so its messages stay off.
+    After an error Dask may still be closing, so its messages stay off. Workers that are
+    killed at a signal leave a semaphore, of which Python would warn at its end.
     """
-    names = ("distributed", "dask_jobqueue", "tornado", "bokeh", "asyncio")
-    loggers = [logging.getLogger(name) for name in names]
+    options = os.environ.get("PYTHONWARNINGS")
+    tracker = "ignore::UserWarning:multiprocessing.resource_tracker"
+    os.environ["PYTHONWARNINGS"] = f"{options},{tracker}" if options else tracker
+    names = {"distributed", "dask_jobqueue", "tornado", "bokeh", "asyncio"}
+    # Dask gives some loggers of its modules a level of their own.
+    inner = {name for name in logging.root.manager.loggerDict if _top(name) in names}
+    loggers = [logging.getLogger(name) for name in sorted(names | inner)]
     before = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL + 1)
     yield
     for one, level in zip(loggers, before, strict=True):
         one.setLevel(level)
+    if options is None:
+        del os.environ["PYTHONWARNINGS"]
+    else:
+        os.environ["PYTHONWARNINGS"] = options
