@@ -28,18 +28,19 @@ def with_workers(**changes):
     return Options(threads=1, quiet=True, **settings)
 
 
-def worker_processes():
-    """The processes of this one that hold a network, by their memory."""
-    children = psutil.Process().children(recursive=True)
+def worker_processes(others):
+    """The new processes of this one that hold a network, by their memory."""
+    children = set(psutil.Process().children(recursive=True)) - others
     return [child for child in children if child.memory_info().rss > 300 << 20]
 
 
 def kill_one_when(happened, killed):
     """Kill a worker once something has happened; in a thread."""
+    others = set(psutil.Process().children(recursive=True))  # of other tests
 
     def kill():
         for _ in range(6000):
-            if happened() and (found := worker_processes()):
+            if happened() and (found := worker_processes(others)):
                 os.kill(found[0].pid, signal.SIGKILL)
                 killed.append(found[0].pid)
                 return
