@@ -105,7 +105,7 @@ def test_every_extra_that_is_named_exists():
     extras = project["optional-dependencies"]
     text = README + DOCKERFILE + "".join(page.read_text() for page in PAGES)
     named = {e for found in installs(text) for e in re.findall(r"\[(\w+)\]", found)}
-    assert named == {"docs", "test", "gpu", "tensorboard"}
+    assert named == {"cluster", "docs", "test", "gpu", "tensorboard"}
     assert set(extras) == named | {"jax", "torch"}
     (own,) = (need for need in extras["test"] if need.startswith(project["name"]))
     assert set(re.findall(r"[a-z]+(?=[,\]])", own)) <= set(extras)
