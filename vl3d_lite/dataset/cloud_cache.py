@@ -96,7 +96,7 @@ class CloudCache:
             cloud = unpack(found.arrays, found.record["cloud"], key, self.path.name)
             return cloud, PointReport(**found.record["report"])
         except (KeyError, TypeError, ValueError) as error:
-            logger.debug("%s: is prepared anew (%s)", self.path, error)
+            logger.debug("%s: is prepared again (%s)", self.path, error)
             return None
 
     def store(

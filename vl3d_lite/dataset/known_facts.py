@@ -138,7 +138,7 @@ def recall(
     settings: object,
     find: Callable[[], Value],
 ) -> tuple[Value, bool]:
-    """A fact about a cloud from the cache, or found anew and stored.
+    """A fact about a cloud from the cache, or found and stored.
 
     Args:
         cache: The cache; None to find the fact in any case.
@@ -162,7 +162,7 @@ def recall(
         try:
             return kind.unpack(stored.record["fact"], stored.arrays), True
         except (KeyError, ValueError, TypeError) as error:
-            logger.debug("%s: %s is found anew (%s)", path, kind.name, error)
+            logger.debug("%s: %s is found again (%s)", path, kind.name, error)
     value = find()
     if source.is_unchanged():
         record, arrays = kind.pack(value)

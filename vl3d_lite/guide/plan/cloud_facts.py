@@ -86,7 +86,7 @@ class ReadCloudFacts(CloudFacts):
 
 
 def recall_facts(path: Path, group: str, spec: Spec, threads: int) -> ReadCloudFacts:
-    """The facts about a training or validation cloud, from the cache or read anew.
+    """The facts about a training or validation cloud, from the cache or the file.
 
     Args:
         path: The file.
