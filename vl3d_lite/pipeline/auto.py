@@ -55,13 +55,7 @@ def predict_with_fitting_models(
         VL3DError: The error of the first cloud that failed.
     """
     # Outputs of two clouds must not meet, whatever their models are.
-    outputs = Outputs(
-        folder,
-        paths,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        shard=options.shard,
-    )
+    outputs = Outputs.of_command(folder, paths, options)
     paths, options = outputs.remaining, replace(options, shard=None)
     candidates = _candidates(overrides)
     chosen, errors = _chosen(paths, candidates, options.threads)

@@ -71,13 +71,7 @@ def predict(
     """
     _require_allowed(overrides)
     opened = open_to_predict(run, overrides, class_groups)
-    outputs = Outputs(
-        folder,
-        paths,
-        resume=options.resume,
-        overwrite=options.overwrite,
-        shard=options.shard,
-    )
+    outputs = Outputs.of_command(folder, paths, options)
     with outputs.claimed():
         outputs.decide(opened.origin)
         if not outputs.remaining:

@@ -19,7 +19,7 @@ from vl3d_lite.prediction.outcomes import (
 )
 from vl3d_lite.prediction.record_files import announce, keep, settle_all
 from vl3d_lite.prediction.source_hash import source_hash
-from vl3d_lite.runs import Shard
+from vl3d_lite.runs import Options, Shard
 from vl3d_lite.system import (
     claimed,
     output_errors,
@@ -83,6 +83,19 @@ class Outputs:
         if not overwrite:
             self._read()
         self._refuse()
+
+    @classmethod
+    def of_command(
+        cls, folder: Path, sources: Sequence[Path], options: Options
+    ) -> "Outputs":
+        """The outputs that the options of a command ask for: the same arguments."""
+        return cls(
+            folder,
+            sources,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            shard=options.shard,
+        )
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
