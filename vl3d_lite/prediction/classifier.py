@@ -119,7 +119,7 @@ class Classifier:
             if grid == 0:
                 # Of what is no cloud, or has no room for the result, nothing is read.
                 check_additions(source, self._grouping[0], replace=self.options.replace)
-                self.read_hashes[source] = source_hash(source)
+                self.read_hashes[source] = source_hash(source, known=True)
             ahead = threading.current_thread() is not threading.main_thread()
             cloud = prepare_file(
                 source,

@@ -3,17 +3,22 @@
 from pathlib import Path
 
 from vl3d_lite.errors import DataError
-from vl3d_lite.system import file_hash
+from vl3d_lite.system import cached_hash, file_hash
 
 
-def source_hash(source: Path) -> str:
+def source_hash(source: Path, *, known: bool = False) -> str:
     """SHA-256 of a cloud or an output, in hexadecimal.
+
+    Args:
+        source: The file.
+        known: Whether a hash that this process has found before counts, if the file
+            has not changed since.
 
     Raises:
         DataError: It cannot be read.
     """
     try:
-        return file_hash(source)
+        return cached_hash(source) if known else file_hash(source)
     except OSError as error:
         raise DataError(
             f"{source}: cannot be read ({error.strerror}); check the permissions and "
